@@ -1,0 +1,50 @@
+"""Every error that taxi-ingest raises on purpose.
+
+    TaxiIngestError
+    ├── UsageError      2  the command line is wrong
+    ├── SourceError     3  the source: missing, unreachable, cut short, not what its name says
+    ├── DataError       4  the data: an unknown schema, or more rejects than allowed
+    ├── DatabaseError   5  the database: unreachable, refused, no right, out of disk
+    └── PrefectError    6  Prefect: its API is unreachable or refuses
+
+Library code raises them; only cli.py prints them and exits.
+"""
+
+from typing import ClassVar
+
+
+class TaxiIngestError(Exception):
+    """One sentence that says what is wrong, and one hint that says what to do about it.
+
+    The number behind each class above is `exit_code`, what the command line exits with.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type["TaxiIngestError"], tuple[str, str]]:
+        # Prefect pickles the exceptions of failed tasks; the default would drop the hint.
+        return type(self), (str(self), self.hint)
+
+
+class UsageError(TaxiIngestError):
+    exit_code = 2
+
+
+class SourceError(TaxiIngestError):
+    exit_code = 3
+
+
+class DataError(TaxiIngestError):
+    exit_code = 4
+
+
+class DatabaseError(TaxiIngestError):
+    exit_code = 5
+
+
+class PrefectError(TaxiIngestError):
+    exit_code = 6

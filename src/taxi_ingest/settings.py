@@ -1,0 +1,28 @@
+"""Settings: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder."""
+
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What can be set once instead of on every command line; .env.example explains each.
+
+    A setting of the environment wins over the same one in `.env`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TAXI_INGEST_", env_file=".env", extra="ignore", frozen=True)
+
+    database_url: SecretStr | None = None
+    """Where to load: a libpq URL (`postgresql://user@host/database`). A password in it stays secret."""
+
+    source_login: SecretStr | None = None
+    """`user:password` for http sources that ask for one."""
+
+    home: Path = Field(default_factory=lambda: user_data_path("taxi-ingest"))
+    """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs, downloads."""
+
+    prefect_port: int = Field(default=4200, ge=1, le=65535)
+    """The port on 127.0.0.1 of the local Prefect server."""
