@@ -1,0 +1,97 @@
+"""Connecting to Postgres, and saying clearly what went wrong with it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import parse_dsn
+
+from taxi_ingest.errors import DatabaseError
+
+_CONNECT_TIMEOUT_SECONDS = 10
+
+_HINTS: tuple[tuple[str, str], ...] = (
+    ("password authentication failed", "Check user and password; nothing was sent to any table."),
+    ("no password supplied", "Give the password by PGPASSWORD, ~/.pgpass, a block or TAXI_INGEST_DATABASE_URL."),
+    ("no pg_hba.conf entry", "The server does not let this user in from here: ask its administrator."),
+    ("does not exist", "Create it first, or name another one (createdb, CREATE SCHEMA, CREATE ROLE)."),
+    ("could not translate host name", "Check the host's name in the database's URL."),
+    ("Connection refused", "Is the server running, and on this port? `taxi-ingest status` tells of the local one."),
+    ("No such file or directory", "Is the server running? `taxi-ingest up` starts the local one."),
+    ("timeout expired", "Is the server reachable from here (network, firewall)?"),
+    ("No space left on device", "Free disk space on the database's machine and run the same command again."),
+    ("could not extend file", "Free disk space on the database's machine and run the same command again."),
+    ("permission denied", "README names the rights that a loading role needs."),
+    ("must be owner", "README names the rights that a loading role needs."),
+    ("server closed the connection", "Nothing was loaded; run the same command again."),
+    ("terminating connection", "Nothing was loaded; run the same command again."),
+)
+_OTHER_HINT = "Nothing was loaded. The server's log may tell more."
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where to load. Its password is only inside `open`, so that printing it shows none."""
+
+    address: str
+    """A libpq URL without a password."""
+    open: Callable[[], Connection] = field(repr=False)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection, closed at the end. Raises DatabaseError for all that Postgres refuses."""
+        with explained():
+            connection = self.open()
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+
+def database_at(url: str) -> Database:
+    """The database behind a libpq URL or key=value string; SQLAlchemy's `postgresql+driver:` serves too.
+
+    Raises DatabaseError for what is neither, without repeating it: it may hold a password.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator:
+        url = f"{scheme.partition('+')[0]}://{rest}"
+    try:
+        parameters = parse_dsn(url)
+    except psycopg2.ProgrammingError:
+        raise DatabaseError(
+            "The database's URL can't be read.", "Write postgresql://user@host:5432/database."
+        ) from None
+    parameters.setdefault("connect_timeout", str(_CONNECT_TIMEOUT_SECONDS))
+    parameters.setdefault("application_name", "taxi-ingest")
+    return Database(address_of(url), lambda: psycopg2.connect(**parameters))
+
+
+def address_of(url: str) -> str:
+    """A database's URL without its password, as psql takes it."""
+    parameters = parse_dsn(url)
+    parameters.pop("password", None)
+    user, host, port = (parameters.pop(name, "") for name in ("user", "host", "port"))
+    database = quote(parameters.pop("dbname", ""), safe="")
+    if host.startswith("/"):
+        parameters["host"], host = host, ""
+    place = f"{quote(user, safe='')}@" if user else ""
+    place += f"[{host}]" if ":" in host else host
+    place += f":{port}" if port else ""
+    query = f"?{urlencode(parameters)}" if parameters else ""
+    return f"postgresql://{place}/{database}{query}"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn psycopg2's errors into a DatabaseError with one sentence and a hint."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        message = lines[0] if lines else type(error).__name__
+        hint = next((hint for text, hint in _HINTS if text in str(error)), _OTHER_HINT)
+        raise DatabaseError(f"Postgres refused: {message}", hint) from error

@@ -1,0 +1,156 @@
+"""A stream's rows through COPY BINARY.
+
+Pieces are cut off by one thread, parsed and encoded by several, and sent in order by the caller's:
+Arrow, pgpq and libpq all let go of the GIL, so the three overlap. At most `_AHEAD` pieces are under
+way, whatever the file's size.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import psycopg2
+import pyarrow as pa
+from pgpq import ArrowToPostgresBinaryEncoder
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+from taxi_ingest.read import Piece, Reject
+from taxi_ingest.transform import Stream
+
+_WORKERS = min(4, os.cpu_count() or 1)
+_AHEAD = _WORKERS + 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a load has come."""
+
+    rows: int
+    bytes: int
+    """Of the file as it lies on disk."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The rows of a load. `removed` ones were dropped by the user's own step (added: negative)."""
+
+    read: int = 0
+    loaded: int = 0
+    rejected: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A piece as COPY wants it."""
+
+    content: bytes
+    rows: int
+    rows_read: int
+    rejects: tuple[Reject, ...]
+    position: int
+
+
+def copy_rows(
+    cursor: Cursor,
+    table: sql.Composable,
+    stream: Stream,
+    on_reject: Callable[[Reject], None],
+    on_progress: Callable[[Progress], None],
+    freeze: bool,
+) -> Counts:
+    """Copy all rows of `stream` into `table`; hand over each that could not be represented.
+
+    `freeze` only for a table made in the same transaction. Raises what reading raises.
+    """
+    with ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load") as pool, closing(_encode(pool, stream)) as encoded:
+        content = _CopyFile(encoded, stream.plan.schema, on_reject, on_progress)
+        statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT binary{})").format(
+            table,
+            sql.SQL(", ").join(sql.Identifier(column.name) for column in stream.plan.loaded),
+            sql.SQL(", FREEZE" if freeze else ""),
+        )
+        try:
+            cursor.copy_expert(statement, content)
+        except psycopg2.Error:
+            # psycopg2 tells the server why read() failed, and hides the exception itself.
+            if content.failure:
+                raise content.failure from None
+            raise
+    return content.counts
+
+
+class _CopyFile:
+    """What psycopg2 reads from: the encoded pieces between COPY's header and trailer."""
+
+    def __init__(
+        self,
+        encoded: Iterator[_Encoded],
+        schema: pa.Schema,
+        on_reject: Callable[[Reject], None],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.counts = Counts()
+        self.failure: BaseException | None = None
+        self._chunks = self._file(encoded, schema)
+        self._on_reject = on_reject
+        self._on_progress = on_progress
+
+    def read(self, _size: int) -> bytes:
+        """The next part, of any length (psycopg2 takes more than it asked for); empty at the end."""
+        try:
+            return next(self._chunks, b"")
+        except BaseException as failure:
+            self.failure = failure
+            raise
+
+    def _file(self, encoded: Iterator[_Encoded], schema: pa.Schema) -> Iterator[bytes]:
+        encoder = ArrowToPostgresBinaryEncoder(schema)
+        yield encoder.write_header()
+        for piece in encoded:
+            if piece.content:
+                yield piece.content
+            self._count(piece)
+        yield encoder.finish()
+
+    def _count(self, piece: _Encoded) -> None:
+        for reject in piece.rejects:
+            self._on_reject(reject)
+        self.counts = Counts(
+            read=self.counts.read + piece.rows_read,
+            loaded=self.counts.loaded + piece.rows,
+            rejected=self.counts.rejected + len(piece.rejects),
+            removed=self.counts.removed + piece.rows_read - piece.rows - len(piece.rejects),
+        )
+        self._on_progress(Progress(self.counts.read, piece.position))
+
+
+def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Iterator[_Encoded]:
+    """The pieces in order, a few of them parsed and encoded ahead."""
+    convert = stream.converter()
+    pieces = stream.pieces()
+
+    def encode(piece: Piece) -> _Encoded:
+        batch = convert(piece)
+        encoder = ArrowToPostgresBinaryEncoder(stream.plan.schema)
+        encoder.write_header()
+        content = encoder.write_batch(batch.rows) if batch.rows.num_rows else b""
+        return _Encoded(content, batch.rows.num_rows, batch.rows_read, batch.rejects, batch.position)
+
+    under_way: deque[Future[_Encoded]] = deque()
+    following = pool.submit(next, pieces, None)
+    try:
+        while (piece := following.result()) is not None:
+            following = pool.submit(next, pieces, None)
+            under_way.append(pool.submit(encode, piece))
+            if len(under_way) >= _AHEAD:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()

@@ -1,0 +1,175 @@
+"""The ledger: one row for each file that was loaded, in the schema `taxi_ingest` of the same database."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import Json
+
+from taxi_ingest.fetch import SourceFile
+from taxi_ingest.load.table import Target
+
+_LEDGER_LOCK = 7482916301
+"""The key of the advisory lock under which the ledger is made; any number that nobody else uses."""
+
+_CREATE = """
+CREATE SCHEMA IF NOT EXISTS taxi_ingest;
+
+CREATE TABLE IF NOT EXISTS taxi_ingest.loads (
+    load_id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    table_schema   text NOT NULL,
+    table_name     text NOT NULL,
+    source         text NOT NULL,
+    status         text NOT NULL CHECK (status IN ('loading', 'loaded', 'replaced')),
+    sha256         text NOT NULL,
+    bytes          bigint NOT NULL,
+    etag           text,
+    last_modified  text,
+    dataset        text,
+    month          text,
+    rows_read      bigint,
+    rows_loaded    bigint,
+    rows_rejected  bigint,
+    columns        jsonb,
+    started_at     timestamptz NOT NULL,
+    finished_at    timestamptz,
+    flow_run_url   text,
+    tool_version   text NOT NULL
+);
+COMMENT ON TABLE taxi_ingest.loads IS 'taxi-ingest: one row for each file that was loaded';
+COMMENT ON COLUMN taxi_ingest.loads.source IS 'URL of the file, without credentials';
+COMMENT ON COLUMN taxi_ingest.loads.columns IS 'name in the table -> name in the file';
+
+-- A file is loaded into a table once at a time.
+CREATE UNIQUE INDEX IF NOT EXISTS loads_once
+    ON taxi_ingest.loads (table_schema, table_name, source) WHERE status = 'loaded';
+CREATE INDEX IF NOT EXISTS loads_content
+    ON taxi_ingest.loads (table_schema, table_name, sha256) WHERE status = 'loaded';
+
+CREATE TABLE IF NOT EXISTS taxi_ingest.rejects (
+    load_id      integer NOT NULL REFERENCES taxi_ingest.loads,
+    number       bigint NOT NULL,
+    column_name  text,
+    reason       text NOT NULL,
+    raw          text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS rejects_load ON taxi_ingest.rejects (load_id);
+COMMENT ON TABLE taxi_ingest.rejects IS 'taxi-ingest: rows that could not be represented, whole';
+COMMENT ON COLUMN taxi_ingest.rejects.number IS 'line of a CSV (the header is 1), row of a Parquet file';
+"""
+
+_FIND = """
+SELECT load_id, source, sha256, bytes, etag, last_modified, dataset, month, rows_read, rows_loaded, rows_rejected
+FROM taxi_ingest.loads
+WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
+  AND (source = %(source)s OR sha256 = %(sha256)s)
+ORDER BY source = %(source)s DESC, load_id DESC
+LIMIT 1
+"""
+
+_BEGIN = """
+INSERT INTO taxi_ingest.loads
+    (table_schema, table_name, source, status, sha256, bytes, etag, last_modified, dataset, month, columns,
+     started_at, flow_run_url, tool_version)
+VALUES (%(schema)s, %(table)s, %(source)s, 'loading', %(sha256)s, %(bytes)s, %(etag)s, %(last_modified)s,
+        %(dataset)s, %(month)s, %(columns)s, %(started_at)s, %(flow_run_url)s, %(tool_version)s)
+RETURNING load_id
+"""
+
+_FINISH = """
+UPDATE taxi_ingest.loads
+SET status = 'loaded', rows_read = %(read)s, rows_loaded = %(loaded)s, rows_rejected = %(rejected)s,
+    finished_at = clock_timestamp()
+WHERE load_id = %(load_id)s
+"""
+
+
+@dataclass(frozen=True)
+class LoadRecord:
+    """A file that is in a table, as the ledger has it."""
+
+    load_id: int
+    source: str
+    sha256: str
+    bytes: int
+    etag: str | None
+    last_modified: str | None
+    dataset: str | None
+    month: str | None
+    rows_read: int
+    rows_loaded: int
+    rows_rejected: int
+
+
+def ensure(cursor: Cursor) -> None:
+    """Make the ledger where it is missing; many at once make it once."""
+    if exists(cursor):
+        return
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LEDGER_LOCK,))
+    if not exists(cursor):
+        cursor.execute(_CREATE)
+
+
+def exists(cursor: Cursor) -> bool:
+    """Whether this database has a ledger."""
+    cursor.execute("SELECT to_regclass('taxi_ingest.rejects') IS NOT NULL")
+    return bool(cursor.fetchone()[0])
+
+
+def lock(cursor: Cursor, target: Target, source: SourceFile) -> None:
+    """Wait until no one else loads this file (by its address, then by its content) into this table."""
+    for what in (source.url, source.sha256):
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", ("\0".join((*target.key, what)).replace("\0", "|"),)
+        )
+
+
+def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) -> LoadRecord | None:
+    """What the table has of the file at `url`, or else of one with the same content."""
+    cursor.execute(_FIND, {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256})
+    row = cursor.fetchone()
+    return LoadRecord(*row) if row else None
+
+
+def begin(
+    cursor: Cursor,
+    target: Target,
+    source: SourceFile,
+    *,
+    dataset: str | None,
+    month: str | None,
+    columns: dict[str, str | None],
+    started_at: datetime,
+    flow_run_url: str | None,
+    tool_version: str,
+) -> int:
+    """Write the load down as begun; return its id."""
+    cursor.execute(
+        _BEGIN,
+        {
+            "schema": target.schema,
+            "table": target.name,
+            "source": source.url,
+            "sha256": source.sha256,
+            "bytes": source.bytes,
+            "etag": source.etag,
+            "last_modified": source.last_modified,
+            "dataset": dataset,
+            "month": month,
+            "columns": Json(columns),
+            "started_at": started_at,
+            "flow_run_url": flow_run_url,
+            "tool_version": tool_version,
+        },
+    )
+    return int(cursor.fetchone()[0])
+
+
+def finish(cursor: Cursor, load_id: int, read: int, loaded: int, rejected: int) -> None:
+    """Write down what was loaded."""
+    cursor.execute(_FINISH, {"load_id": load_id, "read": read, "loaded": loaded, "rejected": rejected})
+
+
+def mark_replaced(cursor: Cursor, load_id: int) -> None:
+    """An older load whose rows are gone."""
+    cursor.execute("UPDATE taxi_ingest.loads SET status = 'replaced' WHERE load_id = %s", (load_id,))

@@ -1,0 +1,89 @@
+"""Rows that can't be represented: how many are allowed, and where they are kept."""
+
+import csv
+import io
+import tempfile
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from psycopg2.extensions import cursor as Cursor
+
+from taxi_ingest.errors import UsageError
+from taxi_ingest.read import Reject
+
+_MEMORY_BYTES = 8 << 20
+_SHOWN = 3
+_LONGEST_SHOWN = 120
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many rows of a file may be rejected: a number, or a share in percent."""
+
+    rows: int | None = None
+    percent: float = 1.0
+
+    def allows(self, rejected: int, read: int) -> bool:
+        """Whether that many rejects are within it."""
+        return rejected <= (self.rows if self.rows is not None else read * self.percent / 100)
+
+    def __str__(self) -> str:
+        return f"{self.rows:,}" if self.rows is not None else f"{self.percent:g} %"
+
+
+def parse_allowance(text: str) -> Allowance:
+    """`100` or `1%`. Raises UsageError for anything else."""
+    number = text.strip().removesuffix("%")
+    try:
+        allowance = Allowance(percent=float(number)) if text.strip().endswith("%") else Allowance(rows=int(number))
+    except ValueError:
+        allowance = Allowance(rows=-1)
+    if not 0 <= (allowance.rows if allowance.rows is not None else allowance.percent) < float("inf"):
+        raise UsageError(f"--max-rejects {text} is neither a number nor a share.", "Write 100 or 1%.")
+    return allowance
+
+
+class RejectSpool:
+    """Rejects wait here, beyond 8 MB on disk, while COPY has the connection."""
+
+    def __init__(self, load_id: int) -> None:
+        self._load_id = load_id
+        self._bytes = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115
+        self._text = io.TextIOWrapper(self._bytes, encoding="utf-8", newline="")
+        self._writer = csv.writer(self._text)
+        self._first: list[Reject] = []
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._text.close()
+
+    def add(self, reject: Reject) -> None:
+        """Keep a reject."""
+        self._count += 1
+        if len(self._first) < _SHOWN:
+            self._first.append(reject)
+        self._writer.writerow((self._load_id, reject.number, reject.column, reject.reason, reject.raw))
+
+    def store(self, cursor: Cursor) -> None:
+        """Write all of them to the ledger."""
+        if not self._count:
+            return
+        self._text.flush()
+        self._bytes.seek(0)
+        cursor.copy_expert(
+            "COPY taxi_ingest.rejects (load_id, number, column_name, reason, raw) FROM STDIN WITH (FORMAT csv)",
+            self._bytes,
+        )
+
+    def first(self) -> str:
+        """The first few in one line, to show."""
+        return "; ".join(
+            f"{reject.number}: {f'{reject.column}: ' if reject.column else ''}{reject.reason}"[:_LONGEST_SHOWN]
+            for reject in self._first
+        )

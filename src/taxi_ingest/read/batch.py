@@ -1,0 +1,77 @@
+"""The values that travel out of a reader."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from taxi_ingest.read.format import Format
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a first look at a file tells."""
+
+    format: Format
+    schema: pa.Schema
+    """The columns in the file's order: a Parquet file's types, or those a CSV's first rows suggest."""
+    rows: int | None
+    """Rows in the file where its footer says so (Parquet)."""
+    data_starts_at_line: int = 1
+    """The number of the first line after the header (CSV)."""
+    data_starts_at_byte: int = 0
+    """Uncompressed bytes before that line (CSV)."""
+    trailing_fields: int = 0
+    """Empty fields at the end of each row for which the header has no name (CSV)."""
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return tuple(self.schema.names)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that can't be represented, kept whole."""
+
+    number: int
+    """Its line in a CSV (the header is line 1), its row in a Parquet file (from 1)."""
+    column: str | None
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file, cut off but not yet parsed."""
+
+    content: bytes | pa.RecordBatch
+    first_number: int
+    """The number (see Reject) of its first line or row."""
+    position: int
+    """Bytes of the file (as it lies on disk) read so far."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A parsed piece: its rows, and those that were not even rows."""
+
+    rows: pa.Table
+    rejects: tuple[Reject, ...]
+    locate: Callable[[int], tuple[int, str]]
+    """From the index of a row in `rows` to its number and raw text, for a reject."""
+    position: int
+
+    @property
+    def rows_read(self) -> int:
+        return self.rows.num_rows + len(self.rejects)
+
+
+class Reader(Protocol):
+    """What reads a file of one format."""
+
+    def pieces(self, chunk_size: int) -> Iterator[Piece]:
+        """The file from its start, in order, at most `chunk_size` rows each. For one thread."""
+
+    def parse(self, piece: Piece) -> Batch:
+        """A piece's rows. For any number of threads."""

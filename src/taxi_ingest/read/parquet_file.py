@@ -1,0 +1,56 @@
+"""Parquet files of any physical types."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taxi_ingest.errors import SourceError
+from taxi_ingest.read.batch import Batch, Layout, Piece
+from taxi_ingest.read.format import Format
+
+
+def inspect_parquet(path: Path) -> Layout:
+    """Columns, types and rows from the footer; an index that pandas stored is no column."""
+    with _damage_explained(path), pq.ParquetFile(path) as file:
+        fields = [field for field in file.schema_arrow if not field.name.startswith("__index_level_")]
+        return Layout(Format.PARQUET, pa.schema(fields), rows=file.metadata.num_rows)
+
+
+class ParquetReader:
+    def __init__(self, path: Path, columns: list[str]) -> None:
+        self._path = path
+        self._columns = columns
+
+    def pieces(self, chunk_size: int) -> Iterator[Piece]:
+        size = self._path.stat().st_size
+        # Without pre_buffer a row group (all of the file, in TLC's) isn't held in memory whole.
+        with _damage_explained(self._path), pq.ParquetFile(self._path, pre_buffer=False) as file:
+            rows, done = file.metadata.num_rows, 0
+            for batch in file.iter_batches(batch_size=chunk_size, columns=self._columns):
+                yield Piece(batch, first_number=done + 1, position=size * (done + batch.num_rows) // rows)
+                done += batch.num_rows
+            if done != rows:
+                raise SourceError(
+                    f"{self._path.name} has {done:,} rows, but its footer says {rows:,}.", "Download it again."
+                )
+
+    def parse(self, piece: Piece) -> Batch:
+        table = pa.Table.from_batches([piece.content])
+
+        def locate(index: int) -> tuple[int, str]:
+            row = table.slice(index, 1).to_pylist()[0]
+            return piece.first_number + index, json.dumps(row, default=str)
+
+        return Batch(table, (), locate, piece.position)
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path.name} is damaged: {error}", "Download it again.") from error

@@ -1,0 +1,21 @@
+"""Any era's batches -> the dataset's canonical columns, and the rows that don't fit.
+
+`plan` decides once, from a file's header, what happens to each column. A `Stream` is that decision
+with the file: small, lazy and re-iterable, it travels between tasks in place of rows.
+"""
+
+from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
+from taxi_ingest.transform.step import Step, load_step
+from taxi_ingest.transform.stream import CanonicalBatch, Stream, TooNarrow, open_stream
+
+__all__ = [
+    "CanonicalBatch",
+    "Plan",
+    "PlannedColumn",
+    "Step",
+    "Stream",
+    "TooNarrow",
+    "load_step",
+    "open_stream",
+    "plan",
+]
