@@ -1,13 +1,13 @@
 """Connecting to Postgres, and saying clearly what went wrong with it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 
 from taxi_ingest.errors import DatabaseError
 
@@ -38,17 +38,19 @@ class Database:
 
     address: str
     """A libpq URL without a password."""
-    open: Callable[[], Connection] = field(repr=False)
+    open: Callable[[], AbstractContextManager[Connection]] = field(repr=False)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection, closed at the end. Raises DatabaseError for all that Postgres refuses."""
-        with explained():
-            connection = self.open()
-            try:
-                yield connection
-            finally:
-                connection.close()
+        with explained(), self.open() as connection:
+            yield connection
+
+    def server_version(self) -> str:
+        """What the server says it is: `PostgreSQL 18.4`."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW server_version")
+            return f"PostgreSQL {cursor.fetchone()[0]}"
 
 
 def database_at(url: str) -> Database:
@@ -56,23 +58,35 @@ def database_at(url: str) -> Database:
 
     Raises DatabaseError for what is neither, without repeating it: it may hold a password.
     """
+    parameters = _parsed(url)
+    parameters.setdefault("connect_timeout", str(_CONNECT_TIMEOUT_SECONDS))
+    parameters.setdefault("application_name", "taxi-ingest")
+    return Database(address_of(url), lambda: closing(psycopg2.connect(**parameters)))
+
+
+def _parsed(url: str) -> dict[str, str]:
     scheme, separator, rest = url.partition("://")
     if separator:
         url = f"{scheme.partition('+')[0]}://{rest}"
     try:
-        parameters = parse_dsn(url)
+        return dict(parse_dsn(url))
     except psycopg2.ProgrammingError:
         raise DatabaseError(
             "The database's URL can't be read.", "Write postgresql://user@host:5432/database."
         ) from None
-    parameters.setdefault("connect_timeout", str(_CONNECT_TIMEOUT_SECONDS))
-    parameters.setdefault("application_name", "taxi-ingest")
-    return Database(address_of(url), lambda: psycopg2.connect(**parameters))
+
+
+def join_dsn(url: str, parts: dict[str, str], password: str | None) -> str:
+    """A libpq key=value string of a URL and single parts, and a password unless the URL has one."""
+    parameters = {**_parsed(url), **parts}
+    if password:
+        parameters.setdefault("password", password)
+    return make_dsn(**parameters)
 
 
 def address_of(url: str) -> str:
     """A database's URL without its password, as psql takes it."""
-    parameters = parse_dsn(url)
+    parameters = _parsed(url)
     parameters.pop("password", None)
     user, host, port = (parameters.pop(name, "") for name in ("user", "host", "port"))
     database = quote(parameters.pop("dbname", ""), safe="")

@@ -35,8 +35,15 @@ class Target:
     def sql(self) -> sql.Composable:
         return sql.Identifier(self.schema, self.name)
 
+    @property
+    def quoted(self) -> str:
+        """The name as psql needs it."""
+        parts = self.key if self.schema != "public" else (self.name,)
+        return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
     def __str__(self) -> str:
-        return self.name if self.schema == "public" else f"{self.schema}.{self.name}"
+        plain = self.schema == "public" and "." not in self.name
+        return self.name if plain else f"{self.schema}.{self.name}"
 
 
 def parse_target(table: str) -> Target:

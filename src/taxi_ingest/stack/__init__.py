@@ -1,9 +1,9 @@
 """The local stack: an embedded Postgres and a Prefect server, started on demand and left running.
 
-    url = start_database(settings)      # a libpq URL that psycopg2 and psql understand
-    server = launch_prefect(settings)   # returns at once ...
-    api_url = server.wait()             # ... and this when it answers
-    status(settings), stop(settings)
+url = start_database(settings)      # a libpq URL that psycopg2 and psql understand
+server = launch_prefect(settings)   # returns at once ...
+api_url = server.wait()             # ... and this when it answers
+status(settings), stop(settings)
 """
 
 from dataclasses import dataclass

@@ -6,10 +6,9 @@ user `pgserver`. Every path here may be met half-made or stale, as servers and m
 
 import hashlib
 import os
-import pwd
+import re
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -28,10 +26,11 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.settings import Settings
+from taxi_ingest.stack.account import account, as_account, give_to_account, is_ours, let_read, let_through
+from taxi_ingest.stack.configuration import configuration
 from taxi_ingest.stack.residents import (
     ServiceStatus,
     command_line,
-    environment,
     lock,
     private_folder,
     process,
@@ -40,36 +39,9 @@ from taxi_ingest.stack.residents import (
 
 _MAJOR = "18"
 _DATABASE = "ny_taxi"
-_ACCOUNT = "pgserver"
 _START_SECONDS = 600  # a crash during a large load leaves minutes of recovery
 _STOP_SECONDS = 120  # a stop writes all that is in memory
 _SOCKET_PATH_BYTES = 103  # macOS; Linux allows 107
-
-_CONFIGURATION = """\
-# Written by taxi-ingest at every start. Put settings of your own at the end of postgresql.conf: they win.
-
-# Local only: no TCP; who may open the socket is whom the file system lets.
-listen_addresses = ''
-unix_socket_directories = '{socket_folder}'
-unix_socket_permissions = 0700
-
-# Nobody replicates or archives this server. Without that, COPY into a table of the same transaction
-# writes the table once, not a second time to the WAL. It is still as safe: fsync, synchronous_commit
-# and full_page_writes keep their default, on.
-wal_level = minimal
-max_wal_senders = 0
-
-# A load of 2 GB that does go through the WAL should meet one checkpoint, not thirty.
-max_wal_size = 4GB
-checkpoint_timeout = 15min
-
-# From this machine's memory, {memory} MB: room for the loads and for queries over whole years,
-# and most of it left to the system's own cache.
-shared_buffers = {shared_buffers}MB
-effective_cache_size = {effective_cache_size}MB
-maintenance_work_mem = {maintenance_work_mem}MB
-work_mem = {work_mem}MB
-"""
 
 
 @dataclass(frozen=True)
@@ -101,7 +73,8 @@ def start_database(settings: Settings) -> str:
         return url
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if _postmaster(paths) is None:
-            _open_to_account(paths)
+            _make_root(paths)
+            _end_leftovers(paths.data)
             _make_data(paths)
             _start(paths)
         return _make_database(_wait_until_ready(paths))
@@ -134,6 +107,9 @@ def stop_database(settings: Settings) -> ServiceStatus:
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if postmaster := _postmaster(paths):
             _terminate(postmaster.process)
+            if postmaster.socket_folder != paths.root:
+                with suppress(OSError):
+                    postmaster.socket_folder.rmdir()
     return before
 
 
@@ -241,34 +217,20 @@ def _make_data(paths: _Paths) -> None:
     unfinished = paths.root / "data.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     _initdb(unfinished, paths)
-    with (unfinished / "postgresql.conf").open("a") as configuration:
-        configuration.write("\ninclude = 'taxi_ingest.conf'\n")
+    with (unfinished / "postgresql.conf").open("a") as settings_file:
+        settings_file.write("\ninclude = 'taxi_ingest.conf'\n")
     unfinished.rename(paths.data)
 
 
 def _initdb(data: Path, paths: _Paths) -> None:
     # The built-in provider sorts alike on every system, also where there is no C.UTF-8.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    command = [_binary("initdb"), "-D", data, "-U", "postgres", "--auth=trust", *locale]
+    command = [str(_binary("initdb")), "-D", str(data), "-U", "postgres", "--auth=trust", *locale]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **_as_account()
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **as_account()
     )
     if done.returncode != 0:
         raise _failure("The local database could not be made", done.stdout + done.stderr, paths.root)
-
-
-def _configuration(socket_folder: Path) -> str:
-    memory = psutil.virtual_memory().total // 2**20
-    # A list of quoted names inside a quoted string, in which a backslash escapes.
-    name = str(socket_folder).replace("\\", "\\\\").replace('"', '""').replace("'", "''")
-    return _CONFIGURATION.format(
-        socket_folder=f'"{name}"',
-        memory=memory,
-        shared_buffers=min(max(memory // 8, 128), 1024),
-        effective_cache_size=memory // 2,
-        maintenance_work_mem=min(max(memory // 32, 64), 512),
-        work_mem=min(max(memory // 256, 4), 64),
-    )
 
 
 def _make_database(url: str) -> str:
@@ -286,20 +248,19 @@ def _make_database(url: str) -> str:
 
 def _start(paths: _Paths) -> None:
     """Start the server in a session of its own, so that Ctrl-C in the user's terminal doesn't reach it."""
-    _end_leftovers(paths.data)
     (paths.data / "postmaster.pid").unlink(missing_ok=True)
     socket_folder = _make_socket_folder(paths)
-    configuration = paths.data / "taxi_ingest.conf"
-    configuration.write_text(_configuration(socket_folder))
-    _give_to_account(configuration)
+    settings_file = paths.data / "taxi_ingest.conf"
+    settings_file.write_text(configuration(socket_folder))
+    give_to_account(settings_file)
     with paths.log.open("ab") as log:
         started = subprocess.Popen(
-            [_binary("postgres"), "-D", paths.data],
+            [str(_binary("postgres")), "-D", str(paths.data)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **_as_account(),
+            **as_account(),
         )
     while _postmaster(paths) is None and started.poll() is None:
         time.sleep(0.01)
@@ -326,7 +287,8 @@ def _wait_until_ready(paths: _Paths) -> str:
 def _end_leftovers(data: Path) -> None:
     """Wait for the processes of a killed server to end, and end a server whose data was deleted.
 
-    Two servers on the same files would destroy them, and a leftover one takes our socket with it.
+    Either would write into what the next server makes its own: even a deleted `global/pg_control` is
+    written again by its full path.
     """
     everyone = list(psutil.process_iter())
     servers = [found for found in everyone if _serves(found, data)]
@@ -354,7 +316,7 @@ def _terminate(postmaster: psutil.Process) -> None:
         ) from problem
 
 
-# Its user and its folders
+# Its programs and its folders
 
 
 def _binary(name: str) -> Path:
@@ -368,62 +330,26 @@ def _binary(name: str) -> Path:
     return Path(spec.origin).parent / f"pginstall{_MAJOR}" / "bin" / name
 
 
-def _account() -> pwd.struct_passwd | None:
-    """The user to run Postgres as if we are root, made if need be; None if we are not."""
-    if os.geteuid() != 0:
-        return None
-    with suppress(KeyError):
-        return pwd.getpwnam(_ACCOUNT)
-    command = ["useradd", "--system", "--user-group", "--no-create-home", _ACCOUNT]
-    subprocess.run(command, check=True, capture_output=True)
-    return pwd.getpwnam(_ACCOUNT)
-
-
-def _as_account() -> dict[str, Any]:
-    """Arguments for subprocess: as the right user, and with nothing of ours that it could keep."""
-    arguments: dict[str, Any] = {"cwd": "/", "env": environment(), "umask": 0o077}
-    if account := _account():
-        arguments |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    return arguments
-
-
-def _give_to_account(path: Path) -> None:
-    if account := _account():
-        os.chown(path, account.pw_uid, account.pw_gid)
-
-
-def _open_to_account(paths: _Paths) -> None:
-    """Make our folder; as root, let the other user reach it and the binaries, adding only what is missing."""
+def _make_root(paths: _Paths) -> None:
     private_folder(paths.root, DatabaseError)
-    if _account() is None:
-        return
-    _give_to_account(paths.root)
-    installed = _binary("postgres").parent.parent
-    for folder in [*paths.root.parents, *installed.parents]:
-        _add_mode(folder, stat.S_IXOTH)
-    for path in [installed, *installed.rglob("*")]:
-        executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-        _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
-
-
-def _add_mode(path: Path, bits: int) -> None:
-    mode = path.stat().st_mode
-    if mode & bits != bits:
-        path.chmod(stat.S_IMODE(mode) | bits)
+    if account() is not None:
+        give_to_account(paths.root)
+        let_through(paths.root)
+        let_read(_binary("postgres").parent.parent)
 
 
 def _make_socket_folder(paths: _Paths) -> Path:
     folder = _socket_folder(paths)
-    if folder == paths.root:
-        return folder
-    folder.mkdir(mode=0o700, exist_ok=True)
-    # Anyone can make a folder of that name in /tmp, and would then own the way to our database.
-    owners = {os.geteuid(), account.pw_uid if (account := _account()) else os.geteuid()}
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
-        raise DatabaseError(f"The folder {folder} belongs to someone else.", "Set TAXI_INGEST_HOME to a shorter path.")
-    folder.chmod(0o700)
-    _give_to_account(folder)
+    if folder != paths.root:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Anyone can make a folder of that name in /tmp, and would then own the way to our database.
+        if folder.is_symlink() or not is_ours(folder):
+            raise DatabaseError(
+                f"The folder {folder}, for the database's socket, belongs to someone else.",
+                "Set TAXI_INGEST_HOME to a shorter path.",
+            )
+        folder.chmod(0o700)
+        give_to_account(folder)
     return folder
 
 
@@ -437,7 +363,7 @@ def _log_hint(log: Path) -> str:
 def _failure(what: str, output: str, log: Path) -> DatabaseError:
     """The error for a program of Postgres that failed, from the last complaint in its output."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it gave no reason"]
-    complaints = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "error:"))]
+    complaints = re.findall(r"(?:FATAL|PANIC|error):\s*(.+)", output)
     hint = f"Free some space on the disk of {log}." if "No space left" in output else _log_hint(log)
     return DatabaseError(f"{what}: {(complaints or lines)[-1]}", hint)
 

@@ -67,8 +67,17 @@ class PrefectServer:
     log: Path
 
     @property
+    def address(self) -> str:
+        """Its dashboard's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def api_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api"
+        return f"{self.address}/api"
+
+    def answers(self) -> bool:
+        """Whether it is up by now."""
+        return _listener(self.port, timeout_seconds=2) is _Listener.PREFECT
 
     def wait(self, timeout_seconds: float = 60) -> str:
         """Wait until the server answers, and return its API's URL.

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from fasteners import InterProcessLock
+from fasteners import InterProcessLock  # type: ignore[import-untyped]
 
 from taxi_ingest.errors import TaxiIngestError
 
 # An allow-list, because a resident process outlives the shell whose secrets it would keep.
 _KEPT_VARIABLES = frozenset(
-    "PATH HOME USER LOGNAME LANG TZ TMPDIR VIRTUAL_ENV PYTHONHOME PYTHONPATH"
-    " LD_LIBRARY_PATH DYLD_LIBRARY_PATH SSL_CERT_FILE SSL_CERT_DIR".split()
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"),
+        *("VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+    }
 )
 _LOCK_SECONDS = 300
 
@@ -30,20 +33,20 @@ class ServiceStatus:
 
 
 def environment() -> dict[str, str]:
-    """The variables of ours that a resident process may inherit: no secret, no TAXI_INGEST_*, no PREFECT_*."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_VARIABLES or name.startswith("LC_")
-    }
+    """Our variables that a resident process may inherit: no secret, no TAXI_INGEST_*, no PREFECT_*."""
+    kept = {name for name in os.environ if name in _KEPT_VARIABLES or name.startswith("LC_")}
+    return {name: os.environ[name] for name in kept}
 
 
 def private_folder(path: Path, error: type[TaxiIngestError]) -> Path:
-    """Make a folder and those above it, for their owner only, unless it exists; raise `error` if it can't be written."""
+    """Make a folder, and those above it, for their owner only; raise `error` if it can't be written."""
     try:
-        for part in [*reversed(path.parents), path]:
+        for part in reversed([part for part in (path, *path.parents) if not part.exists()]):
             part.mkdir(mode=0o700, exist_ok=True)
-        reason = "" if os.access(path, os.W_OK | os.X_OK) else "Permission denied"
+        if not path.is_dir():
+            reason = "Not a directory"
+        else:
+            reason = "" if os.access(path, os.W_OK | os.X_OK) else "Permission denied"
     except OSError as problem:
         reason = problem.strerror or str(problem)
     if reason:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reject, inspect, open_reader
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
@@ -85,8 +86,11 @@ def open_stream(path: Path, file_name: str, chunk_size: int, step_name: str | No
     """Look at a file and decide what happens to its columns; read nothing else yet.
 
     `file_name` is the name that its source gave it, `path` where it lies now. With a user's step the
-    first chunk is read and passed through it, to learn which columns come out.
+    first chunk is read and passed through it, to learn which columns come out. Raises UsageError for a
+    chunk size below 1 and a step that can't be imported.
     """
+    if chunk_size < 1:
+        raise UsageError(f"A chunk of {chunk_size} rows holds nothing.", "Give --chunk-size at least 1.")
     layout = inspect(path)
     file_plan = plan(layout, file_name)
     stream = Stream(path, layout, file_plan, file_plan, chunk_size)

@@ -1,0 +1,53 @@
+"""New York's taxi trips into Postgres: fast, exactly once, visible in Prefect.
+
+    from taxi_ingest import Settings, ingest, prefect_api
+
+    with prefect_api(Settings()):
+        outcome = ingest(url="green_tripdata_2024-01.parquet", table="green_tripdata")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from taxi_ingest.errors import (
+    DatabaseError,
+    DataError,
+    PrefectError,
+    SourceError,
+    TaxiIngestError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from taxi_ingest.flows import ingest
+    from taxi_ingest.orchestration import prefect_api
+    from taxi_ingest.report import Outcome
+    from taxi_ingest.settings import Settings
+
+__all__ = [
+    "DataError",
+    "DatabaseError",
+    "Outcome",
+    "PrefectError",
+    "Settings",
+    "SourceError",
+    "TaxiIngestError",
+    "UsageError",
+    "ingest",
+    "prefect_api",
+]
+
+_HOMES = {
+    "Outcome": "taxi_ingest.report",
+    "Settings": "taxi_ingest.settings",
+    "ingest": "taxi_ingest.flows",
+    "prefect_api": "taxi_ingest.orchestration",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Prefect takes a second to import: only those who use the flow pay for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

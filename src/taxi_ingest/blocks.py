@@ -1,0 +1,121 @@
+"""SqlAlchemyConnector blocks: the databases that Prefect knows by name.
+
+A block is made of ConnectionComponents, whose password Prefect stores encrypted; a plain URL would
+stand in its database in the clear.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from prefect.client.orchestration import get_client
+from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import make_dsn, parse_dsn
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from taxi_ingest.errors import UsageError
+from taxi_ingest.load import Database, database_at
+from taxi_ingest.load.connection import address_of
+
+DEFAULT_BLOCK = "postgres-connector"
+_BLOCK_TYPE = "sqlalchemy-connector"
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """A block as it may be shown: without its password."""
+
+    name: str
+    address: str
+
+
+def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
+    """Try a connection to `dsn` (a libpq URL or key=value string), then save it as a block.
+
+    Raises DatabaseError where the connection fails, UsageError for a name that is taken or not
+    allowed; then nothing is saved.
+    """
+    _check_name(name)
+    if not overwrite and name in (block.name for block in list_blocks()):
+        raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
+    with database_at(dsn).connect():
+        pass
+    parameters = parse_dsn(dsn)
+    components = ConnectionComponents(
+        driver=SyncDriver.POSTGRESQL_PSYCOPG2,
+        username=parameters.pop("user", None),
+        password=parameters.pop("password", None),
+        host=None if parameters.get("host", "").startswith("/") else parameters.pop("host", None),
+        port=parameters.pop("port", None),
+        database=parameters.pop("dbname", None),
+        query=parameters or None,
+    )
+    SqlAlchemyConnector(connection_info=components).save(name, overwrite=overwrite)
+    return BlockInfo(name, address_of(dsn))
+
+
+def _check_name(name: str) -> None:
+    if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
+        raise UsageError(
+            f"{name!r} is no name for a block.", "Use lower-case letters, digits and dashes: my-postgres."
+        )
+
+
+def list_blocks() -> list[BlockInfo]:
+    """All SqlAlchemyConnector blocks that Prefect has, by name."""
+    with get_client(sync_client=True) as client:
+        documents = client.request("POST", "/block_documents/filter", json=_FILTER).json()
+    names = sorted(document["name"] for document in documents if document["name"])
+    return [BlockInfo(name, _connector_address(_load(name))) for name in names]
+
+
+_FILTER = {"block_types": {"slug": {"any_": [_BLOCK_TYPE]}}, "include_secrets": False}
+
+
+def database_of_block(name: str) -> Database:
+    """The database behind a block. Raises UsageError where there is no such block."""
+    connector = _load(name)
+
+    @contextmanager
+    def open() -> Iterator[Connection]:
+        try:
+            with connector, connector.get_connection(begin=False) as connection:
+                yield cast(Connection, connection.connection.driver_connection)
+        except DBAPIError as error:
+            raise (error.orig or error) from error
+
+    return Database(_connector_address(connector), open)
+
+
+def default_block_database() -> Database | None:
+    """The database of the block `postgres-connector`, or None where there is no such block."""
+    try:
+        return database_of_block(DEFAULT_BLOCK)
+    except UsageError:
+        return None
+
+
+def _load(name: str) -> SqlAlchemyConnector:
+    try:
+        return cast(SqlAlchemyConnector, SqlAlchemyConnector.load(name))
+    except ValueError:
+        raise UsageError(
+            f"There is no SqlAlchemyConnector block {name}.",
+            "`taxi-ingest blocks ls` lists them, `taxi-ingest blocks create` makes one.",
+        ) from None
+
+
+def _connector_address(connector: SqlAlchemyConnector) -> str:
+    info = connector.connection_info
+    url: URL = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
+    parameters = {
+        "user": url.username,
+        "host": url.host,
+        "port": url.port,
+        "dbname": url.database,
+        **{key: value for key, value in url.query.items() if isinstance(value, str)},
+    }
+    return address_of(make_dsn(**{key: value for key, value in parameters.items() if value is not None}))

@@ -1,0 +1,182 @@
+"""The Prefect flow `ingest`: the sub-flow that logs the table's name, then extract, transform, load.
+
+Flow parameters are stored by Prefect and shown in its dashboard, so no password is one: the database
+is named by a block or found in the settings.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
+
+from taxi_ingest import load as loading
+from taxi_ingest import stack
+from taxi_ingest.blocks import database_of_block, default_block_database
+from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
+from taxi_ingest.load import Allowance, Database, IfLoaded, Load, LoadRecord, Progress, Target
+from taxi_ingest.report import Outcome
+from taxi_ingest.settings import Settings
+from taxi_ingest.transform import Stream, open_stream
+
+DEFAULT_CHUNK_SIZE = 100_000
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How the caller of a flow in the same process follows it; what a flow parameter can't be."""
+
+    on_download: Callable[[Download], None] = lambda _: None
+    on_load: Callable[[SourceFile, Progress], None] = lambda _, __: None
+    prefetched: Future[SourceFile | None] | None = None
+    """A download that was begun while Prefect's server was still starting."""
+
+
+_watch: ContextVar[Watch] = ContextVar("watch", default=Watch())
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """Follow the flows that run inside this context."""
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+
+
+@flow(name="ingest", flow_run_name="{table}")
+def ingest(
+    url: str,
+    table: str,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    block: str | None = None,
+    if_loaded: IfLoaded = "skip",
+    max_rejects: str = "1%",
+    step: str | None = None,
+) -> Outcome:
+    """Load one file into a table, exactly once.
+
+    Args:
+        url: Path, file:// or http(s) URL of a CSV, CSV.gz or Parquet file.
+        table: Table, or schema.table; made where it is missing.
+        chunk_size: Rows to take at a time.
+        block: SqlAlchemyConnector block of the database; without one, TAXI_INGEST_DATABASE_URL, the
+            block `postgres-connector` or the local stack's embedded Postgres.
+        if_loaded: What to do with a file that the table has already.
+        max_rejects: How many rows may be rejected: `100` or `1%`.
+        step: `module:function` of the user's, from DataFrame to DataFrame, called with each chunk.
+
+    Raises:
+        TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
+    """
+    began = time.monotonic()
+    log_table_name(table)
+    settings = Settings()
+    target, allowance = loading.parse_target(table), loading.parse_allowance(max_rejects)
+    database = find_database(block, settings)
+    previous = loading.find_load(database, target, canonical_url(url))
+    if previous and if_loaded == "fail":
+        raise loading.already_loaded(previous, target)
+    with download_folder(settings.home) as folder:
+        source = extract(url, folder, previous if if_loaded == "skip" else None, settings)
+        if source is None and previous:
+            return Outcome.of(loading.skipped(previous), previous, target, database, began, _run_url())
+        stream = transform(source, chunk_size, step)
+        result = load(stream, source, target, database, if_loaded, allowance)
+    return Outcome.of(result, source, target, database, began, _run_url())
+
+
+@flow(name="log-table-name", flow_run_name="{table}")
+def log_table_name(table: str) -> None:
+    """The sub-flow: say which table is loaded."""
+    get_run_logger().info("Loading into table %s", table)
+
+
+@task(cache_policy=NO_CACHE)
+def extract(url: str, folder: Path, previous: LoadRecord | None, settings: Settings) -> SourceFile | None:
+    """Get the file; None where the server says that it is still the one that was loaded."""
+    watch = _watch.get()
+    etag = previous.etag if previous else None
+    if watch.prefetched:
+        source = watch.prefetched.result()
+    else:
+        source = fetch(url, folder, login=login(settings), etag=etag, on_progress=watch.on_download)
+    logger = get_run_logger()
+    if source:
+        logger.info("%s: %s bytes, sha256 %s…", source.name, f"{source.bytes:,}", source.sha256[:12])
+    else:
+        logger.info("%s has not changed since it was loaded", canonical_url(url))
+    return source
+
+
+@task(cache_policy=NO_CACHE)
+def transform(source: SourceFile, chunk_size: int, step: str | None) -> Stream:
+    """Decide what happens to each column; rows are read only while load consumes them."""
+    stream = open_stream(source.path, source.name, chunk_size, step)
+    plan = stream.plan
+    kind = f"{plan.dataset} {plan.month or ''}".strip() if plan.dataset else "not one of TLC's datasets"
+    get_run_logger().info("%s, %d columns of %d: %s", stream.layout.format, len(plan.loaded), len(plan.columns), kind)
+    return stream
+
+
+@task(cache_policy=NO_CACHE)
+def load(
+    stream: Stream,
+    source: SourceFile,
+    target: Target,
+    database: Database,
+    if_loaded: IfLoaded,
+    allowance: Allowance,
+) -> Load:
+    """Copy the rows into a partition of their own and attach it, in one transaction."""
+    watch, logger = _watch.get(), get_run_logger()
+    result = loading.load(
+        stream,
+        source,
+        target,
+        database,
+        if_loaded=if_loaded,
+        allowance=allowance,
+        flow_run_url=_run_url(),
+        on_progress=lambda progress: watch.on_load(source, progress),
+    )
+    for note in result.notes:
+        logger.warning(note)
+    logger.info(
+        "%s: %s rows in %s (load %d, %s rejected)",
+        result.status,
+        f"{result.rows_loaded:,}",
+        target,
+        result.load_id,
+        f"{result.rows_rejected:,}",
+    )
+    return result
+
+
+def find_database(block: str | None, settings: Settings) -> Database:
+    """The block's, else the settings', else that of `postgres-connector`, else the embedded Postgres."""
+    if block:
+        return database_of_block(block)
+    if settings.database_url:
+        return loading.database_at(settings.database_url.get_secret_value())
+    return default_block_database() or loading.database_at(stack.start_database(settings))
+
+
+def login(settings: Settings) -> tuple[str, str] | None:
+    """User and password for an http source that asks for them."""
+    if settings.source_login is None:
+        return None
+    user, _, password = settings.source_login.get_secret_value().partition(":")
+    return user, password
+
+
+def _run_url() -> str | None:
+    return url_for("flow-run", flow_run.root_flow_run_id or flow_run.id)

@@ -1,0 +1,105 @@
+"""What a run says at its end."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from taxi_ingest.fetch import SourceFile
+from taxi_ingest.load import Database, Load, LoadRecord, Target, parse_target
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of `ingest`, as `--json` prints it."""
+
+    status: str
+    """loaded, replaced or skipped."""
+    table: str
+    url: str
+    dataset: str | None
+    month: str | None
+    rows_read: int
+    rows_loaded: int
+    rows_rejected: int
+    known_rows: int | None
+    verdict: str
+    load_id: int
+    sha256: str
+    bytes: int
+    seconds: float
+    rows_per_second: int
+    flow_run_url: str | None
+    notes: tuple[str, ...]
+    database: str
+    """Where the table is: a libpq URL without a password."""
+
+    @classmethod
+    def of(
+        cls,
+        load: Load,
+        source: SourceFile | LoadRecord,
+        target: Target,
+        database: Database,
+        began: float,
+        flow_run_url: str | None,
+    ) -> "Outcome":
+        """Put together what a flow run knows at its end; `began` is its start by the monotonic clock."""
+        seconds = time.monotonic() - began
+        return cls(
+            status=load.status,
+            table=str(target),
+            url=source.url if isinstance(source, SourceFile) else source.source,
+            dataset=load.dataset,
+            month=load.month,
+            rows_read=load.rows_read,
+            rows_loaded=load.rows_loaded,
+            rows_rejected=load.rows_rejected,
+            known_rows=None,
+            verdict="unknown",
+            load_id=load.load_id,
+            sha256=source.sha256,
+            bytes=source.bytes,
+            seconds=round(seconds, 3),
+            rows_per_second=0 if load.status == "skipped" else round(load.rows_loaded / seconds),
+            flow_run_url=flow_run_url,
+            notes=load.notes,
+            database=database.address,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain object for `--json`."""
+        return asdict(self)
+
+    def summary(self, psql: Sequence[str]) -> Table:
+        """What a person wants to know, with the command that opens the database as `psql`."""
+        counted = f"{self.rows_read:,} read = {self.rows_loaded:,} loaded + {self.rows_rejected:,} rejected"
+        rows = {
+            "table": self.table,
+            "file": self.url,
+            "dataset": " ".join(filter(None, (self.dataset, self.month))) or "not one of TLC's: loaded as it is",
+            "rows": counted,
+            "load": f"{self.load_id} (sha256 {self.sha256[:12]}…, {self.bytes / 1e6:,.1f} MB)",
+            "time": f"{self.seconds:.1f} s" + (f", {self.rows_per_second:,} rows/s" if self.rows_per_second else ""),
+            "flow run": self.flow_run_url or "",
+            "open it": shlex.join((*psql, "-c", f"SELECT count(*) FROM {parse_target(self.table).quoted}")),
+        }
+        table = Table.grid(padding=(0, 2))
+        table.title = Text(_TITLES[self.status], style="bold green")
+        table.title_justify = "left"
+        for name, value in rows.items():
+            table.add_row(Text(name, style="cyan"), Text(value))
+        for note in self.notes:
+            table.add_row(Text("note", style="yellow"), Text(note))
+        return table
+
+
+_TITLES = {
+    "loaded": "Loaded",
+    "replaced": "Replaced: the file's earlier rows are gone, all others stay",
+    "skipped": "Skipped: the table already has this file",
+}
