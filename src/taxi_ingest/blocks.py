@@ -20,7 +20,6 @@ from taxi_ingest.errors import UsageError
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.connection import address_of
 
-DEFAULT_BLOCK = "postgres-connector"
 _BLOCK_TYPE = "sqlalchemy-connector"
 
 
@@ -88,14 +87,6 @@ def database_of_block(name: str) -> Database:
             raise (error.orig or error) from error
 
     return Database(_connector_address(connector), open)
-
-
-def default_block_database() -> Database | None:
-    """The database of the block `postgres-connector`, or None where there is no such block."""
-    try:
-        return database_of_block(DEFAULT_BLOCK)
-    except UsageError:
-        return None
 
 
 def _load(name: str) -> SqlAlchemyConnector:

@@ -91,20 +91,19 @@ def ingest(
 
     The same file again is skipped; a file that has changed since replaces its own rows and no others.
     """
-    from taxi_ingest.fetch import canonical_url, login_of
+    from taxi_ingest.fetch import login_of, without_login
 
-    with _failures_told(json, table=table, url=url):
-        public_url = canonical_url(url)
+    with _failures_told(json, table=table, url=without_login(url)):
         if login := login_of(url):
             os.environ["TAXI_INGEST_SOURCE_LOGIN"] = login
         _choose_database(database_url)
         from taxi_ingest.run import run_ingest
 
-        console = _stderr()
         outcome = run_ingest(
-            console,
+            _settings(),
+            _stderr(),
             quiet,
-            url=public_url,
+            url=without_login(url),
             table=table,
             chunk_size=chunk_size,
             block=None if database_url else block,

@@ -60,12 +60,20 @@ def canonical_url(source: str) -> str:
         return Path(source).expanduser().absolute().as_uri()
     if parts.scheme.lower() not in ("http", "https", "file"):
         raise UsageError(f"A source can't be {parts.scheme}://.", "Give --url a path or an http, https or file URL.")
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+    return without_login(urlunsplit(parts._replace(fragment="")))
+
+
+def without_login(source: str) -> str:
+    """A source as it may be shown: a URL's user and password left out."""
+    if "://" not in source:
+        return source
+    parts = urlsplit(source)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def login_of(source: str) -> str | None:
     """The `user:password` in a URL, which must not travel with it."""
-    return unquote(urlsplit(source).netloc.rpartition("@")[0]) or None
+    return unquote(urlsplit(source).netloc.rpartition("@")[0]) or None if "://" in source else None
 
 
 def fetch(
@@ -83,7 +91,7 @@ def fetch(
     """
     url = canonical_url(source)
     if urlsplit(url).scheme == "file":
-        return _local(url)
+        return local_file(url)
     return _download(url, login, etag, folder, on_progress)
 
 
@@ -96,7 +104,9 @@ def download_folder(home: Path) -> Iterator[Path]:
         yield Path(place)
 
 
-def _local(url: str) -> SourceFile:
+def local_file(source: str) -> SourceFile:
+    """A file of this machine, by its path or file:// URL. Raises SourceError where it can't be read."""
+    url = canonical_url(source)
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise SourceError(f"{url} is on another machine ({parts.netloc}).", "Write file:///path, or use http.")
@@ -113,6 +123,12 @@ def _local(url: str) -> SourceFile:
     return SourceFile(url, path.name, path, path.stat().st_size, digest)
 
 
+def is_unchanged(url: str, etag: str, login: tuple[str, str] | None) -> bool:
+    """Whether an http server says that the file is still the one with this ETag; one round trip."""
+    with _response(canonical_url(url), login, etag) as response:
+        return response.status_code == httpx.codes.NOT_MODIFIED
+
+
 def _download(
     url: str,
     login: tuple[str, str] | None,
@@ -121,31 +137,37 @@ def _download(
     on_progress: Callable[[Download], None],
 ) -> SourceFile | None:
     name = unquote(Path(urlsplit(url).path).name) or "download"
-    headers = {"If-None-Match": etag} if etag else {}
+    path = folder / "content"
+    with _response(url, login, etag) as response:
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            return None
+        _check_status(url, response)
+        digest, size = _save(response, path, on_progress)
+        validators = response.headers
+    return SourceFile(url, name, path, size, digest, validators.get("ETag"), validators.get("Last-Modified"))
+
+
+@contextmanager
+def _response(url: str, login: tuple[str, str] | None, etag: str | None) -> Iterator[httpx.Response]:
+    # The file's own bytes are wanted: no compression on the way that would hide its length.
+    headers = {"Accept-Encoding": "identity"} | ({"If-None-Match": etag} if etag else {})
     timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
     try:
         with (
             httpx.Client(follow_redirects=True, max_redirects=_MOST_REDIRECTS, timeout=timeout) as client,
-            # A file's own bytes are wanted: no compression on the way that would hide its length.
-            client.stream("GET", url, headers={**headers, "Accept-Encoding": "identity"}, auth=login) as response,
+            client.stream("GET", url, headers=headers, auth=login) as response,
         ):
-            if response.status_code == httpx.codes.NOT_MODIFIED:
-                return None
-            _check_status(url, response)
-            path = folder / "content"
-            digest, size = _save(response, path, on_progress)
+            yield response
     except httpx.UnsupportedProtocol as error:
         raise SourceError(f"{url} redirects to an address that is not http.", "Check the address.") from error
     except httpx.ConnectError as error:
         raise SourceError(
             f"{urlsplit(url).hostname} can't be reached: {error}.", "Check the address and your network."
         ) from error
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceError(
             f"The download of {url} broke off: {error or type(error).__name__}.", "Run the same command again."
         ) from error
-    validators = response.headers
-    return SourceFile(url, name, path, size, digest, validators.get("ETag"), validators.get("Last-Modified"))
 
 
 def _check_status(url: str, response: httpx.Response) -> None:

@@ -19,7 +19,7 @@ from prefect.utilities.urls import url_for
 
 from taxi_ingest import load as loading
 from taxi_ingest import stack
-from taxi_ingest.blocks import database_of_block, default_block_database
+from taxi_ingest.databases import find_database
 from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
 from taxi_ingest.load import Allowance, Database, IfLoaded, Load, LoadRecord, Progress, Target
 from taxi_ingest.report import Outcome
@@ -108,7 +108,7 @@ def extract(url: str, folder: Path, previous: LoadRecord | None, settings: Setti
     if watch.prefetched:
         source = watch.prefetched.result()
     else:
-        source = fetch(url, folder, login=login(settings), etag=etag, on_progress=watch.on_download)
+        source = fetch(url, folder, login=settings.login, etag=etag, on_progress=watch.on_download)
     logger = get_run_logger()
     if source:
         logger.info("%s: %s bytes, sha256 %s…", source.name, f"{source.bytes:,}", source.sha256[:12])
@@ -159,23 +159,6 @@ def load(
         f"{result.rows_rejected:,}",
     )
     return result
-
-
-def find_database(block: str | None, settings: Settings) -> Database:
-    """The block's, else the settings', else that of `postgres-connector`, else the embedded Postgres."""
-    if block:
-        return database_of_block(block)
-    if settings.database_url:
-        return loading.database_at(settings.database_url.get_secret_value())
-    return default_block_database() or loading.database_at(stack.start_database(settings))
-
-
-def login(settings: Settings) -> tuple[str, str] | None:
-    """User and password for an http source that asks for them."""
-    if settings.source_login is None:
-        return None
-    user, _, password = settings.source_login.get_secret_value().partition(":")
-    return user, password
 
 
 def _run_url() -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from taxi_ingest.fetch import SourceFile
@@ -75,27 +74,24 @@ class Outcome:
         """A plain object for `--json`."""
         return asdict(self)
 
-    def summary(self, psql: Sequence[str]) -> Table:
+    def summary(self, psql: Sequence[str]) -> Text:
         """What a person wants to know, with the command that opens the database as `psql`."""
         counted = f"{self.rows_read:,} read = {self.rows_loaded:,} loaded + {self.rows_rejected:,} rejected"
-        rows = {
-            "table": self.table,
-            "file": self.url,
-            "dataset": " ".join(filter(None, (self.dataset, self.month))) or "not one of TLC's: loaded as it is",
-            "rows": counted,
-            "load": f"{self.load_id} (sha256 {self.sha256[:12]}…, {self.bytes / 1e6:,.1f} MB)",
-            "time": f"{self.seconds:.1f} s" + (f", {self.rows_per_second:,} rows/s" if self.rows_per_second else ""),
-            "flow run": self.flow_run_url or "",
-            "open it": shlex.join((*psql, "-c", f"SELECT count(*) FROM {parse_target(self.table).quoted}")),
-        }
-        table = Table.grid(padding=(0, 2))
-        table.title = Text(_TITLES[self.status], style="bold green")
-        table.title_justify = "left"
-        for name, value in rows.items():
-            table.add_row(Text(name, style="cyan"), Text(value))
-        for note in self.notes:
-            table.add_row(Text("note", style="yellow"), Text(note))
-        return table
+        if removed := self.rows_read - self.rows_loaded - self.rows_rejected:
+            counted += f" + {removed:,} removed by --transform"
+        rows = [
+            ("table", self.table),
+            ("file", self.url),
+            ("dataset", " ".join(filter(None, (self.dataset, self.month))) or "none of TLC's: loaded as it is"),
+            ("rows", counted),
+            ("load", f"{self.load_id} (sha256 {self.sha256[:12]}…, {self.bytes / 1e6:,.1f} MB)"),
+            ("time", f"{self.seconds:.1f} s" + (f", {self.rows_per_second:,} rows/s" if self.rows_per_second else "")),
+            ("flow run", self.flow_run_url or ""),
+            *(("note", note) for note in self.notes),
+            ("open it", shlex.join((*psql, "-c", f"SELECT count(*) FROM {parse_target(self.table).quoted}"))),
+        ]
+        lines = [Text.assemble((f"{name:<9}", "cyan"), value) for name, value in rows]
+        return Text("\n").join((Text(_TITLES[self.status], style="bold green"), *lines))
 
 
 _TITLES = {

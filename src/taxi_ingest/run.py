@@ -1,6 +1,8 @@
-"""One run of a flow for someone who watches: the stack it needs, progress, log lines."""
+"""One run of the flow `ingest` for someone who watches: the stack it needs, progress, log lines."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -8,9 +10,8 @@ from rich.console import Console
 
 from taxi_ingest import stack
 from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
-from taxi_ingest.flows import Watch, ingest, login, watching
 from taxi_ingest.load import Progress, parse_allowance, parse_target
-from taxi_ingest.orchestration import own_api_url, prefect_api
+from taxi_ingest.nothing_new import skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import Settings
@@ -18,9 +19,19 @@ from taxi_ingest.transform import load_step
 
 
 def run_ingest(
-    console: Console, quiet: bool, *, url: str, table: str, max_rejects: str, step: str | None, **parameters: Any
+    settings: Settings,
+    console: Console,
+    quiet: bool,
+    *,
+    url: str,
+    table: str,
+    chunk_size: int,
+    block: str | None,
+    if_loaded: str,
+    max_rejects: str,
+    step: str | None,
 ) -> Outcome:
-    """Run the flow `ingest` (its docstring tells the parameters) and show on `console` how it goes.
+    """Run the flow (whose docstring tells the parameters) and show on `console` how it goes.
 
     What is wrong with the parameters is said before anything starts.
     """
@@ -29,23 +40,49 @@ def run_ingest(
     parse_allowance(max_rejects)
     if step:
         load_step(step)
-    settings = Settings()
+    if block is None and if_loaded == "skip" and (outcome := skip_if_loaded(url, table, settings)):
+        return outcome
+    parameters = {
+        "url": url,
+        "table": table,
+        "chunk_size": chunk_size,
+        "block": block,
+        "if_loaded": if_loaded,
+        "max_rejects": max_rejects,
+        "step": step,
+    }
+    with display(console, quiet) as shown:
+        return _run_flow(settings, console, quiet, shown, parameters)
+
+
+def _run_flow(
+    settings: Settings, console: Console, quiet: bool, shown: Display, parameters: dict[str, Any]
+) -> Outcome:
+    from taxi_ingest.flows import Watch, ingest, watching
+    from taxi_ingest.orchestration import own_api_url, prefect_api
+
     show_prefect_logs(console, quiet)
-    with (
-        display(console, quiet) as shown,
-        download_folder(settings.home) as folder,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        on_download = partial(_show_download, shown)
+    on_download = partial(_show_download, shown)
+    with ExitStack() as lasting:
         server = None if own_api_url() else stack.launch_prefect(settings)
-        prefetched: Future[SourceFile | None] | None = None
+        prefetched = None
         if server and not server.answers():
             if not quiet:
                 console.print(f"Starting the local Prefect server at {server.address} …", highlight=False)
-            prefetched = pool.submit(fetch, url, folder, login=login(settings), on_progress=on_download)
+            prefetched = _prefetch(lasting, settings, parameters["url"], on_download)
         watch = Watch(on_download, partial(_show_load, shown), prefetched)
-        with watching(watch), prefect_api(settings, server):
-            return ingest(url=url, table=table, max_rejects=max_rejects, step=step, **parameters)
+        lasting.enter_context(watching(watch))
+        lasting.enter_context(prefect_api(settings, server))
+        return ingest(**parameters)
+
+
+def _prefetch(
+    lasting: ExitStack, settings: Settings, url: str, on_download: Callable[[Download], None]
+) -> Future[SourceFile | None]:
+    """Begin the download while the server starts."""
+    folder = lasting.enter_context(download_folder(settings.home))
+    pool = lasting.enter_context(ThreadPoolExecutor(1))
+    return pool.submit(fetch, url, folder, login=settings.login, on_progress=on_download)
 
 
 def _show_download(shown: Display, download: Download) -> None:

@@ -6,6 +6,9 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+DEFAULT_BLOCK = "postgres-connector"
+"""The Prefect block whose database is used, if there is one and no other is named."""
+
 
 class Settings(BaseSettings):
     """What can be set once instead of on every command line; .env.example explains each.
@@ -26,3 +29,11 @@ class Settings(BaseSettings):
 
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     """The port on 127.0.0.1 of the local Prefect server."""
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """User and password for http sources."""
+        if self.source_login is None:
+            return None
+        user, _, password = self.source_login.get_secret_value().partition(":")
+        return user, password

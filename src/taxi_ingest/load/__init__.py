@@ -117,6 +117,7 @@ def _load(
     existing = table.look_up(cursor, target)
     if previous and existing and not existing.partitioned:
         raise _inseparable(previous, target)
+    _check_dataset(stream.plan.dataset, ledger.dataset_of(cursor, target), target)
     stream = replace(stream, plan=_fitted(stream.plan, target, existing))
     added = _prepare(cursor, target, existing, stream.plan)
     load_id = ledger.begin(
@@ -185,6 +186,19 @@ def _inseparable(previous: LoadRecord, target: Target) -> DataError:
         f"make ({target}) its old rows can't be told from others.",
         "Load into a new --table, which taxi-ingest makes.",
     )
+
+
+def _check_dataset(dataset: str | None, holds: tuple[str | None] | None, target: Target) -> None:
+    """One table, one dataset: a file put into another's table is a slip. Raises DataError."""
+    if holds is not None and holds != (dataset,):
+        raise DataError(
+            f"{target} holds files of {_described(holds[0])}, and this is one of {_described(dataset)}.",
+            "Load it into another --table.",
+        )
+
+
+def _described(dataset: str | None) -> str:
+    return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"
 
 
 def _fitted(plan: Plan, target: Target, existing: table.ExistingTable | None) -> Plan:

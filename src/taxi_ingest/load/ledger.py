@@ -131,6 +131,18 @@ def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) ->
     return LoadRecord(*row) if row else None
 
 
+def dataset_of(cursor: Cursor, target: Target) -> tuple[str | None] | None:
+    """The dataset (None: no TLC dataset) whose files the table holds; None for an empty table."""
+    cursor.execute(
+        """
+        SELECT dataset FROM taxi_ingest.loads
+        WHERE table_schema = %s AND table_name = %s AND status = 'loaded' ORDER BY load_id DESC LIMIT 1
+        """,
+        target.key,
+    )
+    return cursor.fetchone()
+
+
 def begin(
     cursor: Cursor,
     target: Target,

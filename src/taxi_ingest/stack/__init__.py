@@ -45,4 +45,8 @@ def stop(settings: Settings) -> StackStatus:
 
     Raises DatabaseError or PrefectError if one doesn't end.
     """
-    return StackStatus(stop_database(settings), stop_prefect(settings))
+    try:
+        database = stop_database(settings)
+    finally:
+        prefect = stop_prefect(settings)
+    return StackStatus(database, prefect)

@@ -101,9 +101,9 @@ def stop_database(settings: Settings) -> ServiceStatus:
     Open transactions are rolled back. Raises DatabaseError if it doesn't end or belongs to another user.
     """
     before = database_status(settings)
-    paths = _paths(settings)
-    if not paths.root.is_dir():
+    if before.pid is None:
         return before
+    paths = _paths(settings)
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if postmaster := _postmaster(paths):
             _terminate(postmaster.process)
@@ -226,11 +226,10 @@ def _initdb(data: Path, paths: _Paths) -> None:
     # The built-in provider sorts alike on every system, also where there is no C.UTF-8.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command = [str(_binary("initdb")), "-D", str(data), "-U", "postgres", "--auth=trust", *locale]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **as_account()
-    )
+    with paths.log.open("ab") as log:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_account())
     if done.returncode != 0:
-        raise _failure("The local database could not be made", done.stdout + done.stderr, paths.root)
+        raise _failure("The local database could not be made", tail(paths.log), paths.log)
 
 
 def _make_database(url: str) -> str:
@@ -362,10 +361,10 @@ def _log_hint(log: Path) -> str:
 
 def _failure(what: str, output: str, log: Path) -> DatabaseError:
     """The error for a program of Postgres that failed, from the last complaint in its output."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it gave no reason"]
-    complaints = re.findall(r"(?:FATAL|PANIC|error):\s*(.+)", output)
-    hint = f"Free some space on the disk of {log}." if "No space left" in output else _log_hint(log)
-    return DatabaseError(f"{what}: {(complaints or lines)[-1]}", hint)
+    if "No space left" in output or "Check free disk space" in output:
+        return DatabaseError(f"{what}: no space left on the disk.", f"Free some on the disk of {log}.")
+    complaints = re.findall(r"(?:FATAL|PANIC|error):\s*(.+)", output) or output.split("\n")
+    return DatabaseError(f"{what}: {complaints[-1].strip()}", _log_hint(log))
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class PrefectServer:
 
     def _failure(self, what: str) -> PrefectError:
         end = tail(self.log)
-        reason = end.splitlines()[-1].strip() if end else "its log is empty"
+        reason = end.splitlines()[-1].strip() if end else "its log is empty, as on a full disk"
         return PrefectError(
             f"The local Prefect server {what} while it was starting: {reason}",
             f"If its database is broken, move {self.log.with_name('prefect.db')} away (it holds the history"
@@ -155,7 +155,7 @@ def stop_prefect(settings: Settings) -> ServiceStatus:
     """
     before = prefect_status(settings)
     folder = _folder(settings)
-    if not folder.is_dir():
+    if _read_record(folder) is None:
         return before
     with lock(folder.parent / "prefect.lock", PrefectError):
         record = _read_record(folder)

@@ -5,11 +5,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 
 from taxi_ingest.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,16 @@ class Step:
     """A function of the user's, called with each chunk as a DataFrame on Arrow-backed dtypes."""
 
     name: str
-    function: Callable[[pd.DataFrame], pd.DataFrame]
+    function: "Callable[[pd.DataFrame], pd.DataFrame]"
 
     def apply(self, rows: pa.Table) -> pa.Table:
         """The rows as the function returns them: it may drop, add and change rows and columns.
 
         Raises DataError where it fails or returns something else.
         """
+        # A quarter of a second to import, which only those with a step of their own pay.
+        import pandas as pd
+
         frame = rows.to_pandas(types_mapper=pd.ArrowDtype)
         try:
             result = self.function(frame)

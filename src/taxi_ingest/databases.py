@@ -1,0 +1,35 @@
+"""Which database a load goes to."""
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+
+from taxi_ingest import stack
+from taxi_ingest.load import Database, database_at
+from taxi_ingest.settings import DEFAULT_BLOCK, Settings
+
+
+def find_database(block: str | None, settings: Settings) -> Database:
+    """The block's, else the settings', else that of `postgres-connector`, else the embedded Postgres.
+
+    Raises UsageError for an unknown block, DatabaseError where the embedded Postgres can't start.
+    """
+    if block is None and settings.database_url:
+        return database_at(settings.database_url.get_secret_value())
+    if block is None and not _default_block_exists():
+        return database_at(stack.start_database(settings))
+    # 0.2 s to import, which only those with a block pay.
+    from taxi_ingest.blocks import database_of_block
+
+    database = database_of_block(block or DEFAULT_BLOCK)
+    if database.address == stack.status(settings).database.address:
+        stack.start_database(settings)
+    return database
+
+
+def _default_block_exists() -> bool:
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_block_document_by_name(DEFAULT_BLOCK, "sqlalchemy-connector", include_secrets=False)
+        except ObjectNotFound:
+            return False
+    return True

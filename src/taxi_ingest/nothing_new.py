@@ -1,0 +1,103 @@
+"""The shortest way to "the table already has this file": one that spares the second of importing Prefect.
+
+Only for the local stack, and only while its server runs: the server is told of it by its REST API
+(https://docs.prefect.io/v3/api-ref/rest-api), so that the dashboard shows the skip as a flow run.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import httpx
+
+from taxi_ingest import load as loading
+from taxi_ingest import stack
+from taxi_ingest.errors import TaxiIngestError
+from taxi_ingest.fetch import canonical_url, is_unchanged, local_file
+from taxi_ingest.load import Database, LoadRecord, Target, database_at
+from taxi_ingest.report import Outcome
+from taxi_ingest.settings import DEFAULT_BLOCK, Settings
+
+_CONFIGURING_FILES = (
+    ("prefect.toml", ""),
+    ("pyproject.toml", "[tool.prefect"),
+    (".env", "PREFECT_"),
+)
+"""Files of the current folder that configure Prefect if they hold this text
+(https://docs.prefect.io/v3/concepts/settings-and-profiles)."""
+
+_REQUEST_SECONDS = 5
+
+
+def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
+    """The outcome if the table surely has the file already; None if anything is in doubt.
+
+    It asks the ledger first: for a file that it doesn't know, nothing is read or fetched here.
+    """
+    began = time.monotonic()
+    server = stack.status(settings).prefect
+    if not server.running or _prefect_may_be_configured():
+        return None
+    target = loading.parse_target(table)
+    with httpx.Client(base_url=server.address, timeout=_REQUEST_SECONDS, trust_env=False) as api:
+        try:
+            database = _database(api, settings)
+            previous = loading.find_load(database, target, canonical_url(url)) if database else None
+            if database is None or previous is None or not _is_unchanged(url, previous, settings):
+                return None
+            run_url = f"{server.address.removesuffix('/api')}/runs/flow-run/{_record(api, previous, target)}"
+        except (TaxiIngestError, httpx.HTTPError):
+            # The flow meets the same difficulty, and reports it where it is seen.
+            return None
+    return Outcome.of(loading.skipped(previous), previous, target, database, began, run_url)
+
+
+def _prefect_may_be_configured() -> bool:
+    """Whether the user may have named another API; to know for sure, Prefect must be imported."""
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    return (
+        any(name.startswith("PREFECT_") for name in os.environ)
+        or (home / "profiles.toml").exists()
+        or any(_holds(Path(name), text) for name, text in _CONFIGURING_FILES)
+    )
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return text in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _database(api: httpx.Client, settings: Settings) -> Database | None:
+    """The database if it needs no block and runs."""
+    if settings.database_url:
+        return database_at(settings.database_url.get_secret_value())
+    block = api.get(f"/block_types/slug/sqlalchemy-connector/block_documents/name/{DEFAULT_BLOCK}")
+    status = stack.status(settings).database
+    return database_at(status.address) if block.status_code == httpx.codes.NOT_FOUND and status.running else None
+
+
+def _is_unchanged(url: str, previous: LoadRecord, settings: Settings) -> bool:
+    if canonical_url(url).startswith("file:"):
+        return local_file(url).sha256 == previous.sha256
+    return previous.etag is not None and is_unchanged(url, previous.etag, settings.login)
+
+
+def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:
+    """Tell Prefect of the skip; return the flow run's id."""
+    flow = api.post("/flows/", json={"name": "ingest"}).raise_for_status().json()
+    run = api.post(
+        "/flow_runs/",
+        json={
+            "name": str(target),
+            "flow_id": flow["id"],
+            "parameters": {"url": previous.source, "table": str(target)},
+            "state": {
+                "type": "COMPLETED",
+                "name": "Skipped",
+                "message": f"The table has this file already, as load {previous.load_id}.",
+            },
+        },
+    )
+    return str(run.raise_for_status().json()["id"])
