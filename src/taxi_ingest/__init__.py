@@ -1,9 +1,9 @@
 """New York's taxi trips into Postgres: fast, exactly once, visible in Prefect.
 
-    from taxi_ingest import Settings, ingest, prefect_api
+from taxi_ingest import Settings, ingest, prefect_api
 
-    with prefect_api(Settings()):
-        outcome = ingest(url="green_tripdata_2024-01.parquet", table="green_tripdata")
+with prefect_api(Settings()):
+    outcome = ingest(url="green_tripdata_2024-01.parquet", table="green_tripdata")
 """
 
 from typing import TYPE_CHECKING, Any

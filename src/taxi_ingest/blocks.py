@@ -7,7 +7,7 @@ stand in its database in the clear.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from prefect.client.orchestration import get_client
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
@@ -102,7 +102,7 @@ def _load(name: str) -> SqlAlchemyConnector:
 def _connector_address(connector: SqlAlchemyConnector) -> str:
     info = connector.connection_info
     url: URL = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
-    parameters = {
+    parameters: dict[str, Any] = {
         "user": url.username,
         "host": url.host,
         "port": url.port,

@@ -50,8 +50,8 @@ DatabaseUrl = Annotated[
     typer.Option(
         "--database-url",
         metavar="URL",
-        help="Postgres to use, as postgresql://user@host/database. Keep passwords out of it: name a block, or "
-        "set TAXI_INGEST_DATABASE_URL, PGPASSWORD or ~/.pgpass.",
+        help="Postgres to use, as postgresql://user@host/database. Keep passwords out of it: name a block "
+        "or set TAXI_INGEST_DATABASE_URL, PGPASSWORD or ~/.pgpass.",
     ),
 ]
 
@@ -61,7 +61,10 @@ DatabaseUrl = Annotated[
 )
 def ingest(
     url: Annotated[
-        str, typer.Option(metavar="URL", help="The file: a path, file:// or http(s) URL of a CSV, CSV.gz or Parquet.")
+        str,
+        typer.Option(
+            metavar="URL", help="The file: a path, file:// or http(s) URL of a CSV, CSV.gz or Parquet."
+        ),
     ],
     table: Annotated[
         str, typer.Option(metavar="TABLE", help="The table, or SCHEMA.TABLE; made where it is missing.")
@@ -75,13 +78,16 @@ def ingest(
         IfLoadedChoice, typer.Option(help="What to do with a file that the table already has.")
     ] = IfLoadedChoice.SKIP,
     max_rejects: Annotated[
-        str, typer.Option(metavar="N|P%", help="How many rows may be unfit for the table before nothing is loaded.")
+        str,
+        typer.Option(
+            metavar="N|P%", help="How many rows may be unfit for the table before nothing is loaded."
+        ),
     ] = "1%",
     transform: Annotated[
         str | None,
         typer.Option(
             metavar="MODULE:FUNCTION",
-            help="Your own step: this function of yours gets each chunk as a pandas DataFrame and returns one.",
+            help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
         ),
     ] = None,
     json: Json = False,
@@ -143,7 +149,9 @@ def down(json: Json = False, quiet: Quiet = False) -> None:
     with _failures_told(json):
         before = stack.stop(_settings())
         if json:
-            _print_json({"database_stopped": before.database.running, "prefect_stopped": _is_ours(before.prefect)})
+            _print_json(
+                {"database_stopped": before.database.running, "prefect_stopped": _is_ours(before.prefect)}
+            )
         elif not quiet:
             ours = (("The embedded Postgres", before.database), ("The Prefect server", before.prefect))
             for name, service in ours:
@@ -159,7 +167,9 @@ def status(json: Json = False) -> None:
 
 @app.command(epilog="Example: taxi-ingest ui --no-browser")
 def ui(
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it, or only print its address.")] = True,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open it, or only print its address.")
+    ] = True,
 ) -> None:
     """Open Prefect's dashboard; its server is started if needed."""
     with _failures_told(json=False):
@@ -167,7 +177,7 @@ def ui(
 
         address = dashboard(_settings())
         typer.echo(address)
-        if browser and not typer.launch(address) == 0:
+        if browser and typer.launch(address) != 0:
             _stderr().print("No browser could be opened: open the address above yourself.")
 
 
@@ -200,7 +210,9 @@ def blocks_create(
         parts = {"host": host, "port": port, "user": user, "dbname": database}
         given = {key: str(value) for key, value in parts.items() if value is not None}
         if database_url and given:
-            raise UsageError("The database is named twice.", "Give --database-url or --host, --user, …, not both.")
+            raise UsageError(
+                "The database is named twice.", "Give --database-url or --host, --user, …, not both."
+            )
         url = database_url or ("" if given else _default_database_url())
         dsn = join_dsn(url, given, _password(password_stdin, asked=bool(given)))
         block = create_block(name, dsn, overwrite)
@@ -260,7 +272,9 @@ def _failures_told(json: bool, **known: Any) -> Iterator[None]:
     except TaxiIngestError as error:
         _fail(str(error), error.hint, error.exit_code, json, known)
     except KeyboardInterrupt:
-        _fail("Interrupted.", "Nothing is half-loaded; run the same command again.", _INTERRUPTED, json, known)
+        _fail(
+            "Interrupted.", "Nothing is half-loaded; run the same command again.", _INTERRUPTED, json, known
+        )
 
 
 def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
@@ -304,7 +318,9 @@ def _settings() -> "Settings":
     except ValidationError as error:
         problem = error.errors()[0]
         name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
-        raise UsageError(f"{name} is wrong: {problem['msg']}.", ".env.example explains each setting.") from None
+        raise UsageError(
+            f"{name} is wrong: {problem['msg']}.", ".env.example explains each setting."
+        ) from None
 
 
 def _choose_database(database_url: str | None) -> None:
@@ -327,7 +343,9 @@ def _default_database_url() -> str:
     from taxi_ingest import stack
 
     settings = _settings()
-    return settings.database_url.get_secret_value() if settings.database_url else stack.start_database(settings)
+    return (
+        settings.database_url.get_secret_value() if settings.database_url else stack.start_database(settings)
+    )
 
 
 def _password(from_stdin: bool, asked: bool) -> str | None:

@@ -59,7 +59,9 @@ def canonical_url(source: str) -> str:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source):
         return Path(source).expanduser().absolute().as_uri()
     if parts.scheme.lower() not in ("http", "https", "file"):
-        raise UsageError(f"A source can't be {parts.scheme}://.", "Give --url a path or an http, https or file URL.")
+        raise UsageError(
+            f"A source can't be {parts.scheme}://.", "Give --url a path or an http, https or file URL."
+        )
     return without_login(urlunsplit(parts._replace(fragment="")))
 
 
@@ -109,7 +111,9 @@ def local_file(source: str) -> SourceFile:
     url = canonical_url(source)
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        raise SourceError(f"{url} is on another machine ({parts.netloc}).", "Write file:///path, or use http.")
+        raise SourceError(
+            f"{url} is on another machine ({parts.netloc}).", "Write file:///path, or use http."
+        )
     path = Path(url2pathname(parts.path))
     try:
         with path.open("rb") as file:
@@ -166,7 +170,8 @@ def _response(url: str, login: tuple[str, str] | None, etag: str | None) -> Iter
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceError(
-            f"The download of {url} broke off: {error or type(error).__name__}.", "Run the same command again."
+            f"The download of {url} broke off: {error or type(error).__name__}.",
+            "Run the same command again.",
         ) from error
 
 
@@ -174,7 +179,9 @@ def _check_status(url: str, response: httpx.Response) -> None:
     if response.is_success:
         return
     hint = _STATUS_HINTS.get(response.status_code, "Try again later.")
-    raise SourceError(f"{url} answers {response.status_code} {response.reason_phrase}.".replace(" .", "."), hint)
+    raise SourceError(
+        f"{url} answers {response.status_code} {response.reason_phrase}.".replace(" .", "."), hint
+    )
 
 
 def _save(response: httpx.Response, path: Path, on_progress: Callable[[Download], None]) -> tuple[str, int]:
@@ -194,5 +201,7 @@ def _save(response: httpx.Response, path: Path, on_progress: Callable[[Download]
             "Free disk space, or set TAXI_INGEST_HOME to a folder with more.",
         ) from error
     if total is not None and done != total:
-        raise SourceError(f"The download ended after {done:,} of {total:,} bytes.", "Run the same command again.")
+        raise SourceError(
+            f"The download ended after {done:,} of {total:,} bytes.", "Run the same command again."
+        )
     return digest.hexdigest(), done

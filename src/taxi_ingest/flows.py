@@ -18,7 +18,6 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import load as loading
-from taxi_ingest import stack
 from taxi_ingest.databases import find_database
 from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
 from taxi_ingest.load import Allowance, Database, IfLoaded, Load, LoadRecord, Progress, Target
@@ -39,7 +38,8 @@ class Watch:
     """A download that was begun while Prefect's server was still starting."""
 
 
-_watch: ContextVar[Watch] = ContextVar("watch", default=Watch())
+_NOBODY = Watch()
+_watch: ContextVar[Watch] = ContextVar("watch", default=_NOBODY)
 
 
 @contextmanager
@@ -87,7 +87,8 @@ def ingest(
         raise loading.already_loaded(previous, target)
     with download_folder(settings.home) as folder:
         source = extract(url, folder, previous if if_loaded == "skip" else None, settings)
-        if source is None and previous:
+        if source is None:
+            assert previous, "only a known file can be unchanged"
             return Outcome.of(loading.skipped(previous), previous, target, database, began, _run_url())
         stream = transform(source, chunk_size, step)
         result = load(stream, source, target, database, if_loaded, allowance)
@@ -123,7 +124,9 @@ def transform(source: SourceFile, chunk_size: int, step: str | None) -> Stream:
     stream = open_stream(source.path, source.name, chunk_size, step)
     plan = stream.plan
     kind = f"{plan.dataset} {plan.month or ''}".strip() if plan.dataset else "not one of TLC's datasets"
-    get_run_logger().info("%s, %d columns of %d: %s", stream.layout.format, len(plan.loaded), len(plan.columns), kind)
+    get_run_logger().info(
+        "%s, %d columns of %d: %s", stream.layout.format, len(plan.loaded), len(plan.columns), kind
+    )
     return stream
 
 

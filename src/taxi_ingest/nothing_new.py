@@ -75,7 +75,9 @@ def _database(api: httpx.Client, settings: Settings) -> Database | None:
         return database_at(settings.database_url.get_secret_value())
     block = api.get(f"/block_types/slug/sqlalchemy-connector/block_documents/name/{DEFAULT_BLOCK}")
     status = stack.status(settings).database
-    return database_at(status.address) if block.status_code == httpx.codes.NOT_FOUND and status.running else None
+    return (
+        database_at(status.address) if block.status_code == httpx.codes.NOT_FOUND and status.running else None
+    )
 
 
 def _is_unchanged(url: str, previous: LoadRecord, settings: Settings) -> bool:

@@ -73,6 +73,6 @@ def _failures_explained() -> Iterator[None]:
         yield
     except (PrefectException, httpx.HTTPError) as error:
         raise PrefectError(
-            f"Prefect refused: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
+            f"Prefect refused: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
             "Is its server still running? `taxi-ingest status` tells of the local one.",
         ) from error

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -31,7 +31,7 @@ class Bar:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, tuple[int, float]] = {}
+        self._tasks: dict[str, tuple[TaskID, float]] = {}
 
     def update(self, stage: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
         if stage not in self._tasks:
@@ -39,7 +39,7 @@ class Bar:
             self._tasks[stage] = (task, time.monotonic())
         task, began = self._tasks[stage]
         numbers = describe(bytes, total_bytes, rows, time.monotonic() - began)
-        self._progress.update(task, completed=bytes, numbers=numbers)  # type: ignore[arg-type]
+        self._progress.update(task, completed=bytes, numbers=numbers)
 
 
 class Lines:
@@ -58,7 +58,9 @@ class Lines:
         self._last = now
         left = (total_bytes - bytes) * seconds / bytes if total_bytes and bytes else None
         ending = "" if left is None else f", {left:.0f} s left"
-        self._console.print(f"{stage}: {describe(bytes, total_bytes, rows, seconds)}{ending}", highlight=False)
+        self._console.print(
+            f"{stage}: {describe(bytes, total_bytes, rows, seconds)}{ending}", highlight=False
+        )
 
 
 def describe(bytes: int, total_bytes: int | None, rows: int | None, seconds: float) -> str:

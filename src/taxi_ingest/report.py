@@ -82,13 +82,20 @@ class Outcome:
         rows = [
             ("table", self.table),
             ("file", self.url),
-            ("dataset", " ".join(filter(None, (self.dataset, self.month))) or "none of TLC's: loaded as it is"),
+            (
+                "dataset",
+                " ".join(filter(None, (self.dataset, self.month))) or "none of TLC's: loaded as it is",
+            ),
             ("rows", counted),
             ("load", f"{self.load_id} (sha256 {self.sha256[:12]}…, {self.bytes / 1e6:,.1f} MB)"),
-            ("time", f"{self.seconds:.1f} s" + (f", {self.rows_per_second:,} rows/s" if self.rows_per_second else "")),
+            (
+                "time",
+                f"{self.seconds:.1f} s"
+                + (f", {self.rows_per_second:,} rows/s" if self.rows_per_second else ""),
+            ),
             ("flow run", self.flow_run_url or ""),
             *(("note", note) for note in self.notes),
-            ("open it", shlex.join((*psql, "-c", f"SELECT count(*) FROM {parse_target(self.table).quoted}"))),
+            ("open it", shlex.join((*psql, "-c", f"TABLE {parse_target(self.table).quoted} LIMIT 5"))),
         ]
         lines = [Text.assemble((f"{name:<9}", "cyan"), value) for name, value in rows]
         return Text("\n").join((Text(_TITLES[self.status], style="bold green"), *lines))

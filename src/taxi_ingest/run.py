@@ -73,7 +73,8 @@ def _run_flow(
         watch = Watch(on_download, partial(_show_load, shown), prefetched)
         lasting.enter_context(watching(watch))
         lasting.enter_context(prefect_api(settings, server))
-        return ingest(**parameters)
+        outcome: Outcome = ingest(**parameters)
+        return outcome
 
 
 def _prefetch(

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-_FILE_NAME = re.compile(r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)")
+_FILE_NAME = re.compile(
+    r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)"
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class FileName:
 @cache
 def datasets() -> tuple[Dataset, ...]:
     """All datasets, from `tlc_columns.csv`."""
-    with resources.files(__package__).joinpath("tlc_columns.csv").open(encoding="utf-8", newline="") as file:
+    with resources.files(__package__).joinpath("tlc_columns.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = dict.fromkeys(row["dataset"] for row in rows)
     return tuple(

@@ -88,10 +88,9 @@ def load(
 
 @contextmanager
 def _transaction(database: Database) -> Iterator[Cursor]:
-    with database.connect() as connection:
-        # psycopg2's own context manager commits, or rolls back on any exception.
-        with connection, connection.cursor() as cursor:
-            yield cursor
+    # psycopg2's own context manager, the second one, commits, or rolls back on any exception.
+    with database.connect() as connection, connection, connection.cursor() as cursor:
+        yield cursor
 
 
 def _load(
@@ -182,8 +181,8 @@ def already_loaded(previous: LoadRecord, target: Target) -> DataError:
 
 def _inseparable(previous: LoadRecord, target: Target) -> DataError:
     return DataError(
-        f"{previous.source} has changed since load {previous.load_id}, and in a table that taxi-ingest did not "
-        f"make ({target}) its old rows can't be told from others.",
+        f"{previous.source} is in {target} already, as load {previous.load_id}; since taxi-ingest did not "
+        "make that table, its old rows can't be told from others and replaced.",
         "Load into a new --table, which taxi-ingest makes.",
     )
 
@@ -203,7 +202,9 @@ def _described(dataset: str | None) -> str:
 
 def _fitted(plan: Plan, target: Target, existing: table.ExistingTable | None) -> Plan:
     """The plan with the types that the table's columns already have, where those are wide enough."""
-    for column in plan.loaded if existing else ():
+    if existing is None:
+        return plan
+    for column in plan.loaded:
         has = existing.columns.get(column.name)
         if has is None or has == column.type:
             continue
@@ -241,14 +242,17 @@ def _prepare(
 def _check(counts: Counts, stream: Stream, spool: RejectSpool, allowance: Allowance) -> None:
     """Nothing is missing, and no more is rejected than allowed. Raises DataError."""
     if counts.read != counts.loaded + counts.rejected + counts.removed:
-        raise DataError(f"Of {counts.read:,} rows some got lost: {counts}.", "This is a bug: please report it.")
+        raise DataError(
+            f"Of {counts.read:,} rows some got lost: {counts}.", "This is a bug: please report it."
+        )
     if stream.layout.rows is not None and counts.read != stream.layout.rows:
         raise DataError(
-            f"The file says it has {stream.layout.rows:,} rows, but {counts.read:,} were read.", "Download it again."
+            f"The file says it has {stream.layout.rows:,} rows, but {counts.read:,} were read.",
+            "Download it again.",
         )
     if not allowance.allows(counts.rejected, counts.read):
         raise DataError(
-            f"{counts.rejected:,} of {counts.read:,} rows can't be represented, more than the allowed {allowance}; "
+            f"{counts.rejected:,} of {counts.read:,} rows can't be represented, allowed are {allowance}; "
             f"nothing was loaded. {spool.first()}",
             "Mend the file, or allow more with --max-rejects (a number, or a share like 5%).",
         )

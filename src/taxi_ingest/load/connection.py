@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from taxi_ingest.errors import DatabaseError
@@ -15,11 +17,17 @@ _CONNECT_TIMEOUT_SECONDS = 10
 
 _HINTS: tuple[tuple[str, str], ...] = (
     ("password authentication failed", "Check user and password; nothing was sent to any table."),
-    ("no password supplied", "Give the password by PGPASSWORD, ~/.pgpass, a block or TAXI_INGEST_DATABASE_URL."),
+    (
+        "no password supplied",
+        "Give the password by PGPASSWORD, ~/.pgpass, a block or TAXI_INGEST_DATABASE_URL.",
+    ),
     ("no pg_hba.conf entry", "The server does not let this user in from here: ask its administrator."),
     ("does not exist", "Create it first, or name another one (createdb, CREATE SCHEMA, CREATE ROLE)."),
     ("could not translate host name", "Check the host's name in the database's URL."),
-    ("Connection refused", "Is the server running, and on this port? `taxi-ingest status` tells of the local one."),
+    (
+        "Connection refused",
+        "Is the server running, and on this port? `taxi-ingest status` tells of the local one.",
+    ),
     ("No such file or directory", "Is the server running? `taxi-ingest up` starts the local one."),
     ("timeout expired", "Is the server reachable from here (network, firewall)?"),
     ("No space left on device", "Free disk space on the database's machine and run the same command again."),
@@ -50,7 +58,7 @@ class Database:
         """What the server says it is: `PostgreSQL 18.4`."""
         with self.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SHOW server_version")
-            return f"PostgreSQL {cursor.fetchone()[0]}"
+            return f"PostgreSQL {one(cursor)[0]}"
 
 
 def database_at(url: str) -> Database:
@@ -64,7 +72,14 @@ def database_at(url: str) -> Database:
     return Database(address_of(url), lambda: closing(psycopg2.connect(**parameters)))
 
 
-def _parsed(url: str) -> dict[str, str]:
+def one(cursor: Cursor) -> tuple[Any, ...]:
+    """The one row of a query that always has one."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row
+
+
+def _parsed(url: str) -> dict[str, Any]:
     scheme, separator, rest = url.partition("://")
     if separator:
         url = f"{scheme.partition('+')[0]}://{rest}"
@@ -81,12 +96,12 @@ def join_dsn(url: str, parts: dict[str, str], password: str | None) -> str:
     parameters = {**_parsed(url), **parts}
     if password:
         parameters.setdefault("password", password)
-    return make_dsn(**parameters)
+    return str(make_dsn(**parameters))
 
 
 def address_of(url: str) -> str:
     """A database's URL without its password, as psql takes it."""
-    parameters = _parsed(url)
+    parameters: dict[str, str] = _parsed(url)
     parameters.pop("password", None)
     user, host, port = (parameters.pop(name, "") for name in ("user", "host", "port"))
     database = quote(parameters.pop("dbname", ""), safe="")

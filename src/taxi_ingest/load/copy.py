@@ -7,7 +7,7 @@ way, whatever the file's size.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -67,7 +67,10 @@ def copy_rows(
 
     `freeze` only for a table made in the same transaction. Raises what reading raises.
     """
-    with ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load") as pool, closing(_encode(pool, stream)) as encoded:
+    with (
+        ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load") as pool,
+        closing(_encode(pool, stream)) as encoded,
+    ):
         content = _CopyFile(encoded, stream.plan.schema, on_reject, on_progress)
         statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT binary{})").format(
             table,
@@ -75,7 +78,7 @@ def copy_rows(
             sql.SQL(", FREEZE" if freeze else ""),
         )
         try:
-            cursor.copy_expert(statement, content)
+            cursor.copy_expert(statement, content)  # type: ignore[arg-type]  # COPY FROM needs no readline
         except psycopg2.Error:
             # psycopg2 tells the server why read() failed, and hides the exception itself.
             if content.failure:
@@ -129,7 +132,7 @@ class _CopyFile:
         self._on_progress(Progress(self.counts.read, piece.position))
 
 
-def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Iterator[_Encoded]:
+def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, None, None]:
     """The pieces in order, a few of them parsed and encoded ahead."""
     convert = stream.converter()
     pieces = stream.pieces()

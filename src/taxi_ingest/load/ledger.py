@@ -7,6 +7,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from taxi_ingest.fetch import SourceFile
+from taxi_ingest.load.connection import one
 from taxi_ingest.load.table import Target
 
 _LEDGER_LOCK = 7482916301
@@ -59,7 +60,8 @@ COMMENT ON COLUMN taxi_ingest.rejects.number IS 'line of a CSV (the header is 1)
 """
 
 _FIND = """
-SELECT load_id, source, sha256, bytes, etag, last_modified, dataset, month, rows_read, rows_loaded, rows_rejected
+SELECT load_id, source, sha256, bytes, etag, last_modified, dataset, month,
+       rows_read, rows_loaded, rows_rejected
 FROM taxi_ingest.loads
 WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
   AND (source = %(source)s OR sha256 = %(sha256)s)
@@ -113,14 +115,15 @@ def ensure(cursor: Cursor) -> None:
 def exists(cursor: Cursor) -> bool:
     """Whether this database has a ledger."""
     cursor.execute("SELECT to_regclass('taxi_ingest.rejects') IS NOT NULL")
-    return bool(cursor.fetchone()[0])
+    return bool(one(cursor)[0])
 
 
 def lock(cursor: Cursor, target: Target, source: SourceFile) -> None:
     """Wait until no one else loads this file (by its address, then by its content) into this table."""
     for what in (source.url, source.sha256):
         cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", ("\0".join((*target.key, what)).replace("\0", "|"),)
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+            ("\0".join((*target.key, what)).replace("\0", "|"),),
         )
 
 
@@ -174,7 +177,7 @@ def begin(
             "tool_version": tool_version,
         },
     )
-    return int(cursor.fetchone()[0])
+    return int(one(cursor)[0])
 
 
 def finish(cursor: Cursor, load_id: int, read: int, loaded: int, rejected: int) -> None:

@@ -36,7 +36,9 @@ def parse_allowance(text: str) -> Allowance:
     """`100` or `1%`. Raises UsageError for anything else."""
     number = text.strip().removesuffix("%")
     try:
-        allowance = Allowance(percent=float(number)) if text.strip().endswith("%") else Allowance(rows=int(number))
+        allowance = (
+            Allowance(percent=float(number)) if text.strip().endswith("%") else Allowance(rows=int(number))
+        )
     except ValueError:
         allowance = Allowance(rows=-1)
     if not 0 <= (allowance.rows if allowance.rows is not None else allowance.percent) < float("inf"):
@@ -77,13 +79,15 @@ class RejectSpool:
         self._text.flush()
         self._bytes.seek(0)
         cursor.copy_expert(
-            "COPY taxi_ingest.rejects (load_id, number, column_name, reason, raw) FROM STDIN WITH (FORMAT csv)",
+            "COPY taxi_ingest.rejects (load_id, number, column_name, reason, raw) FROM STDIN (FORMAT csv)",
             self._bytes,
         )
 
     def first(self) -> str:
         """The first few in one line, to show."""
         return "; ".join(
-            f"{reject.number}: {f'{reject.column}: ' if reject.column else ''}{reject.reason}"[:_LONGEST_SHOWN]
+            f"{reject.number}: {f'{reject.column}: ' if reject.column else ''}{reject.reason}"[
+                :_LONGEST_SHOWN
+            ]
             for reject in self._first
         )

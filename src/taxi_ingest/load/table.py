@@ -89,7 +89,9 @@ def look_up(cursor: Cursor, target: Target) -> ExistingTable | None:
         return None
     oid, kind, partition_key = row
     if kind not in ("r", "p") or (kind == "p" and partition_key != "LIST (_load_id)"):
-        raise DataError(f"{target} exists, but is no table that can be loaded into.", "Choose another --table.")
+        raise DataError(
+            f"{target} exists, but is no table that can be loaded into.", "Choose another --table."
+        )
     cursor.execute(
         """
         SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
@@ -108,8 +110,7 @@ def lock_definition(cursor: Cursor, target: Target) -> None:
 
 def create(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -> None:
     """Make the target, partitioned by load, its columns commented with what they mean."""
-    definitions = [sql.SQL("_load_id integer NOT NULL")]
-    definitions += [_definition(column) for column in columns]
+    definitions = [sql.SQL("_load_id integer NOT NULL"), *map(_definition, columns)]
     cursor.execute(
         sql.SQL("CREATE TABLE {} ({}) PARTITION BY LIST (_load_id)").format(
             target.sql, sql.SQL(", ").join(definitions)

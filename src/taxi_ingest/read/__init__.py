@@ -27,7 +27,9 @@ def inspect(path: Path) -> Layout:
     return inspect_parquet(path) if format is Format.PARQUET else inspect_csv(path, format)
 
 
-def open_reader(path: Path, layout: Layout, types: Mapping[str, pa.DataType], quoted_newlines: bool) -> Reader:
+def open_reader(
+    path: Path, layout: Layout, types: Mapping[str, pa.DataType], quoted_newlines: bool
+) -> Reader:
     """A reader of the columns named in `types` (by position in `layout.header`, so names are unique).
 
     A CSV's columns come as these types where all values of a piece fit, else the piece comes as text;

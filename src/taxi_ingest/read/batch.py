@@ -27,7 +27,7 @@ class Layout:
 
     @property
     def header(self) -> tuple[str, ...]:
-        return tuple(self.schema.names)
+        return tuple(map(str, self.schema.names))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Batch:
 
     @property
     def rows_read(self) -> int:
-        return self.rows.num_rows + len(self.rejects)
+        return int(self.rows.num_rows) + len(self.rejects)
 
 
 class Reader(Protocol):

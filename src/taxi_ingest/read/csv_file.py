@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from isal import igzip, isal_zlib
+from isal.igzip import GzipFile
+from isal.isal_zlib import IsalError
 
 from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
@@ -265,7 +266,7 @@ def _open(path: Path, format: Format) -> Iterator[tuple[BinaryIO, Callable[[], i
             yield raw, raw.tell
             return
         try:
-            with igzip.GzipFile(fileobj=raw) as unzipped:
+            with GzipFile(fileobj=raw) as unzipped:
                 yield io.BufferedReader(unzipped, _BLOCK_BYTES), raw.tell
-        except (EOFError, OSError, isal_zlib.error) as error:
+        except (EOFError, OSError, IsalError) as error:
             raise SourceError(f"{path.name} is cut short or damaged: {error}.", _DOWNLOAD_AGAIN) from error

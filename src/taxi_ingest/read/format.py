@@ -15,7 +15,11 @@ class Format(StrEnum):
 
 
 _NOT_DATA = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the data itself", "Fetch the data with `git lfs pull`."),
+    (
+        b"version https://git-lfs",
+        "is a Git LFS pointer, not the data itself",
+        "Fetch the data with `git lfs pull`.",
+    ),
     (b"<<<<<<<", "has Git's conflict markers in it", "Resolve the conflict, or fetch the file anew."),
     (b"<", "is an HTML or XML page, not data", _DOWNLOAD_AGAIN),
     (b"PK\x03\x04", "is a zip archive", "Unpack it and load the file inside."),

@@ -35,7 +35,8 @@ class ParquetReader:
                 done += batch.num_rows
             if done != rows:
                 raise SourceError(
-                    f"{self._path.name} has {done:,} rows, but its footer says {rows:,}.", "Download it again."
+                    f"{self._path.name} has {done:,} rows, but its footer says {rows:,}.",
+                    "Download it again.",
                 )
 
     def parse(self, piece: Piece) -> Batch:

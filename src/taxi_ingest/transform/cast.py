@@ -90,7 +90,9 @@ def _text_to_timestamps(values: pa.ChunkedArray, type: pa.DataType) -> pa.Chunke
     """ISO 8601 with a blank or a T, seconds and their fraction optional as in Postgres."""
     texts = pc.utf8_trim_whitespace(_only(values, pc.match_substring_regex(values, _TIMESTAMP)))
     texts = pc.replace_substring(texts, "T", " ")
-    texts = pc.if_else(pc.equal(pc.utf8_length(texts), 10), pc.binary_join_element_wise(texts, "00:00:00", " "), texts)
+    texts = pc.if_else(
+        pc.equal(pc.utf8_length(texts), 10), pc.binary_join_element_wise(texts, "00:00:00", " "), texts
+    )
     seconds = pc.utf8_slice_codeunits(texts, 0, 19)
     parsed = pc.strptime(seconds, "%Y-%m-%d %H:%M:%S", "us", error_is_null=True)
     # strptime takes 31 February for 3 March; what comes out otherwise than it went in is no date.

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.read import Layout, Piece, Reject, inspect, open_reader
+from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
 from taxi_ingest.transform.step import Step, load_step
@@ -65,7 +65,9 @@ class Stream:
             if self.step:
                 rows, more = _fit_result(self.step.apply(rows), self.plan.loaded)
                 rejects = (*rejects, *more)
-            return CanonicalBatch(_one_batch(rows), (*batch.rejects, *rejects), batch.rows_read, piece.position)
+            return CanonicalBatch(
+                _one_batch(rows), (*batch.rejects, *rejects), batch.rows_read, piece.position
+            )
 
         return convert
 
@@ -77,7 +79,7 @@ class Stream:
             plan=self.plan.widened(reason.column, reason.type),
         )
 
-    def _reader(self):  # type: ignore[no-untyped-def]
+    def _reader(self) -> Reader:
         types = {column.source: column.arrow_type for column in self.file_plan.loaded if column.source}
         return open_reader(self.path, self.layout, types, quoted_newlines=self.file_plan.dataset is None)
 
@@ -116,7 +118,8 @@ def _fit(
     rows: pa.Table, columns: Sequence[PlannedColumn], locate: Callable[[int], tuple[int, str]]
 ) -> tuple[pa.Table, tuple[Reject, ...]]:
     """The columns with the plan's names and types, without the rows that don't fit; and those."""
-    fitted, unfit = [], {}
+    fitted: list[pa.ChunkedArray] = []
+    unfit: dict[int, PlannedColumn] = {}
     for column in columns:
         values, bad = cast(rows.column(column.source), column.arrow_type)
         fitted.append(values)

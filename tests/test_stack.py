@@ -1,0 +1,382 @@
+"""The local stack keeps its promises, with real servers in a folder of their own."""
+
+import http.server
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from taxi_ingest import stack
+from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
+from taxi_ingest.settings import Settings
+
+SECRETS = {
+    "TAXI_INGEST_SOURCE_LOGIN": "user:planted-1",
+    "TAXI_INGEST_DATABASE_URL": "postgresql://someone:planted-2@host/db",
+    "PGPASSWORD": "planted-3",
+    "PREFECT_API_KEY": "planted-4",
+    "AWS_SECRET_ACCESS_KEY": "planted-5",
+}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def settings_for(home: Path, port: int | None = None) -> Settings:
+    return Settings(home=home, prefect_port=port or free_port())
+
+
+def query(url: str, statement: str) -> object:
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        row = cursor.fetchone()
+    connection.close()
+    return row[0] if row else None
+
+
+def kill(pid: int | None) -> None:
+    assert pid is not None
+    process = psutil.Process(pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+
+
+def in_two_processes(settings: Settings, expression: str) -> list[str]:
+    """What an expression about `stack` and `settings` gives in each of two processes at once."""
+    code = (
+        "import sys; from taxi_ingest import stack; from taxi_ingest.settings import Settings;"
+        "settings = Settings(home=sys.argv[1], prefect_port=int(sys.argv[2])); print(" + expression + ")"
+    )
+    command = [sys.executable, "-c", code, str(settings.home), str(settings.prefect_port)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    return [process.communicate(timeout=60)[0].strip() for process in both]
+
+
+def environment_of(pid: int | None) -> str:
+    return Path(f"/proc/{pid}/environ").read_text()
+
+
+@pytest.fixture
+def stack_home() -> Iterator[Path]:
+    """An empty home; whatever runs there afterwards is stopped."""
+    home = Path(tempfile.mkdtemp(prefix="ti-"))
+    yield home
+    stack.stop(settings_for(home))
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def stack_settings() -> Iterator[Settings]:
+    """The home that most tests share, with both servers first started from a shell full of secrets."""
+    settings = settings_for(Path(tempfile.mkdtemp(prefix="ti-")))
+    with pytest.MonkeyPatch.context() as shell:
+        for name, value in SECRETS.items():
+            shell.setenv(name, value)
+        server = stack.launch_prefect(settings)
+        stack.start_database(settings)
+    server.wait()
+    yield settings
+    stack.stop(settings)
+    shutil.rmtree(settings.home)
+
+
+@pytest.fixture
+def stack_database(stack_settings: Settings) -> str:
+    return stack.start_database(stack_settings)
+
+
+@pytest.fixture
+def stack_prefect(stack_settings: Settings) -> str:
+    return stack.launch_prefect(stack_settings).wait()
+
+
+# Both
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_resident_processes_hold_no_secret(stack_settings: Settings) -> None:
+    now = stack.status(stack_settings)
+    for service in (now.database, now.prefect):
+        held = environment_of(service.pid)
+        assert "PATH=" in held
+        assert "planted" not in held
+        assert "TAXI_INGEST_" not in held
+
+
+def test_resident_processes_have_a_session_of_their_own(stack_settings: Settings) -> None:
+    now = stack.status(stack_settings)
+    for service in (now.database, now.prefect):
+        assert service.pid is not None
+        assert os.getsid(service.pid) == service.pid
+        assert psutil.Process(service.pid).terminal() is None
+
+
+def test_starting_twice_gives_the_same_servers(stack_settings: Settings) -> None:
+    before = stack.status(stack_settings)
+    url, api_url = stack.start_database(stack_settings), stack.launch_prefect(stack_settings).wait()
+    assert (url, api_url) == (before.database.address, before.prefect.address)
+    assert stack.status(stack_settings) == before
+    assert before.database.running
+    assert before.prefect.running
+    assert before.database.note == before.prefect.note == ""
+
+
+def test_status_of_nothing_starts_and_makes_nothing(stack_home: Path) -> None:
+    now = stack.status(settings_for(stack_home / "never"))
+    assert not now.database.running
+    assert not now.prefect.running
+    assert not (stack_home / "never").exists()
+
+
+def test_status_is_fast(stack_settings: Settings) -> None:
+    began = time.perf_counter()
+    stack.status(stack_settings)
+    assert time.perf_counter() - began < 0.3
+
+
+def test_stopping_nothing_is_no_error(stack_home: Path) -> None:
+    before = stack.stop(settings_for(stack_home / "never"))
+    assert not before.database.running
+    assert not before.prefect.running
+    assert not (stack_home / "never").exists()
+
+
+@pytest.mark.parametrize("start", [stack.start_database, stack.launch_prefect])
+def test_a_home_that_cannot_be_written_is_named(stack_home: Path, start: object) -> None:
+    (stack_home / "file").write_text("in the way")
+    settings = settings_for(stack_home / "file" / "home")
+    with pytest.raises(TaxiIngestError, match="can't be written: Not a directory") as caught:
+        start(settings)  # type: ignore[operator]
+    assert caught.value.exit_code == (5 if start is stack.start_database else 6)
+    assert "TAXI_INGEST_HOME" in caught.value.hint
+    assert not stack.status(settings).database.running
+
+
+# Postgres
+
+
+def test_database_takes_rows_and_keeps_them_over_a_stop(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    url = stack.start_database(settings)
+    query(url, "CREATE TABLE kept AS SELECT 7 AS x; SELECT x FROM kept")
+    assert stack.stop_database(settings).running
+    assert not stack.status(settings).database.running
+    assert query(stack.start_database(settings), "SELECT x FROM kept") == 7
+
+
+def test_database_is_set_up_for_loads_and_stays_safe(stack_database: str) -> None:
+    expected = {"wal_level": "minimal", "listen_addresses": "", "fsync": "on", "synchronous_commit": "on"}
+    shown = {name: query(stack_database, f"SHOW {name}") for name in expected}
+    assert shown == expected
+    assert query(stack_database, "SELECT datlocale FROM pg_database WHERE datname = 'ny_taxi'") == "C.UTF-8"
+    assert query(stack_database, "SELECT count(*) FROM pg_file_settings WHERE error IS NOT NULL") == 0
+
+
+def test_database_folder_is_private(stack_settings: Settings, stack_database: str) -> None:
+    assert stack_database.startswith("postgresql://postgres@")
+    for path in ("postgres", "postgres/data", "postgres/.s.PGSQL.5432"):
+        assert (stack_settings.home / path).stat().st_mode & 0o077 == 0
+
+
+def test_a_port_in_the_users_environment_does_not_mislead(
+    stack_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGHOST", "nowhere")
+    assert query(stack.start_database(stack_settings), "SELECT 1") == 1
+
+
+def test_killed_database_is_started_again_with_its_rows(stack_settings: Settings) -> None:
+    url = stack.start_database(stack_settings)
+    query(url, "CREATE TABLE survivor AS SELECT 8 AS x; SELECT x FROM survivor")
+    kill(stack.status(stack_settings).database.pid)
+    gone = stack.status(stack_settings).database
+    assert (gone.running, gone.note) == (False, "stale pid file")
+    assert query(stack.start_database(stack_settings), "SELECT x FROM survivor") == 8
+
+
+def test_stale_pid_file_with_a_recycled_pid_harms_nobody(stack_settings: Settings) -> None:
+    stack.stop_database(stack_settings)
+    pid_file = stack_settings.home / "postgres" / "data" / "postmaster.pid"
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        pid_file.write_text(
+            f"{bystander.pid}\n{pid_file.parent}\n1\n5432\n{pid_file.parents[1]}\n\n\nready\n"
+        )
+        assert stack.status(stack_settings).database.note == "stale pid file"
+        assert query(stack.start_database(stack_settings), "SELECT 1") == 1
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_two_processes_make_and_start_one_database(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    urls = in_two_processes(settings, "stack.start_database(settings)")
+    assert urls == [stack.start_database(settings)] * 2
+
+
+def test_database_missing_on_a_running_server_is_made(stack_settings: Settings, stack_database: str) -> None:
+    connection = psycopg2.connect(stack_database.replace("/ny_taxi", "/postgres"))
+    connection.autocommit = True
+    connection.cursor().execute("DROP DATABASE ny_taxi")
+    connection.close()
+    assert query(stack.start_database(stack_settings), "SELECT current_database()") == "ny_taxi"
+
+
+def test_server_of_a_deleted_home_does_not_get_in_the_way(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    stack.start_database(settings)
+    shutil.rmtree(stack_home / "postgres")
+    url = stack.start_database(settings)
+    time.sleep(0.5)
+    assert query(url, "SELECT 1") == 1
+
+
+def test_data_of_another_version_is_refused_and_kept(stack_home: Path) -> None:
+    data = stack_home / "postgres" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("17\n")
+    settings = settings_for(stack_home)
+    with pytest.raises(DatabaseError, match="was made by Postgres 17") as caught:
+        stack.start_database(settings)
+    assert f"mv '{data}'" in caught.value.hint
+    assert "Postgres 17" in stack.status(settings).database.note
+    assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
+
+
+def test_broken_data_gives_the_servers_own_reason_and_the_log(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    stack.start_database(settings)
+    stack.stop_database(settings)
+    with (stack_home / "postgres" / "data" / "postgresql.conf").open("a") as configuration:
+        configuration.write("work_mem = broken\n")
+    with pytest.raises(DatabaseError, match="contains errors") as caught:
+        stack.start_database(settings)
+    assert str(stack_home / "postgres" / "log") in caught.value.hint
+
+
+def test_home_with_a_long_and_odd_name_works(stack_home: Path) -> None:
+    settings = settings_for(stack_home / ('it\'s a "home", $HOME ' + "x" * 100))
+    url = stack.start_database(settings)
+    assert query(url, "SELECT 1") == 1
+    assert stack.status(settings).database.address == url
+    assert stack.stop_database(settings).running
+    assert not list(Path(tempfile.gettempdir()).glob("taxi-ingest-*/.s.PGSQL*"))
+
+
+def test_psql_command_opens_the_database(stack_database: str) -> None:
+    command = [*stack.psql_command(stack_database), "-XAtc", "SELECT current_database()"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ny_taxi\n"
+
+
+def test_psql_of_the_wheel_stands_in_for_a_missing_one(
+    stack_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    program, url = stack.psql_command(stack_database)
+    assert Path(program).is_absolute()
+    assert url == stack_database
+    done = subprocess.run([program, url, "-XAtc", "SELECT 1"], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+def test_psql_command_shows_no_password() -> None:
+    assert "hunter2" not in str(stack.psql_command("postgresql://me:hunter2@host/db"))
+
+
+# Prefect
+
+
+def test_prefect_launch_returns_at_once_and_stop_ends_it(
+    stack_settings: Settings, stack_prefect: str
+) -> None:
+    before = stack.stop_prefect(stack_settings)
+    assert before.running
+    assert before.pid is not None
+    assert not psutil.pid_exists(before.pid)
+    began = time.perf_counter()
+    server = stack.launch_prefect(stack_settings)
+    assert time.perf_counter() - began < 0.5
+    assert stack.status(stack_settings).prefect.note == "starting"
+    assert server.wait() == stack_prefect
+
+
+def test_killed_prefect_is_started_again_by_one_of_two(stack_settings: Settings, stack_prefect: str) -> None:
+    kill(stack.status(stack_settings).prefect.pid)
+    gone = stack.status(stack_settings).prefect
+    assert (gone.running, gone.note) == (False, "stale pid file")
+    pids = in_two_processes(stack_settings, "stack.launch_prefect(settings).pid")
+    assert stack.launch_prefect(stack_settings).wait() == stack_prefect
+    assert pids == [str(stack.status(stack_settings).prefect.pid)] * 2
+
+
+def test_recycled_pid_in_the_pid_file_is_not_stopped(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    (stack_home / "prefect").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        created = psutil.Process(bystander.pid).create_time()
+        (stack_home / "prefect" / "server.json").write_text(
+            f'{{"pid": {bystander.pid}, "created": {created}, "port": 1}}'
+        )
+        assert stack.stop_prefect(settings).note == "stale pid file"
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_prefect_of_someone_else_is_used_and_not_stopped(
+    stack_settings: Settings, stack_prefect: str, stack_home: Path
+) -> None:
+    guest = settings_for(stack_home, stack_settings.prefect_port)
+    assert stack.launch_prefect(guest).wait() == stack_prefect
+    assert stack.status(guest).prefect.note == "started by someone else"
+    assert stack.stop_prefect(guest).running
+    assert stack.status(stack_settings).prefect.running
+
+
+def test_port_taken_by_another_program_is_an_error_that_says_what_to_set(stack_home: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        settings = settings_for(stack_home, other.server_port)
+        with pytest.raises(PrefectError, match=f"{other.server_port} .* is taken") as caught:
+            stack.launch_prefect(settings)
+        assert caught.value.exit_code == 6
+        assert "TAXI_INGEST_PREFECT_PORT" in caught.value.hint
+        assert "is taken by another program" in stack.status(settings).prefect.note
+        other.shutdown()
+
+
+def test_silent_program_on_the_port_does_not_hang_status(stack_home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = settings_for(stack_home, silent.getsockname()[1])
+        began = time.perf_counter()
+        assert "is taken by another program" in stack.status(settings).prefect.note
+        assert time.perf_counter() - began < 0.3
+
+
+def test_prefect_that_dies_at_start_shows_the_end_of_its_log(stack_home: Path) -> None:
+    (stack_home / "prefect").mkdir()
+    (stack_home / "prefect" / "prefect.db").write_text("no database" * 100)
+    server = stack.launch_prefect(settings_for(stack_home))
+    with pytest.raises(PrefectError, match="ended while it was starting") as caught:
+        server.wait()
+    assert "file is not a database" in str(caught.value) + caught.value.hint
+    assert str(server.log) in caught.value.hint
+
+
+def test_nothing_here_imports_prefect() -> None:
+    code = "import sys, taxi_ingest.stack; print('prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
