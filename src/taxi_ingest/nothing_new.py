@@ -18,6 +18,7 @@ from taxi_ingest.load import Database, LoadRecord, Target, database_at
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import DEFAULT_BLOCK, Settings
 
+_CONFIGURING_VARIABLES = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 _CONFIGURING_FILES = (
     ("prefect.toml", ""),
     ("pyproject.toml", "[tool.prefect"),
@@ -56,7 +57,7 @@ def _prefect_may_be_configured() -> bool:
     """Whether the user may have named another API; to know for sure, Prefect must be imported."""
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     return (
-        any(name.startswith("PREFECT_") for name in os.environ)
+        any(name in os.environ for name in _CONFIGURING_VARIABLES)
         or (home / "profiles.toml").exists()
         or any(_holds(Path(name), text) for name, text in _CONFIGURING_FILES)
     )

@@ -266,7 +266,7 @@ def _open(path: Path, format: Format) -> Iterator[tuple[BinaryIO, Callable[[], i
             yield raw, raw.tell
             return
         try:
-            with GzipFile(fileobj=raw) as unzipped:
+            with GzipFile(fileobj=raw) as unzipped:  # type: ignore[no-untyped-call]
                 yield io.BufferedReader(unzipped, _BLOCK_BYTES), raw.tell
-        except (EOFError, OSError, IsalError) as error:
+        except (EOFError, OSError, IsalError) as error:  # type: ignore[misc]  # isal's stub errs
             raise SourceError(f"{path.name} is cut short or damaged: {error}.", _DOWNLOAD_AGAIN) from error

@@ -64,5 +64,5 @@ def _check_text(path: Path, start: bytes) -> None:
             raise SourceError(f"{path.name} {what}.", hint)
     if path.suffix == ".parquet":
         raise SourceError(f"{path.name} is not a Parquet file, whatever its name says.", _DOWNLOAD_AGAIN)
-    if b"\0" in start:
+    if b"\0" in start.partition(b"\n")[0]:
         raise SourceError(f"{path.name} is neither CSV nor Parquet.", _DOWNLOAD_AGAIN)

@@ -63,15 +63,16 @@ def _only(values: pa.ChunkedArray, keep: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _integers(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
     """Numbers -> integers: whole ones in the type's range."""
-    bits = type.bit_width
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    low, high = -(2 ** (type.bit_width - 1)), 2 ** (type.bit_width - 1) - 1
     if pa.types.is_floating(values.type):
-        # 2**63 - 1 is no double; the largest double below 2**63 is.
-        high = min(high, 2**63 - 1024)
         whole = pc.and_(pc.is_finite(values), pc.equal(pc.floor(values), values))
         values = _only(values, pc.fill_null(whole, False))
+        # Compared as doubles: 2**63 - 1 is none, the largest below 2**63 is.
+        low, high = pa.scalar(float(low), values.type), pa.scalar(float(min(high, 2**63 - 1024)), values.type)
+    elif pa.types.is_unsigned_integer(values.type):
+        low, high = pa.scalar(0, pa.uint64()), pa.scalar(high, pa.uint64())
     inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
-    return _only(values, pc.fill_null(inside, False)).cast(type)
+    return _only(values, pc.fill_null(inside, False)).cast(type, safe=False)
 
 
 def _text_to_integers(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:

@@ -1,0 +1,86 @@
+"""The catalogue knows every era's names."""
+
+import csv
+
+import pytest
+from conftest import SHARED_DATA
+
+from taxi_ingest import tlc
+
+
+def header_of(dataset: str, era: str) -> list[str]:
+    return {
+        ("yellow", "2009"): "vendor_name,Trip_Pickup_DateTime,Trip_Dropoff_DateTime,Passenger_Count,Trip_Distance,"
+        "Start_Lon,Start_Lat,Rate_Code,store_and_forward,End_Lon,End_Lat,Payment_Type,Fare_Amt,surcharge,mta_tax,"
+        "Tip_Amt,Tolls_Amt,Total_Amt",
+        ("yellow", "2014"): "vendor_id, pickup_datetime, dropoff_datetime, passenger_count, trip_distance, "
+        "pickup_longitude, pickup_latitude, rate_code, store_and_fwd_flag, dropoff_longitude, dropoff_latitude, "
+        "payment_type, fare_amount, surcharge, mta_tax, tip_amount, tolls_amount, total_amount",
+        ("fhv", "2018"): "Pickup_DateTime,DropOff_datetime,PUlocationID,DOlocationID,SR_Flag,"
+        "Dispatching_base_number,Dispatching_base_num",
+    }[dataset, era].split(",")
+
+
+def mapped(header: list[str]) -> dict[str, str | None]:
+    dataset = tlc.recognise(header)
+    assert dataset
+    names = frozenset(map(tlc.normalise, header))
+    columns = {name.strip(): dataset.column_of(tlc.normalise(name), names) for name in header}
+    return {name: column.name if column else None for name, column in columns.items()}
+
+
+def test_a_text_code_of_2009_gets_a_column_of_its_own() -> None:
+    columns = mapped(header_of("yellow", "2009"))
+    assert columns["Payment_Type"] == "payment_type_name"
+    assert columns["vendor_name"] == "vendor_name"
+    assert columns["Start_Lon"] == "pickup_longitude"
+
+
+def test_names_of_2014_are_known_despite_their_leading_blanks() -> None:
+    columns = mapped(header_of("yellow", "2014"))
+    assert columns["pickup_datetime"] == "tpep_pickup_datetime"
+    assert columns["vendor_id"] == "vendor_name"
+    assert None not in columns.values()
+
+
+def test_both_base_numbers_of_2018_are_kept() -> None:
+    columns = mapped(header_of("fhv", "2018"))
+    assert columns["Dispatching_base_number"] == "dispatching_base_num"
+    assert columns["Dispatching_base_num"] == "dispatching_base_num_2018"
+
+
+def test_a_file_of_someone_else_is_no_dataset() -> None:
+    assert tlc.recognise(["id", "pickup_datetime", "price"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "month"),
+    [
+        ("green_tripdata_2024-01.parquet", "green", "2024-01"),
+        ("https://host/trip-data/fhvhv_tripdata_2019-02.parquet?x=1", "fhvhv", "2019-02"),
+        ("fhvhv_tripdata_2021-06_fhv_layout.csv", "fhvhv", "2021-06"),
+        ("fhv_tripdata_2015-13.csv", None, None),
+        ("trips.csv", None, None),
+    ],
+)
+def test_a_file_name_hints_at_dataset_and_month(name: str, dataset: str | None, month: str | None) -> None:
+    assert tlc.parse_file_name(name) == tlc.FileName(dataset, month)
+
+
+def test_names_of_a_dataset_are_unique_in_both_spellings() -> None:
+    for dataset in tlc.datasets():
+        for names in ([c.name.lower() for c in dataset.columns], [c.snake for c in dataset.columns]):
+            assert len(set(names)) == len(names)
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no real TLC files on this machine")
+def test_every_published_csv_header_is_known_whole() -> None:
+    paths = sorted((SHARED_DATA / "csv_heads").glob("*.csv"))
+    assert len(paths) >= 230
+    for path in paths:
+        with path.open(newline="") as file:
+            header = next(csv.reader(file))
+        dataset = tlc.recognise(header)
+        assert dataset is not None
+        assert dataset.name == tlc.parse_file_name(path.name).dataset
+        assert None not in mapped(header).values(), path.name
