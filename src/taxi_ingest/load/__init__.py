@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Literal
@@ -83,7 +83,7 @@ def load(
             with _transaction(database) as cursor:
                 return _load(cursor, stream, source, target, if_loaded, allowance, flow_run_url, on_progress)
         except TooNarrow as reason:
-            stream = stream.widened(reason)
+            stream = stream.with_type(reason.column, reason.type)
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _load(
     if previous and existing and not existing.partitioned:
         raise _inseparable(previous, target)
     _check_dataset(stream.plan.dataset, ledger.dataset_of(cursor, target), target)
-    stream = replace(stream, plan=_fitted(stream.plan, target, existing))
+    stream = _fitted(stream, target, existing)
     added = _prepare(cursor, target, existing, stream.plan)
     load_id = ledger.begin(
         cursor,
@@ -200,19 +200,17 @@ def _described(dataset: str | None) -> str:
     return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"
 
 
-def _fitted(plan: Plan, target: Target, existing: table.ExistingTable | None) -> Plan:
-    """The plan with the types that the table's columns already have, where those are wide enough."""
+def _fitted(stream: Stream, target: Target, existing: table.ExistingTable | None) -> Stream:
+    """The stream with the types that the table's columns already have, where those are wide enough."""
     if existing is None:
-        return plan
-    for column in plan.loaded:
-        has = existing.columns.get(column.name)
-        if has is None or has == column.type:
-            continue
-        if existing.partitioned and table.is_wider(column.type, than=has):
-            continue
-        table.check_loadable(target, column, has)
-        plan = plan.widened(column.name, has)
-    return plan
+        return stream
+    for column in stream.plan.loaded:
+        has = existing.columns.get(column.name, column.type)
+        widens = existing.partitioned and table.is_wider(column.type, than=has)
+        if has != column.type and not widens:
+            table.check_loadable(target, column, has)
+            stream = stream.with_type(column.name, has)
+    return stream
 
 
 def _prepare(

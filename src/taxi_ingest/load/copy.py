@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg2
 import pyarrow as pa
@@ -23,6 +23,8 @@ from taxi_ingest.transform import Stream
 
 _WORKERS = min(4, os.cpu_count() or 1)
 _AHEAD = _WORKERS + 1
+_TRAILER_BYTES = 2
+"""https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-BINARY-FORMAT"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Counts:
 
     read: int = 0
     loaded: int = 0
+    """By the word of the server, so that comparing it with the others proves that nothing is missing."""
     rejected: int = 0
     removed: int = 0
 
@@ -48,7 +51,7 @@ class Counts:
 class _Encoded:
     """A piece as COPY wants it."""
 
-    content: bytes
+    content: tuple[bytes, ...]
     rows: int
     rows_read: int
     rejects: tuple[Reject, ...]
@@ -84,7 +87,7 @@ def copy_rows(
             if content.failure:
                 raise content.failure from None
             raise
-    return content.counts
+    return replace(content.counts, loaded=cursor.rowcount)
 
 
 class _CopyFile:
@@ -115,8 +118,7 @@ class _CopyFile:
         encoder = ArrowToPostgresBinaryEncoder(schema)
         yield encoder.write_header()
         for piece in encoded:
-            if piece.content:
-                yield piece.content
+            yield from filter(None, piece.content)
             self._count(piece)
         yield encoder.finish()
 
@@ -141,7 +143,8 @@ def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, Non
         batch = convert(piece)
         encoder = ArrowToPostgresBinaryEncoder(stream.plan.schema)
         encoder.write_header()
-        content = encoder.write_batch(batch.rows) if batch.rows.num_rows else b""
+        # pgpq keeps the rows of a small batch back until it is finished; then a trailer follows them.
+        content = (encoder.write_batch(batch.rows), encoder.finish()[:-_TRAILER_BYTES])
         return _Encoded(content, batch.rows.num_rows, batch.rows_read, batch.rejects, batch.position)
 
     under_way: deque[Future[_Encoded]] = deque()

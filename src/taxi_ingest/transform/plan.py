@@ -49,8 +49,8 @@ class Plan:
         """The Arrow schema in which rows go to Postgres."""
         return pa.schema([(column.name, column.arrow_type) for column in self.loaded])
 
-    def widened(self, name: str, type: str) -> "Plan":
-        """The same plan with another type for a column whose type was guessed too narrow."""
+    def with_type(self, name: str, type: str) -> "Plan":
+        """The same plan with another type for a column."""
         columns = tuple(replace(c, type=type) if c.name == name else c for c in self.columns)
         return replace(self, columns=columns)
 

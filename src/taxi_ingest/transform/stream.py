@@ -71,12 +71,12 @@ class Stream:
 
         return convert
 
-    def widened(self, reason: TooNarrow) -> "Stream":
-        """The same stream with the type that turned out to be needed."""
+    def with_type(self, column: str, type: str) -> "Stream":
+        """The same stream with another Postgres type for a column."""
         return replace(
             self,
-            file_plan=self.file_plan.widened(reason.column, reason.type),
-            plan=self.plan.widened(reason.column, reason.type),
+            file_plan=self.file_plan.with_type(column, type),
+            plan=self.plan.with_type(column, type),
         )
 
     def _reader(self) -> Reader:

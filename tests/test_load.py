@@ -1,0 +1,391 @@
+"""A load is there whole or not at all, once; the ledger says so. On two real servers."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import execute, query
+
+from taxi_ingest.errors import DatabaseError, DataError, UsageError
+from taxi_ingest.fetch import local_file
+from taxi_ingest.load import (
+    Allowance,
+    Database,
+    Load,
+    Progress,
+    Target,
+    database_at,
+    find_load,
+    load,
+    parse_allowance,
+    parse_target,
+)
+from taxi_ingest.load.connection import address_of
+from taxi_ingest.transform import open_stream
+
+HEADER = "VendorID,tpep_pickup_datetime,passenger_count,total_amount"
+
+
+def trips(folder: Path, rows: list[str], name: str = "yellow_tripdata_2024-01.csv") -> Path:
+    path = folder / name
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return path
+
+
+def row(amount: float, passengers: object = 1) -> str:
+    return f"1,2024-01-15 12:00:00,{passengers},{amount}"
+
+
+def load_file(
+    path: Path,
+    database: Database,
+    table: str = "trips",
+    if_loaded: str = "skip",
+    allowance: Allowance | None = None,
+    **options: object,
+) -> Load:
+    return load(
+        open_stream(path, path.name, 2),
+        local_file(str(path)),
+        parse_target(table),
+        database,
+        if_loaded=if_loaded,  # type: ignore[arg-type]
+        allowance=allowance or Allowance(),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def totals(url: str, table: str = "trips") -> list[object]:
+    return [amount for (amount,) in query(url, f"SELECT total_amount FROM {table} ORDER BY 1")]  # noqa: S608
+
+
+def test_a_file_becomes_one_partition_and_one_row_of_the_ledger(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    result = load_file(trips(tmp_path, [row(1), row(2), row(3)]), database)
+    assert (result.status, result.rows_read, result.rows_loaded, result.rows_rejected) == ("loaded", 3, 3, 0)
+    assert (result.dataset, result.month) == ("yellow", "2024-01")
+    assert totals(database_url) == [1, 2, 3]
+    assert query(database_url, "SELECT DISTINCT _load_id, tableoid::regclass::text FROM trips") == [
+        (result.load_id, f"taxi_ingest.load_{result.load_id}")
+    ]
+    assert query(database_url, "SELECT status, rows_read, rows_loaded FROM taxi_ingest.loads") == [("loaded", 3, 3)]
+
+
+def test_the_same_file_again_is_skipped(tmp_path: Path, database: Database, database_url: str) -> None:
+    path = trips(tmp_path, [row(1)])
+    first = load_file(path, database)
+    again = load_file(path, database)
+    assert (again.status, again.load_id, again.rows_loaded) == ("skipped", first.load_id, 1)
+    assert totals(database_url) == [1]
+
+
+def test_the_same_content_under_another_name_is_skipped(tmp_path: Path, database: Database) -> None:
+    load_file(trips(tmp_path, [row(1)]), database)
+    copy = trips(tmp_path, [row(1)], "copy of yellow_tripdata_2024-01.csv")
+    assert load_file(copy, database).status == "skipped"
+
+
+def test_a_changed_file_replaces_its_own_rows_and_no_others(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    load_file(trips(tmp_path, [row(10)], "yellow_tripdata_2024-02.csv"), database)
+    load_file(trips(tmp_path, [row(1), row(2)]), database)
+    result = load_file(trips(tmp_path, [row(3)]), database)
+    assert result.status == "replaced"
+    assert totals(database_url) == [3, 10]
+    assert query(database_url, "SELECT status FROM taxi_ingest.loads ORDER BY load_id") == [
+        ("loaded",),
+        ("replaced",),
+        ("loaded",),
+    ]
+
+
+def test_replace_loads_even_the_same_file_anew(tmp_path: Path, database: Database, database_url: str) -> None:
+    path = trips(tmp_path, [row(1)])
+    first = load_file(path, database)
+    second = load_file(path, database, if_loaded="replace")
+    assert (second.status, second.load_id > first.load_id) == ("replaced", True)
+    assert totals(database_url) == [1]
+
+
+def test_fail_refuses_a_file_that_is_loaded(tmp_path: Path, database: Database, database_url: str) -> None:
+    path = trips(tmp_path, [row(1)])
+    load_file(path, database)
+    with pytest.raises(DataError, match="already in trips, as load 1"):
+        load_file(path, database, if_loaded="fail")
+    assert totals(database_url) == [1]
+
+
+def test_views_grants_and_indexes_survive_a_replacement(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    load_file(trips(tmp_path, [row(1)]), database)
+    execute(database_url, 'CREATE INDEX ON trips ("VendorID"); CREATE VIEW v AS SELECT total_amount FROM trips')
+    execute(database_url, "GRANT SELECT ON trips TO PUBLIC")
+    load_file(trips(tmp_path, [row(2)]), database)
+    assert totals(database_url, "v") == [2]
+    assert query(database_url, "SELECT has_table_privilege('pg_monitor', 'trips', 'SELECT')") == [(True,)]
+    indexes = query(database_url, "SELECT count(*) FROM pg_indexes WHERE tablename LIKE 'load\\_%'")
+    assert indexes == [(1,)]
+
+
+def test_rejects_are_kept_with_their_reasons(tmp_path: Path, database: Database, database_url: str) -> None:
+    path = trips(tmp_path, [row(1), row(2, "many"), "cut off"])
+    result = load_file(path, database, allowance=Allowance(rows=2))
+    assert (result.rows_read, result.rows_loaded, result.rows_rejected) == (3, 1, 2)
+    kept = query(database_url, "SELECT number, column_name, reason, raw FROM taxi_ingest.rejects ORDER BY 1")
+    assert kept == [
+        (3, "passenger_count", "'many' is no smallint", row(2, "many")),
+        (4, None, "1 fields instead of 4", "cut off"),
+    ]
+
+
+def test_more_rejects_than_allowed_change_nothing(tmp_path: Path, database: Database, database_url: str) -> None:
+    load_file(trips(tmp_path, [row(1)]), database)
+    worse = trips(tmp_path, [row(2), row(3, "many")])
+    with pytest.raises(DataError, match=r"1 of 2 rows can't be represented.*3: passenger_count: 'many'"):
+        load_file(worse, database)
+    assert totals(database_url) == [1]
+    assert query(database_url, "SELECT count(*) FROM taxi_ingest.loads") == [(1,)]
+
+
+def test_a_failed_first_load_leaves_no_table(tmp_path: Path, database: Database, database_url: str) -> None:
+    with pytest.raises(DataError):
+        load_file(trips(tmp_path, [row(1, "x")]), database)
+    assert query(database_url, "SELECT to_regclass('trips') IS NULL, to_regclass('taxi_ingest.loads') IS NULL") == [
+        (True, True)
+    ]
+
+
+@pytest.mark.parametrize("name", ['we"ird', "drop table x; --", "Grün 🚕", "a.b.c", "%s {} \\", "select"])
+def test_any_name_makes_a_table_of_that_name(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, name: str
+) -> None:
+    execute(embedded_database_url, "CREATE SCHEMA a")
+    target = parse_target(name)
+    load_file(trips(tmp_path, [row(1)]), embedded_database, name)
+    assert totals(embedded_database_url, target.quoted) == [1]
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.", ".b", "x" * 64, "a\0b"])
+def test_what_can_be_no_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        parse_target(name)
+
+
+def test_one_table_holds_one_dataset(tmp_path: Path, embedded_database: Database) -> None:
+    load_file(trips(tmp_path, [row(1)]), embedded_database)
+    other = tmp_path / "any.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="holds files of TLC's dataset yellow"):
+        load_file(other, embedded_database)
+
+
+def test_an_unknown_column_is_added_and_reported(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    load_file(trips(tmp_path, [row(1)]), embedded_database)
+    path = tmp_path / "yellow_tripdata_2024-02.csv"
+    path.write_text(f"{HEADER},mood\n{row(2)},fine\n")
+    result = load_file(path, embedded_database)
+    assert result.notes == ("New column 'mood' added to trips.",)
+    assert query(embedded_database_url, "SELECT total_amount, mood FROM trips ORDER BY 1") == [(1, None), (2, "fine")]
+
+
+def test_a_column_of_the_table_widens_for_a_later_file(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    for name, content in (("a", "n,t\n1,x\n"), ("b", "n,t\n2.5,y\n"), ("c", "n,t\n3,z\n")):
+        path = tmp_path / f"{name}.csv"
+        path.write_text(content)
+        load_file(path, embedded_database, "any")
+    assert query(embedded_database_url, "SELECT n, t FROM any_ ORDER BY n".replace("any_", '"any"')) == [
+        (1.0, "x"),
+        (2.5, "y"),
+        (3.0, "z"),
+    ]
+
+
+def test_a_plain_table_is_appended_to_by_column_name(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    execute(
+        database_url,
+        'CREATE TABLE mine (total_amount real, "VendorID" bigint, passenger_count text, '
+        "tpep_pickup_datetime timestamp, note text DEFAULT 'mine'); INSERT INTO mine VALUES (0.5)",
+    )
+    result = load_file(trips(tmp_path, [row(1)]), database, "mine")
+    assert result.status == "loaded"
+    assert query(database_url, 'SELECT total_amount, "VendorID", passenger_count, note FROM mine ORDER BY 1') == [
+        (0.5, None, None, "mine"),
+        (1.0, 1, "1", "mine"),
+    ]
+    assert load_file(trips(tmp_path, [row(1)]), database, "mine").status == "skipped"
+    with pytest.raises(DataError, match="old rows can't be told from others"):
+        load_file(trips(tmp_path, [row(2)]), database, "mine")
+
+
+def test_a_plain_table_that_does_not_fit_says_what_differs(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    execute(embedded_database_url, 'CREATE TABLE mine ("VendorID" int)')
+    with pytest.raises(DataError, match="has no column 'tpep_pickup_datetime', 'passenger_count'"):
+        load_file(trips(tmp_path, [row(1)]), embedded_database, "mine")
+    execute(embedded_database_url, "CREATE VIEW seen AS SELECT 1 AS a")
+    with pytest.raises(DataError, match="no table that can be loaded into"):
+        load_file(trips(tmp_path, [row(1)]), embedded_database, "seen")
+
+
+def test_every_type_arrives_as_it_was(tmp_path: Path, database: Database, database_url: str) -> None:
+    from datetime import date, datetime, time
+
+    values = {
+        "small": pa.array([1, None], pa.int16()),
+        "unsigned": pa.array([2**32 - 1, None], pa.uint32()),
+        "big": pa.array([-(2**63), 2**63 - 1]),
+        "single": pa.array([0.5, None], pa.float32()),
+        "flag": pa.array([True, None]),
+        "day": pa.array([date(2024, 2, 29), None]),
+        "clock": pa.array([time(23, 59, 59, 999_999), None]),
+        "moment": pa.array([datetime(1700, 1, 1), datetime(2262, 4, 11)], pa.timestamp("us")),
+        "zoned": pa.array([datetime(2024, 7, 1, 12), None], pa.timestamp("us", "America/New_York")),
+        "bytes": pa.array([b"\0\xff", None]),
+        "words": pa.array(["ü\n\t\"'\\", ""]).dictionary_encode(),
+    }
+    path = tmp_path / "any.parquet"
+    pq.write_table(pa.table(values), path)
+    load_file(path, database, "any_types")
+    columns = "small, unsigned, big, single, flag, day, clock, moment, zoned AT TIME ZONE 'UTC', words"
+    assert query(database_url, f"SELECT {columns} FROM any_types ORDER BY moment") == [  # noqa: S608
+        (
+            1,
+            2**32 - 1,
+            -(2**63),
+            0.5,
+            True,
+            date(2024, 2, 29),
+            time(23, 59, 59, 999_999),
+            datetime(1700, 1, 1),
+            datetime(2024, 7, 1, 12),
+            "ü\n\t\"'\\",
+        ),
+        (None, None, 2**63 - 1, None, None, None, None, datetime(2262, 4, 11), None, ""),
+    ]
+    assert query(database_url, "SELECT encode(bytes, 'hex') FROM any_types WHERE small = 1") == [("00ff",)]
+
+
+def test_a_footer_that_promises_more_rows_aborts_the_load(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = trips(tmp_path, [row(1)])
+    stream = open_stream(path, path.name, 10)
+    stream = replace(stream, layout=replace(stream.layout, rows=2))
+    with pytest.raises(DataError, match="says it has 2 rows, but 1 were read"):
+        load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, allowance=Allowance())
+    assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
+
+
+def test_many_at_once_load_a_file_once_and_different_files_all(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    same = trips(tmp_path, [row(1)])
+    others = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (2, 3, 4)]
+    results: list[Load] = []
+    threads = [threading.Thread(target=lambda p=p: results.append(load_file(p, database))) for p in [same] * 3 + others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result.status for result in results) == ["loaded"] * 4 + ["skipped"] * 2
+    assert totals(database_url) == [1, 2, 3, 4]
+
+
+def test_progress_counts_rows_and_bytes_to_the_end(tmp_path: Path, embedded_database: Database) -> None:
+    path = trips(tmp_path, [row(n) for n in range(5)])
+    seen: list[Progress] = []
+    load_file(path, embedded_database, on_progress=seen.append)
+    assert [progress.rows for progress in seen] == [2, 4, 5]
+    assert seen[-1].bytes == path.stat().st_size
+
+
+def test_an_interrupt_while_copying_leaves_nothing(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_file(trips(tmp_path, [row(1), row(2), row(3)]), database, on_progress=interrupt)
+    assert query(database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
+    copying = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
+    assert query(database_url, copying) == [(0,)]
+
+
+def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database) -> None:
+    assert find_load(embedded_database, Target("public", "trips"), "file:///nowhere") is None
+
+
+def test_a_wrong_password_is_said_without_the_password(system_url: str) -> None:
+    wrong = system_url.replace("geheim-7391", "wrong-5512")
+    with pytest.raises(DatabaseError, match="password authentication failed") as failure, database_at(wrong).connect():
+        pass
+    assert "wrong-5512" not in f"{failure.value} {failure.value.hint}"
+    assert "Check user and password" in failure.value.hint
+
+
+def test_a_missing_database_and_a_stopped_server_are_told_apart(embedded_url: str) -> None:
+    for url, message in (
+        (embedded_url.replace("ny_taxi", "nowhere"), 'database "nowhere" does not exist'),
+        ("postgresql://u@127.0.0.1:1/x", "Connection refused"),
+        ("postgresql://u@no-such-host.invalid/x", "could not translate host name"),
+    ):
+        with pytest.raises(DatabaseError, match=message), database_at(url).connect():
+            pass
+
+
+def test_a_database_without_room_says_so(embedded_database: Database) -> None:
+    import psycopg2
+
+    from taxi_ingest.load.connection import explained
+
+    with pytest.raises(DatabaseError, match="could not extend file") as failure, explained():
+        raise psycopg2.errors.DiskFull('could not extend file "base/1/2": No space left on device\n')
+    assert "Free disk space" in failure.value.hint
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:secret@h:5433/d", "postgresql://u@h:5433/d"),
+        ("postgresql+psycopg2://u:secret@h/d?sslmode=require", "postgresql://u@h/d?sslmode=require"),
+        ("host=/run/pg dbname=d password=secret", "postgresql:///d?host=%2Frun%2Fpg"),
+        ("postgresql://[::1]:5432/d", "postgresql://[::1]:5432/d"),
+    ],
+)
+def test_an_address_never_shows_its_password(url: str, shown: str) -> None:
+    assert address_of(url) == shown
+    assert "secret" not in repr(database_at(url))
+
+
+def test_an_unreadable_url_is_not_repeated() -> None:
+    with pytest.raises(DatabaseError) as failure:
+        database_at("postgresql://u:secret@h:notaport:1/d%zz")
+    assert "secret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "allowance"),
+    [("0", Allowance(rows=0)), ("100", Allowance(rows=100)), ("2.5%", Allowance(percent=2.5))],
+)
+def test_an_allowance_is_a_number_or_a_share(text: str, allowance: Allowance) -> None:
+    assert parse_allowance(text) == allowance
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "1.5", "-1%", "nan%", "inf%"])
+def test_anything_else_is_no_allowance(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_allowance(text)
