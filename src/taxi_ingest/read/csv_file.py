@@ -226,22 +226,23 @@ def _arrow_read(
 def _cut(file: BinaryIO, rows: int, quoted_newlines: bool) -> Iterator[bytes]:
     """The rest of a file in pieces of `rows` rows, each cut behind a row's end."""
     pending: list[bytes] = []
-    pending_rows = 0
+    missing = rows
     while block := file.read(_BLOCK_BYTES):
-        if quoted_newlines and (b'"' in block or any(b'"' in part for part in pending)):
-            block = b"".join([*pending, block])
-            pending, pending_rows = [], 0
-        while pending_rows + block.count(b"\n") >= rows:
+        if quoted_newlines and any(b'"' in part for part in (*pending, block)):
+            # Which line ends count depends on all quotes since the piece began.
+            block, pending, missing = b"".join([*pending, block]), [], rows
+        newlines = block.count(b"\n")
+        while newlines >= missing:
             ends = _row_ends(block, quoted_newlines)
-            needed = rows - pending_rows
-            if len(ends) < needed:
+            if len(ends) < missing:
                 break
-            cut = int(ends[needed - 1]) + 1
+            cut = int(ends[missing - 1]) + 1
             yield b"".join([*pending, block[:cut]])
-            pending, pending_rows, block = [], 0, block[cut:]
+            pending, block = [], block[cut:]
+            newlines, missing = block.count(b"\n"), rows
         pending.append(block)
-        pending_rows += block.count(b"\n")
-        if pending_rows == 0 and sum(map(len, pending)) > _LONGEST_ROW_BYTES:
+        missing -= newlines
+        if sum(map(len, pending)) > _LONGEST_ROW_BYTES and not any(b"\n" in part for part in pending):
             raise DataError("A row is longer than 64 MB.", "Is this really a CSV file?")
     rest = b"".join(pending)
     if rest.strip(b"\r\n"):
