@@ -12,8 +12,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-Server = object
-def serve(x): ...  # TEMP
+from http_server import Server, serve
 from psycopg2.extensions import parse_dsn
 
 from taxi_ingest import stack
@@ -72,7 +71,9 @@ def embedded_url(settings: Settings) -> str:
 @pytest.fixture(scope="session")
 def system_url() -> Iterator[str]:
     """A server of the machine's own Postgres, on TCP and with a password."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "/none")]
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(shutil.which("initdb") or "/none")
+    ]
     if not found[-1].exists():
         pytest.skip("no Postgres server is installed on this machine")
     folder = Path(tempfile.mkdtemp(prefix="ti-pg-"))
@@ -84,10 +85,13 @@ def system_url() -> Iterator[str]:
     run = {**as_account(), "check": True, "stdout": subprocess.DEVNULL}
     binaries = found[-1].parent
     subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password], **run
+        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password],
+        **run,
     )
     options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
-    subprocess.run([binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **run)
+    subprocess.run(
+        [binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **run
+    )
     yield f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres"
     subprocess.run([binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
     shutil.rmtree(folder, ignore_errors=True)

@@ -72,7 +72,9 @@ def test_a_file_becomes_one_partition_and_one_row_of_the_ledger(
     assert query(database_url, "SELECT DISTINCT _load_id, tableoid::regclass::text FROM trips") == [
         (result.load_id, f"taxi_ingest.load_{result.load_id}")
     ]
-    assert query(database_url, "SELECT status, rows_read, rows_loaded FROM taxi_ingest.loads") == [("loaded", 3, 3)]
+    assert query(database_url, "SELECT status, rows_read, rows_loaded FROM taxi_ingest.loads") == [
+        ("loaded", 3, 3)
+    ]
 
 
 def test_the_same_file_again_is_skipped(tmp_path: Path, database: Database, database_url: str) -> None:
@@ -124,7 +126,9 @@ def test_views_grants_and_indexes_survive_a_replacement(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     load_file(trips(tmp_path, [row(1)]), database)
-    execute(database_url, 'CREATE INDEX ON trips ("VendorID"); CREATE VIEW v AS SELECT total_amount FROM trips')
+    execute(
+        database_url, 'CREATE INDEX ON trips ("VendorID"); CREATE VIEW v AS SELECT total_amount FROM trips'
+    )
     execute(database_url, "GRANT SELECT ON trips TO PUBLIC")
     load_file(trips(tmp_path, [row(2)]), database)
     assert totals(database_url, "v") == [2]
@@ -144,7 +148,9 @@ def test_rejects_are_kept_with_their_reasons(tmp_path: Path, database: Database,
     ]
 
 
-def test_more_rejects_than_allowed_change_nothing(tmp_path: Path, database: Database, database_url: str) -> None:
+def test_more_rejects_than_allowed_change_nothing(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
     load_file(trips(tmp_path, [row(1)]), database)
     worse = trips(tmp_path, [row(2), row(3, "many")])
     with pytest.raises(DataError, match=r"1 of 2 rows can't be represented.*3: passenger_count: 'many'"):
@@ -156,9 +162,9 @@ def test_more_rejects_than_allowed_change_nothing(tmp_path: Path, database: Data
 def test_a_failed_first_load_leaves_no_table(tmp_path: Path, database: Database, database_url: str) -> None:
     with pytest.raises(DataError):
         load_file(trips(tmp_path, [row(1, "x")]), database)
-    assert query(database_url, "SELECT to_regclass('trips') IS NULL, to_regclass('taxi_ingest.loads') IS NULL") == [
-        (True, True)
-    ]
+    assert query(
+        database_url, "SELECT to_regclass('trips') IS NULL, to_regclass('taxi_ingest.loads') IS NULL"
+    ) == [(True, True)]
 
 
 @pytest.mark.parametrize("name", ['we"ird', "drop table x; --", "Grün 🚕", "a.b.c", "%s {} \\", "select"])
@@ -193,7 +199,10 @@ def test_an_unknown_column_is_added_and_reported(
     path.write_text(f"{HEADER},mood\n{row(2)},fine\n")
     result = load_file(path, embedded_database)
     assert result.notes == ("New column 'mood' added to trips.",)
-    assert query(embedded_database_url, "SELECT total_amount, mood FROM trips ORDER BY 1") == [(1, None), (2, "fine")]
+    assert query(embedded_database_url, "SELECT total_amount, mood FROM trips ORDER BY 1") == [
+        (1, None),
+        (2, "fine"),
+    ]
 
 
 def test_a_column_of_the_table_widens_for_a_later_file(
@@ -220,7 +229,9 @@ def test_a_plain_table_is_appended_to_by_column_name(
     )
     result = load_file(trips(tmp_path, [row(1)]), database, "mine")
     assert result.status == "loaded"
-    assert query(database_url, 'SELECT total_amount, "VendorID", passenger_count, note FROM mine ORDER BY 1') == [
+    assert query(
+        database_url, 'SELECT total_amount, "VendorID", passenger_count, note FROM mine ORDER BY 1'
+    ) == [
         (0.5, None, None, "mine"),
         (1.0, 1, "1", "mine"),
     ]
@@ -285,7 +296,9 @@ def test_a_footer_that_promises_more_rows_aborts_the_load(
     stream = open_stream(path, path.name, 10)
     stream = replace(stream, layout=replace(stream.layout, rows=2))
     with pytest.raises(DataError, match="says it has 2 rows, but 1 were read"):
-        load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, allowance=Allowance())
+        load(
+            stream, local_file(str(path)), Target("public", "trips"), embedded_database, allowance=Allowance()
+        )
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 
 
@@ -295,7 +308,10 @@ def test_many_at_once_load_a_file_once_and_different_files_all(
     same = trips(tmp_path, [row(1)])
     others = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (2, 3, 4)]
     results: list[Load] = []
-    threads = [threading.Thread(target=lambda p=p: results.append(load_file(p, database))) for p in [same] * 3 + others]
+    threads = [
+        threading.Thread(target=lambda p=p: results.append(load_file(p, database)))
+        for p in [same] * 3 + others
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -321,7 +337,9 @@ def test_an_interrupt_while_copying_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         load_file(trips(tmp_path, [row(1), row(2), row(3)]), database, on_progress=interrupt)
     assert query(database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
-    copying = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
+    copying = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
+    )
     assert query(database_url, copying) == [(0,)]
 
 
@@ -331,7 +349,10 @@ def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database)
 
 def test_a_wrong_password_is_said_without_the_password(system_url: str) -> None:
     wrong = system_url.replace("geheim-7391", "wrong-5512")
-    with pytest.raises(DatabaseError, match="password authentication failed") as failure, database_at(wrong).connect():
+    with (
+        pytest.raises(DatabaseError, match="password authentication failed") as failure,
+        database_at(wrong).connect(),
+    ):
         pass
     assert "wrong-5512" not in f"{failure.value} {failure.value.hint}"
     assert "Check user and password" in failure.value.hint

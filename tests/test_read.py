@@ -41,7 +41,12 @@ def csv_file(folder: Path, content: bytes) -> Path:
 
 def test_types_are_guessed_from_the_first_rows(tmp_path: Path) -> None:
     path = csv_file(tmp_path, b"a,b,c,d\n1,2.5,x,2024-01-31 10:00:00\n")
-    assert [str(field.type) for field in inspect(path).schema] == ["int64", "double", "string", "timestamp[s]"]
+    assert [str(field.type) for field in inspect(path).schema] == [
+        "int64",
+        "double",
+        "string",
+        "timestamp[s]",
+    ]
 
 
 def test_a_blank_line_after_the_header_is_no_row(tmp_path: Path) -> None:
@@ -90,7 +95,11 @@ def test_bytes_that_postgres_cannot_store_are_rejected_readably(tmp_path: Path) 
 
 
 def test_names_are_made_unique_and_never_empty(tmp_path: Path) -> None:
-    assert inspect(csv_file(tmp_path, b"a,A,,\xef\xbb\xbfb\n1,2,3,4\n")).header[:3] == ("a", "A_2", "column_3")
+    assert inspect(csv_file(tmp_path, b"a,A,,\xef\xbb\xbfb\n1,2,3,4\n")).header[:3] == (
+        "a",
+        "A_2",
+        "column_3",
+    )
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
@@ -164,7 +173,9 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_s
 
 @settings(max_examples=60, deadline=None)
 @given(
-    table=st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), _TEXT.filter(str.strip)), min_size=1, max_size=30),
+    table=st.lists(
+        st.tuples(st.integers(-(2**63), 2**63 - 1), _TEXT.filter(str.strip)), min_size=1, max_size=30
+    ),
     line_end=st.sampled_from([b"\n", b"\r\n"]),
     final_line_end=st.booleans(),
     zipped=st.booleans(),
@@ -178,7 +189,10 @@ def test_what_was_written_is_read(
     zipped: bool,
     chunk_size: int,
 ) -> None:
-    lines = [b"number,text", *(f'{number},"{text.replace(chr(34), chr(34) * 2)}"'.encode() for number, text in table)]
+    lines = [
+        b"number,text",
+        *(f'{number},"{text.replace(chr(34), chr(34) * 2)}"'.encode() for number, text in table),
+    ]
     content = line_end.join(lines) + (line_end if final_line_end else b"")
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(gzip.compress(content) if zipped else content)
@@ -196,7 +210,9 @@ def test_every_line_is_loaded_or_rejected_whatever_is_corrupted(
     lines = [f"{number},text {number},2024-01-01 00:00:{number:02}".encode() for number in range(20)]
     body = bytearray(b"\n".join(lines))
     for _ in range(data.draw(st.integers(1, 5))):
-        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255).filter(lambda b: b != ord('"')))
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(
+            st.integers(0, 255).filter(lambda b: b != ord('"'))
+        )
     path = csv_file(tmp_path_factory.mktemp("any"), b"a,b,c\n" + bytes(body))
     batches = read(path, chunk_size, quoted_newlines)
     filled = [line for line in bytes(body).split(b"\n") if line.strip(b"\r")]

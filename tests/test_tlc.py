@@ -10,7 +10,10 @@ from taxi_ingest import tlc
 
 def header_of(dataset: str, era: str) -> list[str]:
     return {
-        ("yellow", "2009"): "vendor_name,Trip_Pickup_DateTime,Trip_Dropoff_DateTime,Passenger_Count,Trip_Distance,"
+        (
+            "yellow",
+            "2009",
+        ): "vendor_name,Trip_Pickup_DateTime,Trip_Dropoff_DateTime,Passenger_Count,Trip_Distance,"
         "Start_Lon,Start_Lat,Rate_Code,store_and_forward,End_Lon,End_Lat,Payment_Type,Fare_Amt,surcharge,mta_tax,"
         "Tip_Amt,Tolls_Amt,Total_Amt",
         ("yellow", "2014"): "vendor_id, pickup_datetime, dropoff_datetime, passenger_count, trip_distance, "

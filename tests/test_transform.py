@@ -40,14 +40,21 @@ def consume(stream: Stream) -> list[CanonicalBatch]:
         (pa.array([1, 40_000]), pa.int16(), [1, None], [1]),
         (pa.array([2**63], pa.uint64()), pa.int64(), [None], [0]),
         (pa.array([9.2e18, 9.3e18]), pa.int64(), [9_200_000_000_000_000_000, None], [1]),
-        (pa.array(["1.5", ".5", "1e3", "+2", " 3 ", "1,5", "0x1"]), pa.float64(), [1.5, 0.5, 1000, 2, 3, None, None], [5, 6]),
+        (
+            pa.array(["1.5", ".5", "1e3", "+2", " 3 ", "1,5", "0x1"]),
+            pa.float64(),
+            [1.5, 0.5, 1000, 2, 3, None, None],
+            [5, 6],
+        ),
         (pa.array(["a", "b\0c"]), pa.string(), ["a", None], [1]),
         (pa.array([1.0, 2.0]), pa.string(), ["1", "2"], []),
         (pa.array([None, None]), pa.float64(), [None, None], []),
         (pa.array(["Y", "N"]).dictionary_encode(), pa.string(), ["Y", "N"], []),
     ],
 )
-def test_a_value_fits_or_is_named(values: pa.Array, type: pa.DataType, expected: list[object], bad: list[int]) -> None:
+def test_a_value_fits_or_is_named(
+    values: pa.Array, type: pa.DataType, expected: list[object], bad: list[int]
+) -> None:
     assert converted(values, type) == (expected, bad)
 
 
@@ -79,7 +86,10 @@ def test_nanoseconds_are_cut_to_what_postgres_keeps() -> None:
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**15), 2**15 - 1)), max_size=20))
 def test_integers_come_back_equal_from_any_physical_type(numbers: list[int | None]) -> None:
     shapes = [pa.array(numbers, type) for type in (pa.int16(), pa.int32(), pa.int64(), pa.float64())]
-    texts = [pa.array([None if n is None else text(n) for n in numbers], pa.string()) for text in (str, "{}.0".format)]
+    texts = [
+        pa.array([None if n is None else text(n) for n in numbers], pa.string())
+        for text in (str, "{}.0".format)
+    ]
     for shape in (*shapes, *texts):
         assert converted(shape, pa.int16()) == (numbers, [])
 
@@ -92,7 +102,10 @@ def test_doubles_come_back_equal_from_text(numbers: list[float | None]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(max_size=25), max_size=20), st.sampled_from([pa.int16(), pa.float64(), pa.timestamp("us")]))
+@given(
+    st.lists(st.text(max_size=25), max_size=20),
+    st.sampled_from([pa.int16(), pa.float64(), pa.timestamp("us")]),
+)
 def test_any_text_fits_or_is_named_and_nothing_breaks(texts: list[str], type: pa.DataType) -> None:
     values, bad = converted(pa.array(texts, pa.string()), type)
     assert [value is None for value in values] == [index in bad for index in range(len(texts))]
@@ -105,7 +118,9 @@ def yellow(folder: Path, rows: str, name: str = "yellow_tripdata_2024-01.csv") -
 
 
 def test_a_tlc_file_gets_all_columns_of_its_dataset_and_loads_those_it_has(tmp_path: Path) -> None:
-    plan = open_stream(yellow(tmp_path, "1,2024-01-01 00:00:00,1,2.5\n"), "yellow_tripdata_2024-01.csv", 10).plan
+    plan = open_stream(
+        yellow(tmp_path, "1,2024-01-01 00:00:00,1,2.5\n"), "yellow_tripdata_2024-01.csv", 10
+    ).plan
     assert (plan.dataset, plan.month) == ("yellow", "2024-01")
     assert [column.name for column in plan.loaded] == [
         "VendorID",
@@ -117,7 +132,9 @@ def test_a_tlc_file_gets_all_columns_of_its_dataset_and_loads_those_it_has(tmp_p
 
 
 def test_a_bad_row_is_rejected_with_line_column_reason_and_text(tmp_path: Path) -> None:
-    path = yellow(tmp_path, "1,2024-01-01 00:00:00,1,2\n1,2024-01-01 00:00:00,many,3\n1,2024-01-01 00:00:00,1,4\n")
+    path = yellow(
+        tmp_path, "1,2024-01-01 00:00:00,1,2\n1,2024-01-01 00:00:00,many,3\n1,2024-01-01 00:00:00,1,4\n"
+    )
     (batch,) = consume(open_stream(path, path.name, 10))
     assert batch.rows.column("total_amount").to_pylist() == [2.0, 4.0]
     (reject,) = batch.rejects
@@ -142,7 +159,9 @@ def test_a_misleading_name_is_reported(tmp_path: Path) -> None:
 
 def test_a_column_that_nobody_has_seen_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "y.csv"
-    path.write_text("VendorID,tpep_pickup_datetime,passenger_count,total_amount,mood\n1,2024-01-01 00:00:00,1,2,fine\n")
+    path.write_text(
+        "VendorID,tpep_pickup_datetime,passenger_count,total_amount,mood\n1,2024-01-01 00:00:00,1,2,fine\n"
+    )
     plan = open_stream(path, path.name, 10).plan
     assert plan.unknown == ("mood",)
     assert plan.columns[-1].type == "text"
@@ -196,7 +215,13 @@ def trips(tmp_path: Path) -> Path:
     path = tmp_path / "green_tripdata_2024-01.parquet"
     pickups = pa.array([datetime(2024, 1, 1)] * 3, pa.timestamp("us"))
     pq.write_table(
-        pa.table({"lpep_pickup_datetime": pickups, "trip_distance": [1.0, 3.0, None], "total_amount": [1.0, 2.0, 3.0]}),
+        pa.table(
+            {
+                "lpep_pickup_datetime": pickups,
+                "trip_distance": [1.0, 3.0, None],
+                "total_amount": [1.0, 2.0, 3.0],
+            }
+        ),
         path,
     )
     return path
@@ -209,7 +234,9 @@ def test_the_users_step_gets_frames_and_decides_the_columns(trips: Path, step_mo
     assert batch.rows_read == 3
 
 
-@pytest.mark.parametrize(("function", "message"), [("failing", "no such luck"), ("returning_none", "NoneType")])
+@pytest.mark.parametrize(
+    ("function", "message"), [("failing", "no such luck"), ("returning_none", "NoneType")]
+)
 def test_a_step_that_fails_is_named(trips: Path, step_module: str, function: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_stream(trips, trips.name, 10, f"{step_module}:{function}")

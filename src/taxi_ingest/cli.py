@@ -99,7 +99,8 @@ def ingest(
     """
     from taxi_ingest.fetch import login_of, without_login
 
-    with _failures_told(json, table=table, url=without_login(url)):
+    with _failures_told(json, table=table) as known:
+        known["url"] = without_login(url)
         if login := login_of(url):
             os.environ["TAXI_INGEST_SOURCE_LOGIN"] = login
         _choose_database(database_url)
@@ -109,7 +110,7 @@ def ingest(
             _settings(),
             _stderr(),
             quiet,
-            url=without_login(url),
+            url=known["url"],
             table=table,
             chunk_size=chunk_size,
             block=None if database_url else block,
@@ -265,10 +266,13 @@ def main() -> None:
 
 
 @contextmanager
-def _failures_told(json: bool, **known: Any) -> Iterator[None]:
-    """Print an error as one sentence and one hint, and exit with its code."""
+def _failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
+    """Print an error as one sentence and one hint, and exit with its code.
+
+    Yields what is known anyway, which `--json` prints with the error.
+    """
     try:
-        yield
+        yield known
     except TaxiIngestError as error:
         _fail(str(error), error.hint, error.exit_code, json, known)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 import httpx
@@ -55,9 +55,9 @@ def canonical_url(source: str) -> str:
 
     Raises UsageError for other schemes than http, https and file.
     """
-    parts = urlsplit(source)
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source):
         return Path(source).expanduser().absolute().as_uri()
+    parts = _split(source)
     if parts.scheme.lower() not in ("http", "https", "file"):
         raise UsageError(
             f"A source can't be {parts.scheme}://.", "Give --url a path or an http, https or file URL."
@@ -69,13 +69,20 @@ def without_login(source: str) -> str:
     """A source as it may be shown: a URL's user and password left out."""
     if "://" not in source:
         return source
-    parts = urlsplit(source)
+    parts = _split(source)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def login_of(source: str) -> str | None:
     """The `user:password` in a URL, which must not travel with it."""
-    return unquote(urlsplit(source).netloc.rpartition("@")[0]) or None if "://" in source else None
+    return unquote(_split(source).netloc.rpartition("@")[0]) or None if "://" in source else None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"The URL can't be read: {error}.", "Check --url.") from None
 
 
 def fetch(

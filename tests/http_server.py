@@ -1,0 +1,132 @@
+"""A real HTTP server for tests: ranges, validators, and faults on demand."""
+
+import base64
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+
+@dataclass
+class Fault:
+    """How a path misbehaves; `times` requests long, then no more."""
+
+    status: int | None = None
+    cut_after_bytes: int | None = None
+    stall_seconds: float = 0
+    redirect_to: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    times: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came in, and what was answered."""
+
+    path: str
+    headers: dict[str, str]
+    status: int
+
+
+class Server:
+    """Serves a folder; `fault` makes a path misbehave, `requests` tells what was asked."""
+
+    def __init__(self, folder: Path, port: int, login: str | None) -> None:
+        self.folder = folder
+        self.port = port
+        self.login = login
+        self.requests: list[Request] = []
+        self.faults: dict[str, list[Fault]] = defaultdict(list)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{quote(path)}"
+
+    def fault(self, path: str, **what: Any) -> None:
+        self.faults[f"/{path}"].append(Fault(**what))
+
+    def next_fault(self, path: str) -> Fault:
+        for fault in self.faults[path]:
+            if fault.times > 0:
+                fault.times -= 1
+                return fault
+        return Fault()
+
+
+@contextmanager
+def serve(folder: Path, login: str | None = None) -> Iterator[Server]:
+    """Serve `folder` on 127.0.0.1; with `login` (`user:password`) only to those who know it."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = Server(folder, http.server_port, login)
+    http.server = server  # type: ignore[attr-defined]
+    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server: Server = self.server.server  # type: ignore[attr-defined]
+        path = unquote(urlsplit(self.path).path)
+        fault = server.next_fault(path)
+        status, headers, body = self._answer(server, path, fault)
+        server.requests.append(Request(path, dict(self.headers), status))
+        headers = {"Content-Length": str(len(body)), **headers, **fault.headers}
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        time.sleep(fault.stall_seconds)
+        self.wfile.write(body[: fault.cut_after_bytes])
+        if fault.cut_after_bytes is not None:
+            self.close_connection = True
+
+    def _answer(self, server: Server, path: str, fault: Fault) -> tuple[int, dict[str, str], bytes]:
+        if fault.redirect_to:
+            return HTTPStatus.FOUND, {"Location": fault.redirect_to}, b""
+        if fault.status:
+            return fault.status, {}, b"<html>fault</html>"
+        if server.login and self.headers["Authorization"] != _basic(server.login):
+            return HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": 'Basic realm="test"'}, b""
+        file = server.folder / path.lstrip("/")
+        if not file.is_file():
+            return HTTPStatus.NOT_FOUND, {}, b"<html>no such file</html>"
+        return self._content(file.read_bytes(), file.stat().st_mtime)
+
+    def _content(self, content: bytes, modified: float) -> tuple[int, dict[str, str], bytes]:
+        etag = f'"{hashlib.md5(content).hexdigest()}"'
+        headers = {
+            "ETag": etag,
+            "Last-Modified": formatdate(modified, usegmt=True),
+            "Accept-Ranges": "bytes",
+        }
+        if self.headers["If-None-Match"] == etag:
+            return HTTPStatus.NOT_MODIFIED, headers, b""
+        wanted = self.headers["Range"]
+        if wanted and self.headers["If-Range"] in (None, etag):
+            start = int(wanted.removeprefix("bytes=").partition("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            return HTTPStatus.PARTIAL_CONTENT, headers, content[start:]
+        return HTTPStatus.OK, headers, content
+
+
+def _basic(login: str) -> str:
+    return f"Basic {base64.b64encode(login.encode()).decode()}"

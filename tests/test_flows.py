@@ -1,0 +1,115 @@
+"""The flow as Prefect sees it: one sub-flow, then three tasks; nothing secret in it."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import query
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun
+
+from taxi_ingest import Settings, ingest, prefect_api
+from taxi_ingest.errors import DataError, PrefectError, SourceError
+from taxi_ingest.flows import Watch, watching
+
+TRIPS = "VendorID,lpep_pickup_datetime,total_amount\n1,2024-01-01 00:00:00,2.5\n2,2024-01-02 00:00:00,3.5\n"
+
+
+@pytest.fixture
+def trips(tmp_path: Path) -> Path:
+    path = tmp_path / "green_tripdata_2024-01.csv"
+    path.write_text(TRIPS)
+    return path
+
+
+@pytest.fixture
+def api(prefect_server: str, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The local Prefect server, and a new database that the settings name."""
+    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
+    with prefect_api(Settings()) as url:
+        assert url == prefect_server
+        yield url
+
+
+def flow_run(outcome_url: str | None) -> FlowRun:
+    assert outcome_url
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(outcome_url.rsplit("/", 1)[1])  # type: ignore[arg-type]
+
+
+def test_a_run_shows_its_sub_flow_first_and_then_three_tasks(api: str, trips: Path) -> None:
+    outcome = ingest(url=str(trips), table="green")
+    run = flow_run(outcome.flow_run_url)
+    assert run.state is not None
+    assert run.state.is_completed()
+    assert run.parameters["table"] == "green"
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+        tasks.sort(key=lambda task: task.expected_start_time)  # type: ignore[arg-type, return-value]
+        subflow = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run.id]}})
+        )
+    names = [task.name.rsplit("-", 1)[0] for task in tasks]
+    assert names[0].startswith("log-table-name") or tasks[0].name.startswith("log-table-name")
+    assert names[1:] == ["extract", "transform", "load"]
+    assert [run.name for run in subflow] == ["green"]
+
+
+def test_the_outcome_counts_what_the_database_holds(
+    api: str, trips: Path, embedded_database_url: str
+) -> None:
+    del api
+    outcome = ingest(url=str(trips), table="green", chunk_size=1)
+    assert (outcome.status, outcome.rows_read, outcome.rows_loaded, outcome.rows_rejected) == (
+        "loaded",
+        2,
+        2,
+        0,
+    )
+    assert (outcome.dataset, outcome.month, outcome.bytes) == ("green", "2024-01", len(TRIPS))
+    assert outcome.url == trips.as_uri()
+    assert query(embedded_database_url, "SELECT sum(total_amount) FROM green") == [(6.0,)]
+    assert query(embedded_database_url, "SELECT flow_run_url FROM taxi_ingest.loads") == [
+        (outcome.flow_run_url,)
+    ]
+
+
+def test_a_failed_run_is_failed_in_prefect_and_raises_the_error_itself(api: str, tmp_path: Path) -> None:
+    del api
+    with pytest.raises(SourceError, match="There is no file") as failure:
+        ingest(url=str(tmp_path / "nothing.csv"), table="green")
+    assert failure.value.hint == "Check the path."
+
+
+def test_a_step_is_called_inside_the_flow(
+    api: str, trips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded_database_url: str
+) -> None:
+    del api
+    (tmp_path / "flow_step.py").write_text("def dear(trips):\n    return trips[trips['total_amount'] > 3]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    outcome = ingest(url=str(trips), table="dear", step="flow_step:dear")
+    assert (outcome.rows_read, outcome.rows_loaded) == (2, 1)
+    assert query(embedded_database_url, "SELECT total_amount FROM dear") == [(3.5,)]
+
+
+def test_a_watcher_sees_rows_and_bytes(api: str, trips: Path) -> None:
+    del api
+    seen: list[tuple[int, int]] = []
+    with watching(Watch(on_load=lambda source, progress: seen.append((progress.rows, source.bytes)))):
+        ingest(url=str(trips), table="green", chunk_size=1)
+    assert seen == [(1, len(TRIPS)), (2, len(TRIPS))]
+
+
+def test_an_api_that_is_not_there_is_an_error_with_a_hint() -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    own = temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"})
+    with own, pytest.raises(PrefectError, match="can't be reached"), prefect_api(Settings()):
+        pass
+
+
+def test_errors_survive_prefects_pickling_with_their_hint() -> None:
+    error = pickle.loads(pickle.dumps(DataError("what", "do this")))
+    assert (str(error), error.hint, error.exit_code) == ("what", "do this", 4)
