@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from http_server import Server, serve
 from psycopg2.extensions import parse_dsn
 
+from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.connection import join_dsn
@@ -53,8 +53,17 @@ def settings() -> Iterator[Settings]:
     settings = Settings()
     yield settings
     os.chdir(folder)
+    _send_prefects_logs()
     stack.stop(settings)
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def _send_prefects_logs() -> None:
+    """Else Prefect complains at exit, behind pytest's last line, that its server is gone."""
+    if "prefect" in sys.modules:
+        from prefect.logging.handlers import APILogHandler
+
+        APILogHandler.flush()
 
 
 @pytest.fixture(scope="session")
@@ -184,3 +193,18 @@ def run_cli(
         env={**os.environ, **(env or {})},
         timeout=120,
     )
+
+
+@pytest.fixture(scope="session")
+def system_full_tablespace(system_url: str) -> Iterator[str]:
+    """A tablespace of 12 MB on the machine's Postgres."""
+    folder = Path(tempfile.mkdtemp(prefix="ti-full-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system is not permitted here")
+    give_to_account(folder)
+    execute(system_url, f"CREATE TABLESPACE small LOCATION '{folder}'")
+    yield "small"
+    execute(system_url, "DROP TABLESPACE IF EXISTS small")
+    subprocess.run(["umount", folder], check=False)
+    folder.rmdir()

@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from http_server import Server, serve
 
+from http_server import Server, serve
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.fetch import (
     Download,

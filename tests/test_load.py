@@ -2,13 +2,15 @@
 
 import threading
 from dataclasses import replace
+from datetime import date, datetime, time
 from pathlib import Path
 
+import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import execute, query
 
+from conftest import execute, query
 from taxi_ingest.errors import DatabaseError, DataError, UsageError
 from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
@@ -23,7 +25,7 @@ from taxi_ingest.load import (
     parse_allowance,
     parse_target,
 )
-from taxi_ingest.load.connection import address_of
+from taxi_ingest.load.connection import address_of, explained
 from taxi_ingest.transform import open_stream
 
 HEADER = "VendorID,tpep_pickup_datetime,passenger_count,total_amount"
@@ -252,8 +254,6 @@ def test_a_plain_table_that_does_not_fit_says_what_differs(
 
 
 def test_every_type_arrives_as_it_was(tmp_path: Path, database: Database, database_url: str) -> None:
-    from datetime import date, datetime, time
-
     values = {
         "small": pa.array([1, None], pa.int16()),
         "unsigned": pa.array([2**32 - 1, None], pa.uint32()),
@@ -368,11 +368,7 @@ def test_a_missing_database_and_a_stopped_server_are_told_apart(embedded_url: st
             pass
 
 
-def test_a_database_without_room_says_so(embedded_database: Database) -> None:
-    import psycopg2
-
-    from taxi_ingest.load.connection import explained
-
+def test_a_database_without_room_says_so() -> None:
     with pytest.raises(DatabaseError, match="could not extend file") as failure, explained():
         raise psycopg2.errors.DiskFull('could not extend file "base/1/2": No space left on device\n')
     assert "Free disk space" in failure.value.hint

@@ -3,8 +3,8 @@
 import csv
 
 import pytest
-from conftest import SHARED_DATA
 
+from conftest import SHARED_DATA
 from taxi_ingest import tlc
 
 
@@ -17,8 +17,9 @@ def header_of(dataset: str, era: str) -> list[str]:
         "Start_Lon,Start_Lat,Rate_Code,store_and_forward,End_Lon,End_Lat,Payment_Type,Fare_Amt,surcharge,mta_tax,"
         "Tip_Amt,Tolls_Amt,Total_Amt",
         ("yellow", "2014"): "vendor_id, pickup_datetime, dropoff_datetime, passenger_count, trip_distance, "
-        "pickup_longitude, pickup_latitude, rate_code, store_and_fwd_flag, dropoff_longitude, dropoff_latitude, "
-        "payment_type, fare_amount, surcharge, mta_tax, tip_amount, tolls_amount, total_amount",
+        "pickup_longitude, pickup_latitude, rate_code, store_and_fwd_flag, dropoff_longitude, "
+        "dropoff_latitude, payment_type, fare_amount, surcharge, mta_tax, tip_amount, tolls_amount, "
+        "total_amount",
         ("fhv", "2018"): "Pickup_DateTime,DropOff_datetime,PUlocationID,DOlocationID,SR_Flag,"
         "Dispatching_base_number,Dispatching_base_num",
     }[dataset, era].split(",")
