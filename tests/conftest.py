@@ -63,7 +63,7 @@ def _send_prefects_logs() -> None:
     if "prefect" in sys.modules:
         from prefect.logging.handlers import APILogHandler
 
-        APILogHandler.flush()
+        APILogHandler().flush()
 
 
 @pytest.fixture(scope="session")
