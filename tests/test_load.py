@@ -16,12 +16,14 @@ from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
     Allowance,
     Database,
+    History,
     Load,
+    Options,
     Progress,
     Target,
     database_at,
-    find_load,
     load,
+    look_back,
     parse_allowance,
     parse_target,
 )
@@ -54,8 +56,7 @@ def load_file(
         local_file(str(path)),
         parse_target(table),
         database,
-        if_loaded=if_loaded,  # type: ignore[arg-type]
-        allowance=allowance or Allowance(),
+        Options(if_loaded, allowance or Allowance()),  # type: ignore[arg-type]
         **options,  # type: ignore[arg-type]
     )
 
@@ -344,7 +345,7 @@ def test_an_interrupt_while_copying_leaves_nothing(
 
 
 def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database) -> None:
-    assert find_load(embedded_database, Target("public", "trips"), "file:///nowhere") is None
+    assert look_back(embedded_database, Target("public", "trips"), "file:///x") == History(None, None)
 
 
 def test_a_wrong_password_is_said_without_the_password(system_url: str) -> None:

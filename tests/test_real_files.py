@@ -14,7 +14,7 @@ from conftest import SHARED_DATA, query
 from http_server import Server, serve
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.fetch import fetch
-from taxi_ingest.load import Allowance, Database, Load, load, parse_target
+from taxi_ingest.load import Database, Load, Options, load, parse_target
 from taxi_ingest.transform import open_stream
 
 pytestmark = pytest.mark.skipif(
@@ -43,7 +43,7 @@ def load_from(site: Server, name: str, table: str, database: Database, folder: P
     source = fetch(site.url(name), folder)
     assert source
     stream = open_stream(source.path, source.name, 10_000)
-    return load(stream, source, parse_target(table), database, allowance=Allowance())
+    return load(stream, source, parse_target(table), database, Options())
 
 
 def sum_in_file(path: Path) -> float:

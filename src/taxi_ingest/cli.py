@@ -43,8 +43,16 @@ class IfLoadedChoice(StrEnum):
     FAIL = "fail"
 
 
+class NamesChoice(StrEnum):
+    TLC = "tlc"
+    SNAKE = "snake"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]
+Block = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Load into the database of this Prefect block.")
+]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -61,28 +69,37 @@ DatabaseUrl = Annotated[
 )
 def ingest(
     url: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="URL", help="The file: a path, file:// or http(s) URL of a CSV, CSV.gz or Parquet."
+            metavar="URL", help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet."
         ),
-    ],
-    table: Annotated[
-        str, typer.Option(metavar="TABLE", help="The table, or SCHEMA.TABLE; made where it is missing.")
-    ],
-    chunk_size: Annotated[int, typer.Option(min=1, help="Rows to take at a time.")] = 100_000,
-    block: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Load into the database of this Prefect block.")
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="The table, or SCHEMA.TABLE; made if it is missing."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead of --url: TLC's dataset (yellow, green, fhv, fhvhv) …"),
+    ] = None,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="… and its month.")] = None,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Rows to take at a time.")] = 100_000,
+    block: Block = None,
     database_url: DatabaseUrl = None,
     if_loaded: Annotated[
         IfLoadedChoice, typer.Option(help="What to do with a file that the table already has.")
     ] = IfLoadedChoice.SKIP,
+    names: Annotated[
+        NamesChoice | None,
+        typer.Option(help="How a new table spells its columns: as TLC does, or in snake_case."),
+    ] = None,
     max_rejects: Annotated[
-        str,
-        typer.Option(
-            metavar="N|P%", help="How many rows may be unfit for the table before nothing is loaded."
-        ),
+        str, typer.Option(metavar="N|P%", help="How many rows may be unfit before nothing at all is loaded.")
     ] = "1%",
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Load nothing if rows are missing by TLC's known counts."),
+    ] = False,
     transform: Annotated[
         str | None,
         typer.Option(
@@ -90,6 +107,9 @@ def ingest(
             help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,33 +117,100 @@ def ingest(
 
     The same file again is skipped; a file that has changed since replaces its own rows and no others.
     """
-    from taxi_ingest.fetch import login_of, without_login
+    with _failures_told(json, table=table, url=None) as known:
+        if (url is None) == (dataset is None) or (dataset is None) != (month is None):
+            raise UsageError("Which file?", "Give --url, or --dataset and --month.")
+        if dataset and month:
+            from taxi_ingest.run import month_address
 
-    with _failures_told(json, table=table) as known:
-        known["url"] = without_login(url)
-        if login := login_of(url):
-            os.environ["TAXI_INGEST_SOURCE_LOGIN"] = login
-        _choose_database(database_url)
-        from taxi_ingest.run import run_ingest
-
-        outcome = run_ingest(
-            _settings(),
-            _stderr(),
+            url, usual_table = month_address(_settings(), dataset, month)
+            table = table or usual_table
+        if url is None or table is None:
+            raise UsageError("Which table?", "Give --table.")
+        _load(
+            known,
+            json,
             quiet,
-            url=known["url"],
+            url=url,
             table=table,
+            database_url=database_url,
             chunk_size=chunk_size,
-            block=None if database_url else block,
+            block=block,
             if_loaded=if_loaded.value,
             max_rejects=max_rejects,
+            verify=verify,
+            names=names.value if names else None,
             step=transform,
+            dry_run=dry_run,
         )
-        if json:
-            _print_json(outcome.as_json())
-        elif not quiet:
-            from taxi_ingest.stack import psql_command
 
-            _stdout().print(outcome.summary(psql_command(outcome.database)))
+
+@app.command(epilog="Example: taxi-ingest zones")
+def zones(
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The lookup file, if not TLC's present one.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="The table [default: taxi_zones].")
+    ] = None,
+    block: Block = None,
+    database_url: DatabaseUrl = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Load the taxi zone lookup, which PULocationID and DOLocationID refer to.
+
+    The table has LocationID as its key; a newer lookup replaces it whole.
+    """
+    with _failures_told(json, table=table, url=None) as known:
+        from taxi_ingest.run import zones_address
+
+        usual_url, usual_table = zones_address(_settings())
+        _load(
+            known,
+            json,
+            quiet,
+            url=url or usual_url,
+            table=table or usual_table,
+            database_url=database_url,
+            block=block,
+        )
+
+
+def _load(
+    known: dict[str, Any],
+    json: bool,
+    quiet: bool,
+    *,
+    url: str,
+    database_url: str | None,
+    block: str | None,
+    **parameters: Any,
+) -> None:
+    """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
+    from taxi_ingest.fetch import login_of, without_login
+    from taxi_ingest.run import run_ingest
+
+    known |= {"url": without_login(url), "table": parameters["table"]}
+    # What a flow gets as a parameter, Prefect stores: secrets go by the environment.
+    if login := login_of(url):
+        os.environ["TAXI_INGEST_SOURCE_LOGIN"] = login
+    if database_url:
+        os.environ["TAXI_INGEST_DATABASE_URL"] = database_url
+    outcome = run_ingest(
+        _settings(),
+        _stderr(),
+        quiet,
+        url=known["url"],
+        block=None if database_url else block,
+        **parameters,
+    )
+    if json:
+        _print_json(outcome.as_json())
+    elif not quiet:
+        from taxi_ingest.stack import psql_command
+
+        _stdout().print(outcome.summary(psql_command(outcome.database)))
 
 
 @app.command(epilog="Example: taxi-ingest up")
@@ -325,12 +412,6 @@ def _settings() -> "Settings":
         raise UsageError(
             f"{name} is wrong: {problem['msg']}.", ".env.example explains each setting."
         ) from None
-
-
-def _choose_database(database_url: str | None) -> None:
-    """Hand a URL over by the environment: what a flow gets as a parameter, Prefect stores."""
-    if database_url:
-        os.environ["TAXI_INGEST_DATABASE_URL"] = database_url
 
 
 @contextmanager

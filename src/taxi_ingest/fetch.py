@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,20 @@ def local_file(source: str) -> SourceFile:
     except OSError as error:
         raise SourceError(f"{path} can't be read: {error.strerror}.", "Check its permissions.") from error
     return SourceFile(url, path.name, path, path.stat().st_size, digest)
+
+
+def first_that_exists(sources: Sequence[str], login: tuple[str, str] | None) -> str:
+    """The first path or URL under which a file lies; the very first one if none is found."""
+    return next((source for source in sources if _exists(canonical_url(source), login)), sources[0])
+
+
+def _exists(url: str, login: tuple[str, str] | None) -> bool:
+    if urlsplit(url).scheme == "file":
+        return Path(url2pathname(urlsplit(url).path)).exists()
+    try:
+        return httpx.head(url, auth=login, follow_redirects=True, timeout=_CONNECT_SECONDS).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def is_unchanged(url: str, etag: str, login: tuple[str, str] | None) -> bool:

@@ -19,11 +19,12 @@ from prefect.utilities.urls import url_for
 
 from taxi_ingest import load as loading
 from taxi_ingest.databases import find_database
+from taxi_ingest.errors import UsageError
 from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
-from taxi_ingest.load import Allowance, Database, IfLoaded, Load, LoadRecord, Progress, Target
+from taxi_ingest.load import Database, IfLoaded, Load, LoadRecord, Options, Progress, TableRecord, Target
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import Settings
-from taxi_ingest.transform import Stream, open_stream
+from taxi_ingest.transform import Names, Stream, open_stream
 
 DEFAULT_CHUNK_SIZE = 100_000
 
@@ -60,7 +61,10 @@ def ingest(
     block: str | None = None,
     if_loaded: IfLoaded = "skip",
     max_rejects: str = "1%",
+    verify: bool = False,
+    names: Names | None = None,
     step: str | None = None,
+    dry_run: bool = False,
 ) -> Outcome:
     """Load one file into a table, exactly once.
 
@@ -72,7 +76,10 @@ def ingest(
             block `postgres-connector` or the local stack's embedded Postgres.
         if_loaded: What to do with a file that the table has already.
         max_rejects: How many rows may be rejected: `100` or `1%`.
+        verify: Whether fewer rows than TLC's file is known to have abort the load.
+        names: How a new table's columns are spelled, `tlc` or `snake`; the table remembers it.
         step: `module:function` of the user's, from DataFrame to DataFrame, called with each chunk.
+        dry_run: Find out what would happen, and load nothing.
 
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
@@ -80,18 +87,23 @@ def ingest(
     began = time.monotonic()
     log_table_name(table)
     settings = Settings()
-    target, allowance = loading.parse_target(table), loading.parse_allowance(max_rejects)
+    target = loading.parse_target(table)
+    options = Options(if_loaded, loading.parse_allowance(max_rejects), verify)
     database = find_database(block, settings)
-    previous = loading.find_load(database, target, canonical_url(url))
+    history = loading.look_back(database, target, canonical_url(url))
+    previous = history.file
     if previous and if_loaded == "fail":
         raise loading.already_loaded(previous, target)
     with download_folder(settings.home) as folder:
-        source = extract(url, folder, previous if if_loaded == "skip" else None, settings)
+        source = extract(url, folder, previous if if_loaded == "skip" and not dry_run else None, settings)
         if source is None:
             assert previous, "only a known file can be unchanged"
             return Outcome.of(loading.skipped(previous), previous, target, database, began, _run_url())
-        stream = transform(source, chunk_size, step)
-        result = load(stream, source, target, database, if_loaded, allowance)
+        stream = transform(source, chunk_size, step, chosen_names(names, history.table, target))
+        if dry_run:
+            plan = loading.preview(stream, source, target, database)
+            return Outcome.planned(plan, stream, source, target, database, began, _run_url())
+        result = load(stream, source, target, database, options)
     return Outcome.of(result, source, target, database, began, _run_url())
 
 
@@ -119,9 +131,9 @@ def extract(url: str, folder: Path, previous: LoadRecord | None, settings: Setti
 
 
 @task(cache_policy=NO_CACHE)
-def transform(source: SourceFile, chunk_size: int, step: str | None) -> Stream:
+def transform(source: SourceFile, chunk_size: int, step: str | None, names: Names) -> Stream:
     """Decide what happens to each column; rows are read only while load consumes them."""
-    stream = open_stream(source.path, source.name, chunk_size, step)
+    stream = open_stream(source.path, source.name, chunk_size, step, names)
     plan = stream.plan
     kind = f"{plan.dataset} {plan.month or ''}".strip() if plan.dataset else "not one of TLC's datasets"
     get_run_logger().info(
@@ -136,8 +148,7 @@ def load(
     source: SourceFile,
     target: Target,
     database: Database,
-    if_loaded: IfLoaded,
-    allowance: Allowance,
+    options: Options,
 ) -> Load:
     """Copy the rows into a partition of their own and attach it, in one transaction."""
     watch, logger = _watch.get(), get_run_logger()
@@ -146,8 +157,7 @@ def load(
         source,
         target,
         database,
-        if_loaded=if_loaded,
-        allowance=allowance,
+        options,
         flow_run_url=_run_url(),
         on_progress=lambda progress: watch.on_load(source, progress),
     )
@@ -162,6 +172,19 @@ def load(
         f"{result.rows_rejected:,}",
     )
     return result
+
+
+def chosen_names(wanted: Names | None, record: TableRecord | None, target: Target) -> Names:
+    """How the table spells its columns: as it does already, else as wanted, else as TLC does.
+
+    Raises UsageError where the table has chosen otherwise.
+    """
+    if record and wanted and record.names != wanted:
+        raise UsageError(
+            f"{target} spells its columns the way of --names {record.names}.",
+            "Leave --names out, or load into another --table.",
+        )
+    return record.names if record else wanted or "tlc"
 
 
 def _run_url() -> str | None:

@@ -43,7 +43,7 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
     with httpx.Client(base_url=server.address, timeout=_REQUEST_SECONDS, trust_env=False) as api:
         try:
             database = _database(api, settings)
-            previous = loading.find_load(database, target, canonical_url(url)) if database else None
+            previous = loading.look_back(database, target, canonical_url(url)).file if database else None
             if database is None or previous is None or not _is_unchanged(url, previous, settings):
                 return None
             run_url = f"{server.address.removesuffix('/api')}/runs/flow-run/{_record(api, previous, target)}"

@@ -3,19 +3,48 @@
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import date
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 
-from taxi_ingest import stack
-from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
+from taxi_ingest import stack, tlc
+from taxi_ingest.fetch import (
+    Download,
+    SourceFile,
+    canonical_url,
+    download_folder,
+    fetch,
+    first_that_exists,
+)
 from taxi_ingest.load import Progress, parse_allowance, parse_target
 from taxi_ingest.nothing_new import skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import load_step
+
+
+def month_address(settings: Settings, dataset: str, month: str) -> tuple[str, str]:
+    """The address of a dataset's month, and the table that it goes to if no other is named.
+
+    Under TLC's own address all months are Parquet; a mirror is asked which format it has.
+    """
+    found = tlc.dataset_named(dataset)
+    addresses = tlc.addresses(found, month, settings.tlc_url, date.today())
+    if settings.tlc_url == tlc.TLC_URL:
+        return addresses[0], found.table
+    return first_that_exists(addresses, settings.login), found.table
+
+
+def zones_address(settings: Settings) -> tuple[str, str]:
+    """The address of the taxi zone lookup, and its table."""
+    table = tlc.dataset_named("zones").table
+    if settings.tlc_url == tlc.TLC_URL:
+        return tlc.ZONES_URL, table
+    addresses = [f"{settings.tlc_url.rstrip('/')}/{name}" for name in tlc.ZONES_FILES]
+    return first_that_exists(addresses, settings.login), table
 
 
 def run_ingest(
@@ -25,11 +54,14 @@ def run_ingest(
     *,
     url: str,
     table: str,
-    chunk_size: int,
-    block: str | None,
-    if_loaded: str,
-    max_rejects: str,
-    step: str | None,
+    block: str | None = None,
+    chunk_size: int = 100_000,
+    if_loaded: str = "skip",
+    max_rejects: str = "1%",
+    verify: bool = False,
+    names: str | None = None,
+    step: str | None = None,
+    dry_run: bool = False,
 ) -> Outcome:
     """Run the flow (whose docstring tells the parameters) and show on `console` how it goes.
 
@@ -40,7 +72,8 @@ def run_ingest(
     parse_allowance(max_rejects)
     if step:
         load_step(step)
-    if block is None and if_loaded == "skip" and (outcome := skip_if_loaded(url, table, settings)):
+    may_skip = block is None and if_loaded == "skip" and not dry_run
+    if may_skip and (outcome := skip_if_loaded(url, table, settings)):
         return outcome
     parameters = {
         "url": url,
@@ -49,7 +82,10 @@ def run_ingest(
         "block": block,
         "if_loaded": if_loaded,
         "max_rejects": max_rejects,
+        "verify": verify,
+        "names": names,
         "step": step,
+        "dry_run": dry_run,
     }
     with display(console, quiet) as shown:
         return _run_flow(settings, console, quiet, shown, parameters)

@@ -6,6 +6,8 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from taxi_ingest.tlc import TLC_URL
+
 DEFAULT_BLOCK = "postgres-connector"
 """The Prefect block whose database is used, if there is one and no other is named."""
 
@@ -23,6 +25,9 @@ class Settings(BaseSettings):
 
     source_login: SecretStr | None = None
     """`user:password` for http sources that ask for one."""
+
+    tlc_url: str = TLC_URL
+    """Where TLC's files lie: an http(s) or file:// address, or a folder."""
 
     home: Path = Field(default_factory=lambda: user_data_path("taxi-ingest"))
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs, downloads."""

@@ -1,7 +1,10 @@
-"""The catalogue: the datasets of the Taxi & Limousine Commission and what each era called a column.
+"""The catalogue: the datasets of the Taxi & Limousine Commission, their months, and each era's names.
 
-The facts are rows of `tlc_columns.csv`, from TLC's data dictionaries and the headers of all published
-files. A new era adds rows or names there, not code here:
+The facts are rows of three tables beside this file. A new era adds rows or names there, not code here.
+
+tlc_datasets.csv: a dataset's kind (trips by month, or one lookup table), usual table and first month.
+tlc_rowcounts.csv: how many rows a published file is known to have; CSV and Parquet differ.
+tlc_columns.csv, from TLC's data dictionaries and the headers of all published files:
 
     key        `yes` where every file of the dataset has the column: what a file is recognised by
     also       other eras' names for it, in lower case
@@ -13,9 +16,23 @@ import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from importlib import resources
 
+from taxi_ingest.errors import UsageError
+
+TLC_URL = "https://d37ci6vzurychx.cloudfront.net/trip-data"
+"""Under this address TLC publishes `<dataset>_tripdata_<month>.parquet`
+(https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page)."""
+
+ZONES_URL = "https://d37ci6vzurychx.cloudfront.net/misc/taxi_zone_lookup.csv"
+ZONES_FILES = ("taxi_zone_lookup.csv", "taxi+_zone_lookup.csv")
+"""What the zone lookup is called now, and was until 2023."""
+
+_FORMATS = ("parquet", "csv.gz", "csv")
+
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _FILE_NAME = re.compile(
     r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)"
 )
@@ -46,6 +63,12 @@ class Dataset:
 
     name: str
     columns: tuple[Column, ...]
+    kind: str
+    """`trips`: a file a month. `lookup`: one small file, whose first column is its key."""
+    table: str
+    """The table that its files go to if no other is named."""
+    first_month: str
+    """`2009-01`; all later ones exist, up to about two months ago. Empty for a lookup."""
 
     @property
     def pickup(self) -> Column:
@@ -76,12 +99,60 @@ class FileName:
 @cache
 def datasets() -> tuple[Dataset, ...]:
     """All datasets, from `tlc_columns.csv`."""
-    with resources.files(__package__).joinpath("tlc_columns.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = dict.fromkeys(row["dataset"] for row in rows)
+    columns = _table("tlc_columns.csv")
     return tuple(
-        Dataset(name, tuple(_column(row) for row in rows if row["dataset"] == name)) for name in names
+        Dataset(
+            name=row["dataset"],
+            columns=tuple(_column(column) for column in columns if column["dataset"] == row["dataset"]),
+            kind=row["kind"],
+            table=row["table"],
+            first_month=row["first_month"],
+        )
+        for row in _table("tlc_datasets.csv")
     )
+
+
+def dataset_named(name: str) -> Dataset:
+    """The dataset of a name. Raises UsageError where there is none."""
+    for dataset in datasets():
+        if dataset.name == name:
+            return dataset
+    known = ", ".join(dataset.name for dataset in datasets())
+    raise UsageError(f"TLC has no dataset {name!r}.", f"Choose one of {known}.")
+
+
+def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple[str, ...]:
+    """Where a month may lie under a base URL, the likeliest first.
+
+    Raises UsageError for what is no month, and for one before the dataset's first or yet to come.
+    """
+    if dataset.kind != "trips":
+        raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
+    if not _MONTH.fullmatch(month):
+        raise UsageError(f"{month!r} is no month.", "Write --month 2024-01.")
+    if not dataset.first_month <= month <= f"{today:%Y-%m}":
+        raise UsageError(
+            f"TLC has no {dataset.name} trips of {month}.",
+            f"They begin in {dataset.first_month} and end now.",
+        )
+    stem = f"{base_url.rstrip('/')}/{dataset.name}_tripdata_{month}"
+    return tuple(f"{stem}.{format}" for format in _FORMATS)
+
+
+def known_rows(dataset: str | None, month: str | None, format: str) -> int | None:
+    """How many rows TLC's file of a month is known to have, as `csv` or `parquet`; None: not known."""
+    return _known_rows().get((dataset or "", month or "", format.removesuffix(".gz")))
+
+
+@cache
+def _known_rows() -> dict[tuple[str, str, str], int]:
+    rows = _table("tlc_rowcounts.csv")
+    return {(row["dataset"], row["month"], row["format"]): int(row["rows"]) for row in rows}
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    with resources.files(__package__).joinpath(name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _column(row: dict[str, str]) -> Column:

@@ -1,41 +1,61 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Literal
 
 from psycopg2.extensions import cursor as Cursor
 
+from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import ledger, table
 from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import Counts, Progress, copy_rows
-from taxi_ingest.load.ledger import LoadRecord
+from taxi_ingest.load.destination import TableChanged, choose
+from taxi_ingest.load.ledger import LoadRecord, TableRecord
+from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import Allowance, RejectSpool, parse_allowance
 from taxi_ingest.load.table import Target, parse_target
-from taxi_ingest.transform import Plan, Stream, TooNarrow
+from taxi_ingest.load.verdict import Verdict, judge
+from taxi_ingest.transform import Stream, TooNarrow
 
 __all__ = [
     "Allowance",
     "Database",
+    "History",
     "IfLoaded",
     "Load",
     "LoadRecord",
+    "Options",
+    "Preview",
     "Progress",
+    "TableRecord",
     "Target",
+    "Verdict",
+    "already_loaded",
     "database_at",
-    "find_load",
     "load",
+    "look_back",
     "parse_allowance",
     "parse_target",
+    "preview",
     "skipped",
 ]
 
 IfLoaded = Literal["skip", "replace", "fail"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to load."""
+
+    if_loaded: IfLoaded = "skip"
+    allowance: Allowance = field(default_factory=Allowance)
+    verify: bool = False
+    """Whether fewer rows than the file is known to have abort the load."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +69,29 @@ class Load:
     rows_read: int
     rows_loaded: int
     rows_rejected: int
-    rows_removed: int = 0
-    """Rows that the user's own step dropped; negative where it added some."""
+    known_rows: int | None
+    verdict: Verdict
+    quality: Mapping[str, int]
+    """How many loaded rows are odd, by kind."""
     notes: tuple[str, ...] = ()
     """What the user should know: added columns, a misleading file name."""
 
 
-def find_load(database: Database, target: Target, url: str) -> LoadRecord | None:
-    """What the target has of the file at `url`; None also where there is no ledger yet."""
+@dataclass(frozen=True)
+class History:
+    """What the ledger knows before a load."""
+
+    file: LoadRecord | None
+    """The file, if the table has it."""
+    table: TableRecord | None
+
+
+def look_back(database: Database, target: Target, url: str) -> History:
+    """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet."""
     with database.connect() as connection, connection.cursor() as cursor:
-        return ledger.find(cursor, target, url) if ledger.exists(cursor) else None
+        if not ledger.exists(cursor):
+            return History(None, None)
+        return History(ledger.find(cursor, target, url), ledger.find_table(cursor, target))
 
 
 def load(
@@ -66,24 +99,26 @@ def load(
     source: SourceFile,
     target: Target,
     database: Database,
+    options: Options,
     *,
-    if_loaded: IfLoaded = "skip",
-    allowance: Allowance,
     flow_run_url: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Load:
     """Load a file into a table, once, in one transaction; on any error nothing has changed.
 
     A file whose content the table already has is skipped; one that has changed since replaces its own
-    rows. Raises DataError for too many rejects, for `if_loaded="fail"` and for a table that does not
-    fit; DatabaseError for what Postgres refuses; SourceError for a damaged file.
+    rows. Raises DataError for too many rejects, for rows that are missing where that is to be
+    verified, for `if_loaded="fail"` and for a table that does not fit; DatabaseError for what
+    Postgres refuses; SourceError for a damaged file.
     """
     while True:
         try:
             with _transaction(database) as cursor:
-                return _load(cursor, stream, source, target, if_loaded, allowance, flow_run_url, on_progress)
+                return _load(cursor, stream, source, target, options, flow_run_url, on_progress)
         except TooNarrow as reason:
             stream = stream.with_type(reason.column, reason.type)
+        except TableChanged:
+            continue
 
 
 @contextmanager
@@ -98,8 +133,7 @@ def _load(
     stream: Stream,
     source: SourceFile,
     target: Target,
-    if_loaded: IfLoaded,
-    allowance: Allowance,
+    options: Options,
     flow_run_url: str | None,
     on_progress: Callable[[Progress], None],
 ) -> Load:
@@ -107,54 +141,43 @@ def _load(
     ledger.ensure(cursor)
     ledger.lock(cursor, target, source)
     previous = ledger.find(cursor, target, source.url, source.sha256)
-    if previous and if_loaded == "fail":
+    if previous and options.if_loaded == "fail":
         raise already_loaded(previous, target)
-    if previous and previous.sha256 == source.sha256 and if_loaded == "skip":
+    if previous and previous.sha256 == source.sha256 and options.if_loaded == "skip":
         return skipped(previous)
 
-    table.lock_definition(cursor, target)
-    existing = table.look_up(cursor, target)
-    if previous and existing and not existing.partitioned:
-        raise _inseparable(previous, target)
-    _check_dataset(stream.plan.dataset, ledger.dataset_of(cursor, target), target)
+    record, existing = ledger.find_table(cursor, target), table.look_up(cursor, target)
+    _check_dataset(stream.plan.dataset, record, target)
     stream = _fitted(stream, target, existing)
-    added = _prepare(cursor, target, existing, stream.plan)
-    load_id = ledger.begin(
-        cursor,
-        target,
-        source,
-        dataset=stream.plan.dataset,
-        month=stream.plan.month,
-        columns={column.name: column.source for column in stream.plan.loaded},
-        started_at=started_at,
-        flow_run_url=flow_run_url,
-        tool_version=version("taxi-ingest"),
-    )
-    owned = existing is None or existing.partitioned
-    if owned:
-        table.create_partition(cursor, target, load_id)
-    destination = table.partition_of(load_id) if owned else target.sql
+    replaces = _replaced_load(stream, previous, record)
+    load_id = ledger.begin(cursor, target, source, stream.plan, started_at, flow_run_url)
+    destination = choose(stream, target, existing, load_id, replaces)
     with RejectSpool(load_id) as spool:
-        counts = copy_rows(cursor, destination, stream, spool.add, on_progress, freeze=owned)
-        _check(counts, stream, spool, allowance)
+        counts = copy_rows(
+            cursor, destination.prepare(cursor), stream, spool.add, on_progress, destination.freeze
+        )
+        _check_counts(counts, stream, spool, options.allowance)
         spool.store(cursor)
-    if owned:
-        if previous:
-            table.drop_partition(cursor, target, previous.load_id)
-        table.attach(cursor, target, load_id)
-    if previous:
-        ledger.mark_replaced(cursor, previous.load_id)
-    ledger.finish(cursor, load_id, counts.read, counts.loaded, counts.rejected)
+    known = tlc.known_rows(stream.plan.dataset, stream.plan.month, stream.layout.format)
+    verdict = judge(counts.read, known, changed=previous is not None and previous.sha256 != source.sha256)
+    if options.verify and verdict == "short":
+        raise _short(counts.read, known)
+    notes = destination.settle(cursor)
+    if replaces is not None:
+        ledger.mark_replaced(cursor, replaces)
+    ledger.finish(cursor, load_id, counts, known, verdict)
     return Load(
-        status="replaced" if previous else "loaded",
+        status="loaded" if replaces is None else "replaced",
         load_id=load_id,
         dataset=stream.plan.dataset,
         month=stream.plan.month,
         rows_read=counts.read,
         rows_loaded=counts.loaded,
         rows_rejected=counts.rejected,
-        rows_removed=counts.removed,
-        notes=(*stream.plan.warnings, *added),
+        known_rows=known,
+        verdict=verdict,
+        quality=dict(counts.oddities),
+        notes=(*stream.plan.warnings, *notes),
     )
 
 
@@ -168,6 +191,9 @@ def skipped(previous: LoadRecord) -> Load:
         rows_read=previous.rows_read,
         rows_loaded=previous.rows_loaded,
         rows_rejected=previous.rows_rejected,
+        known_rows=previous.known_rows,
+        verdict=previous.verdict,
+        quality=previous.quality,
     )
 
 
@@ -179,19 +205,28 @@ def already_loaded(previous: LoadRecord, target: Target) -> DataError:
     )
 
 
-def _inseparable(previous: LoadRecord, target: Target) -> DataError:
+def _replaced_load(stream: Stream, previous: LoadRecord | None, record: TableRecord | None) -> int | None:
+    """The load whose rows go: the same file's, or for a lookup table whatever it holds."""
+    if previous:
+        return previous.load_id
+    dataset = stream.plan.dataset
+    if record and dataset and tlc.dataset_named(dataset).kind == "lookup":
+        return record.load_id
+    return None
+
+
+def _short(read: int, known: int | None) -> DataError:
     return DataError(
-        f"{previous.source} is in {target} already, as load {previous.load_id}; since taxi-ingest did not "
-        "make that table, its old rows can't be told from others and replaced.",
-        "Load into a new --table, which taxi-ingest makes.",
+        f"The file has {read:,} rows, but TLC's is known to have {known:,}; nothing was loaded.",
+        "Fetch the file again; without --verify it is loaded as it is.",
     )
 
 
-def _check_dataset(dataset: str | None, holds: tuple[str | None] | None, target: Target) -> None:
+def _check_dataset(dataset: str | None, record: TableRecord | None, target: Target) -> None:
     """One table, one dataset: a file put into another's table is a slip. Raises DataError."""
-    if holds is not None and holds != (dataset,):
+    if record is not None and record.dataset != dataset:
         raise DataError(
-            f"{target} holds files of {_described(holds[0])}, and this is one of {_described(dataset)}.",
+            f"{target} holds files of {_described(record.dataset)}, this is one of {_described(dataset)}.",
             "Load it into another --table.",
         )
 
@@ -213,31 +248,7 @@ def _fitted(stream: Stream, target: Target, existing: table.ExistingTable | None
     return stream
 
 
-def _prepare(
-    cursor: Cursor, target: Target, existing: table.ExistingTable | None, plan: Plan
-) -> tuple[str, ...]:
-    """Make the table, or add and widen what it lacks; say what was added."""
-    if existing is None:
-        table.create(cursor, target, plan.columns)
-        return tuple(f"New column {name!r}: no known TLC file has it." for name in plan.unknown)
-    missing = [column for column in plan.loaded if column.name not in existing.columns]
-    if missing and not existing.partitioned:
-        raise DataError(
-            f"{target} has no column {', '.join(repr(column.name) for column in missing)}.",
-            "Add it to the table, or load into a new --table.",
-        )
-    if missing:
-        table.add_columns(cursor, target, missing)
-    wider = [c for c in plan.loaded if c.name in existing.columns and existing.columns[c.name] != c.type]
-    for column in wider:
-        table.widen_column(cursor, target, column)
-    return (
-        *(f"New column {column.name!r} added to {target}." for column in missing),
-        *(f"Column {column.name!r} of {target} is {column.type} now." for column in wider),
-    )
-
-
-def _check(counts: Counts, stream: Stream, spool: RejectSpool, allowance: Allowance) -> None:
+def _check_counts(counts: Counts, stream: Stream, spool: RejectSpool, allowance: Allowance) -> None:
     """Nothing is missing, and no more is rejected than allowed. Raises DataError."""
     if counts.read != counts.loaded + counts.rejected + counts.removed:
         raise DataError(

@@ -6,11 +6,11 @@ way, whatever the file's size.
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import psycopg2
 import pyarrow as pa
@@ -45,6 +45,8 @@ class Counts:
     """By the word of the server, so that comparing it with the others proves that nothing is missing."""
     rejected: int = 0
     removed: int = 0
+    oddities: Counter[str] = field(default_factory=Counter)
+    """Rows that are odd though loaded, by kind."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class _Encoded:
     rows_read: int
     rejects: tuple[Reject, ...]
     position: int
+    oddities: Mapping[str, int]
 
 
 def copy_rows(
@@ -130,6 +133,7 @@ class _CopyFile:
             loaded=self.counts.loaded + piece.rows,
             rejected=self.counts.rejected + len(piece.rejects),
             removed=self.counts.removed + piece.rows_read - piece.rows - len(piece.rejects),
+            oddities=self.counts.oddities + Counter(piece.oddities),
         )
         self._on_progress(Progress(self.counts.read, piece.position))
 
@@ -145,7 +149,9 @@ def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, Non
         encoder.write_header()
         # pgpq keeps the rows of a small batch back until it is finished; then a trailer follows them.
         content = (encoder.write_batch(batch.rows), encoder.finish()[:-_TRAILER_BYTES])
-        return _Encoded(content, batch.rows.num_rows, batch.rows_read, batch.rejects, batch.position)
+        return _Encoded(
+            content, batch.rows.num_rows, batch.rows_read, batch.rejects, batch.position, batch.oddities
+        )
 
     under_way: deque[Future[_Encoded]] = deque()
     following = pool.submit(next, pieces, None)

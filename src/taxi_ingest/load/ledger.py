@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load.connection import one
+from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.table import Target
+from taxi_ingest.load.verdict import Verdict
+from taxi_ingest.transform import Names, Plan
 
 _LEDGER_LOCK = 7482916301
 """The key of the advisory lock under which the ledger is made; any number that nobody else uses."""
@@ -31,6 +35,10 @@ CREATE TABLE IF NOT EXISTS taxi_ingest.loads (
     rows_read      bigint,
     rows_loaded    bigint,
     rows_rejected  bigint,
+    known_rows     bigint,
+    verdict        text,
+    quality        jsonb,
+    names          text NOT NULL,
     columns        jsonb,
     started_at     timestamptz NOT NULL,
     finished_at    timestamptz,
@@ -40,6 +48,8 @@ CREATE TABLE IF NOT EXISTS taxi_ingest.loads (
 COMMENT ON TABLE taxi_ingest.loads IS 'taxi-ingest: one row for each file that was loaded';
 COMMENT ON COLUMN taxi_ingest.loads.source IS 'URL of the file, without credentials';
 COMMENT ON COLUMN taxi_ingest.loads.columns IS 'name in the table -> name in the file';
+COMMENT ON COLUMN taxi_ingest.loads.quality IS 'how many loaded rows are odd, by kind';
+COMMENT ON COLUMN taxi_ingest.loads.verdict IS 'rows_read against known_rows';
 
 -- A file is loaded into a table once at a time.
 CREATE UNIQUE INDEX IF NOT EXISTS loads_once
@@ -61,7 +71,7 @@ COMMENT ON COLUMN taxi_ingest.rejects.number IS 'line of a CSV (the header is 1)
 
 _FIND = """
 SELECT load_id, source, sha256, bytes, etag, last_modified, dataset, month,
-       rows_read, rows_loaded, rows_rejected
+       rows_read, rows_loaded, rows_rejected, known_rows, verdict, quality
 FROM taxi_ingest.loads
 WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
   AND (source = %(source)s OR sha256 = %(sha256)s)
@@ -71,17 +81,17 @@ LIMIT 1
 
 _BEGIN = """
 INSERT INTO taxi_ingest.loads
-    (table_schema, table_name, source, status, sha256, bytes, etag, last_modified, dataset, month, columns,
-     started_at, flow_run_url, tool_version)
+    (table_schema, table_name, source, status, sha256, bytes, etag, last_modified, dataset, month,
+     names, columns, started_at, flow_run_url, tool_version)
 VALUES (%(schema)s, %(table)s, %(source)s, 'loading', %(sha256)s, %(bytes)s, %(etag)s, %(last_modified)s,
-        %(dataset)s, %(month)s, %(columns)s, %(started_at)s, %(flow_run_url)s, %(tool_version)s)
+        %(dataset)s, %(month)s, %(names)s, %(columns)s, %(started_at)s, %(flow_run_url)s, %(tool_version)s)
 RETURNING load_id
 """
 
 _FINISH = """
 UPDATE taxi_ingest.loads
 SET status = 'loaded', rows_read = %(read)s, rows_loaded = %(loaded)s, rows_rejected = %(rejected)s,
-    finished_at = clock_timestamp()
+    known_rows = %(known)s, verdict = %(verdict)s, quality = %(quality)s, finished_at = clock_timestamp()
 WHERE load_id = %(load_id)s
 """
 
@@ -101,6 +111,19 @@ class LoadRecord:
     rows_read: int
     rows_loaded: int
     rows_rejected: int
+    known_rows: int | None
+    verdict: Verdict
+    quality: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """What the ledger knows of a table: the dataset of its files, and how its columns are spelled."""
+
+    dataset: str | None
+    names: Names
+    load_id: int
+    """Its latest load."""
 
 
 def ensure(cursor: Cursor) -> None:
@@ -134,55 +157,60 @@ def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) ->
     return LoadRecord(*row) if row else None
 
 
-def dataset_of(cursor: Cursor, target: Target) -> tuple[str | None] | None:
-    """The dataset (None: no TLC dataset) whose files the table holds; None for an empty table."""
+def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
+    """What is known of a table; None for one without loads."""
     cursor.execute(
         """
-        SELECT dataset FROM taxi_ingest.loads
+        SELECT dataset, names, load_id FROM taxi_ingest.loads
         WHERE table_schema = %s AND table_name = %s AND status = 'loaded' ORDER BY load_id DESC LIMIT 1
         """,
         target.key,
     )
-    return cursor.fetchone()
+    row = cursor.fetchone()
+    return TableRecord(*row) if row else None
 
 
 def begin(
     cursor: Cursor,
     target: Target,
     source: SourceFile,
-    *,
-    dataset: str | None,
-    month: str | None,
-    columns: dict[str, str | None],
+    plan: Plan,
     started_at: datetime,
     flow_run_url: str | None,
-    tool_version: str,
 ) -> int:
     """Write the load down as begun; return its id."""
-    cursor.execute(
-        _BEGIN,
-        {
-            "schema": target.schema,
-            "table": target.name,
-            "source": source.url,
-            "sha256": source.sha256,
-            "bytes": source.bytes,
-            "etag": source.etag,
-            "last_modified": source.last_modified,
-            "dataset": dataset,
-            "month": month,
-            "columns": Json(columns),
-            "started_at": started_at,
-            "flow_run_url": flow_run_url,
-            "tool_version": tool_version,
-        },
-    )
+    values = {
+        "schema": target.schema,
+        "table": target.name,
+        "source": source.url,
+        "sha256": source.sha256,
+        "bytes": source.bytes,
+        "etag": source.etag,
+        "last_modified": source.last_modified,
+        "dataset": plan.dataset,
+        "month": plan.month,
+        "names": plan.names,
+        "columns": Json({column.name: column.source for column in plan.loaded}),
+        "started_at": started_at,
+        "flow_run_url": flow_run_url,
+        "tool_version": version("taxi-ingest"),
+    }
+    cursor.execute(_BEGIN, values)
     return int(one(cursor)[0])
 
 
-def finish(cursor: Cursor, load_id: int, read: int, loaded: int, rejected: int) -> None:
+def finish(cursor: Cursor, load_id: int, counts: Counts, known_rows: int | None, verdict: Verdict) -> None:
     """Write down what was loaded."""
-    cursor.execute(_FINISH, {"load_id": load_id, "read": read, "loaded": loaded, "rejected": rejected})
+    values = {
+        "load_id": load_id,
+        "read": counts.read,
+        "loaded": counts.loaded,
+        "rejected": counts.rejected,
+        "known": known_rows,
+        "verdict": verdict,
+        "quality": Json(counts.oddities),
+    }
+    cursor.execute(_FINISH, values)
 
 
 def mark_replaced(cursor: Cursor, load_id: int) -> None:

@@ -4,12 +4,13 @@
 with the file: small, lazy and re-iterable, it travels between tasks in place of rows.
 """
 
-from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
+from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
 from taxi_ingest.transform.step import Step, load_step
 from taxi_ingest.transform.stream import CanonicalBatch, Stream, TooNarrow, open_stream
 
 __all__ = [
     "CanonicalBatch",
+    "Names",
     "Plan",
     "PlannedColumn",
     "Step",

@@ -1,6 +1,8 @@
 """What happens to each column of a file."""
 
+import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pyarrow as pa
 
@@ -8,6 +10,9 @@ from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.read import Format, Layout
 from taxi_ingest.transform.types import ARROW_OF_POSTGRES, postgres_type
+
+Names = Literal["tlc", "snake"]
+"""How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,8 @@ class PlannedColumn:
     source: str | None
     """The file's name for it; None where the file lacks it, so that it stays null."""
     meaning: str | None = None
+    snake: str | None = None
+    """What the column is in TLC's catalogue, whatever the table calls it; None for others."""
     guessed: bool = False
     """Whether the type is only what the first rows suggest, not a dataset's or a Parquet file's own."""
 
@@ -38,6 +45,7 @@ class Plan:
     unknown: tuple[str, ...]
     """Names in a TLC file that no era had so far."""
     warnings: tuple[str, ...]
+    names: Names = "tlc"
 
     @property
     def loaded(self) -> tuple[PlannedColumn, ...]:
@@ -55,7 +63,7 @@ class Plan:
         return replace(self, columns=columns)
 
 
-def plan(layout: Layout, file_name: str) -> Plan:
+def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
     """Recognise a file by its header, with its name as a hint, and map its columns.
 
     A TLC file gets all columns of its dataset; columns that nobody has seen yet follow behind them.
@@ -64,18 +72,24 @@ def plan(layout: Layout, file_name: str) -> Plan:
     dataset = tlc.recognise(layout.header)
     hint = tlc.parse_file_name(file_name)
     if dataset is None:
-        columns = tuple(_as_it_is(field, layout) for field in layout.schema)
-        return Plan(None, None, columns, (), _odd_name(hint, "no TLC dataset"))
+        columns = tuple(_as_it_is(field, layout, names) for field in layout.schema)
+        return Plan(None, None, columns, (), _odd_name(hint, "no TLC dataset"), names)
     mapping = _map(layout, dataset)
     known = tuple(
-        PlannedColumn(column.name, column.type, mapping.get(column.name), column.meaning)
+        PlannedColumn(
+            name=column.snake if names == "snake" else column.name,
+            type=column.type,
+            source=mapping.get(column.name),
+            meaning=column.meaning,
+            snake=column.snake,
+        )
         for column in dataset.columns
     )
     unknown = tuple(name for name in layout.header if name not in mapping.values())
-    extra = tuple(_as_it_is(layout.schema.field(name), layout) for name in unknown)
+    extra = tuple(_as_it_is(layout.schema.field(name), layout, names) for name in unknown)
     warnings = () if hint.dataset == dataset.name else _odd_name(hint, dataset.name)
     month = hint.month if hint.dataset == dataset.name else None
-    return Plan(dataset.name, month, (*known, *extra), unknown, warnings)
+    return Plan(dataset.name, month, (*known, *extra), unknown, warnings, names)
 
 
 def _map(layout: Layout, dataset: tlc.Dataset) -> dict[str, str]:
@@ -95,9 +109,19 @@ def _map(layout: Layout, dataset: tlc.Dataset) -> dict[str, str]:
     return mapping
 
 
-def _as_it_is(field: pa.Field, layout: Layout) -> PlannedColumn:
-    type = postgres_type(field.name, field.type)
-    return PlannedColumn(field.name, type, field.name, guessed=layout.format is not Format.PARQUET)
+def _as_it_is(field: pa.Field, layout: Layout, names: Names) -> PlannedColumn:
+    return PlannedColumn(
+        name=snake_case(field.name) if names == "snake" else field.name,
+        type=postgres_type(field.name, field.type),
+        source=field.name,
+        guessed=layout.format is not Format.PARQUET,
+    )
+
+
+def snake_case(name: str) -> str:
+    """`Trip Type` or `tripType` as `trip_type`, which SQL takes without quotes."""
+    words = re.sub(r"([a-z0-9])([A-Z])|[^0-9A-Za-z]+", r"\1_\2", name).strip("_").lower()
+    return words if words[:1].isalpha() else f"column_{words}".rstrip("_")
 
 
 def _odd_name(hint: tlc.FileName, found: str) -> tuple[str, ...]:

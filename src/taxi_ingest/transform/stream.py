@@ -1,7 +1,7 @@
 """A file's rows in the table's columns, parsed only while they are consumed."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.transform.cast import cast
-from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
+from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
+from taxi_ingest.transform.quality import count_oddities
 from taxi_ingest.transform.step import Step, load_step
 from taxi_ingest.transform.types import ARROW_OF_POSTGRES, WIDER, postgres_type
 
@@ -34,6 +35,8 @@ class CanonicalBatch:
     rows_read: int
     position: int
     """Bytes of the file read so far."""
+    oddities: Mapping[str, int]
+    """How many rows are odd though loaded, by kind (see quality.py)."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,12 @@ class Stream:
         def convert(piece: Piece) -> CanonicalBatch:
             batch = reader.parse(piece)
             rows, rejects = _fit(batch.rows, self.file_plan.loaded, batch.locate)
+            oddities = count_oddities(rows, self.file_plan)
             if self.step:
                 rows, more = _fit_result(self.step.apply(rows), self.plan.loaded)
                 rejects = (*rejects, *more)
-            return CanonicalBatch(
-                _one_batch(rows), (*batch.rejects, *rejects), batch.rows_read, piece.position
-            )
+            rejects = (*batch.rejects, *rejects)
+            return CanonicalBatch(_one_batch(rows), rejects, batch.rows_read, piece.position, oddities)
 
         return convert
 
@@ -84,7 +87,9 @@ class Stream:
         return open_reader(self.path, self.layout, types, quoted_newlines=self.file_plan.dataset is None)
 
 
-def open_stream(path: Path, file_name: str, chunk_size: int, step_name: str | None = None) -> Stream:
+def open_stream(
+    path: Path, file_name: str, chunk_size: int, step_name: str | None = None, names: Names = "tlc"
+) -> Stream:
     """Look at a file and decide what happens to its columns; read nothing else yet.
 
     `file_name` is the name that its source gave it, `path` where it lies now. With a user's step the
@@ -94,7 +99,7 @@ def open_stream(path: Path, file_name: str, chunk_size: int, step_name: str | No
     if chunk_size < 1:
         raise UsageError(f"A chunk of {chunk_size} rows holds nothing.", "Give --chunk-size at least 1.")
     layout = inspect(path)
-    file_plan = plan(layout, file_name)
+    file_plan = plan(layout, file_name, names)
     stream = Stream(path, layout, file_plan, file_plan, chunk_size)
     return stream if step_name is None else _behind_step(stream, load_step(step_name))
 

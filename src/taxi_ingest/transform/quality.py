@@ -1,0 +1,67 @@
+"""What is odd about rows that are loaded all the same: counted, never "cleaned" unasked."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taxi_ingest.transform.plan import Plan
+
+_AMOUNTS = ("total_amount", "base_passenger_fare")
+_DISTANCES = ("trip_distance", "trip_miles")
+_IDS = ("vendor_id", "pickup_location_id", "dropoff_location_id")
+
+Columns = dict[str, pa.ChunkedArray]
+"""The columns that a file has, by their snake_case names."""
+
+
+def count_oddities(rows: pa.Table, plan: Plan) -> dict[str, int]:
+    """How many trips of a TLC file are odd, by kind (see `ODDITIES`); nothing for other files."""
+    if "pickup_datetime" not in (column.snake for column in plan.loaded):
+        return {}
+    columns = {column.snake: rows.column(column.name) for column in plan.loaded if column.snake}
+    masks = {name: find(columns, plan.month) for name, (_, find) in ODDITIES.items()}
+    return {name: pc.sum(mask).as_py() or 0 for name, mask in masks.items() if mask is not None}
+
+
+def _outside_month(columns: Columns, month: str | None) -> pa.ChunkedArray | None:
+    if month is None:
+        return None
+    start = datetime.fromisoformat(f"{month}-01")
+    end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+    pickups = columns["pickup_datetime"]
+    return pc.or_(pc.less(pickups, start), pc.greater_equal(pickups, end))
+
+
+def _backwards(columns: Columns, _: str | None) -> pa.ChunkedArray | None:
+    if "dropoff_datetime" not in columns:
+        return None
+    return pc.less(columns["dropoff_datetime"], columns["pickup_datetime"])
+
+
+def _any(columns: Columns, names: tuple[str, ...], test: Callable[..., pa.Array]) -> pa.ChunkedArray | None:
+    """Rows where the test holds in one of these columns; None where the file has none of them."""
+    found = [pc.fill_null(test(columns[name]), False) for name in names if name in columns]
+    if not found:
+        return None
+    result = found[0]
+    for mask in found[1:]:
+        result = pc.or_(result, mask)
+    return result
+
+
+ODDITIES: dict[str, tuple[str, Callable[[Columns, str | None], pa.ChunkedArray | None]]] = {
+    "pickup_outside_month": ("picked up outside the month", _outside_month),
+    "dropoff_before_pickup": ("dropped off before picked up", _backwards),
+    "negative_amount": (
+        "negative amounts",
+        lambda columns, _: _any(columns, _AMOUNTS, lambda v: pc.less(v, 0)),
+    ),
+    "zero_distance": (
+        "zero distance",
+        lambda columns, _: _any(columns, _DISTANCES, lambda v: pc.equal(v, 0)),
+    ),
+    "null_id": ("null ids", lambda columns, _: _any(columns, _IDS, pc.is_null)),
+}
+"""Name -> what it means, and what finds the rows."""
