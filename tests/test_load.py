@@ -1,6 +1,8 @@
 """A load is there whole or not at all, once; the ledger says so. On two real servers."""
 
+import gzip
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
@@ -9,6 +11,8 @@ import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError, DataError, UsageError
@@ -19,6 +23,7 @@ from taxi_ingest.load import (
     History,
     Load,
     Options,
+    Preview,
     Progress,
     Target,
     database_at,
@@ -26,8 +31,11 @@ from taxi_ingest.load import (
     look_back,
     parse_allowance,
     parse_target,
+    preview,
 )
 from taxi_ingest.load.connection import address_of, explained
+from taxi_ingest.load.verdict import judge
+from taxi_ingest.tlc import known_rows
 from taxi_ingest.transform import open_stream
 
 HEADER = "VendorID,tpep_pickup_datetime,passenger_count,total_amount"
@@ -49,6 +57,7 @@ def load_file(
     table: str = "trips",
     if_loaded: str = "skip",
     allowance: Allowance | None = None,
+    verify: bool = False,
     **options: object,
 ) -> Load:
     return load(
@@ -56,7 +65,7 @@ def load_file(
         local_file(str(path)),
         parse_target(table),
         database,
-        Options(if_loaded, allowance or Allowance()),  # type: ignore[arg-type]
+        Options(if_loaded, allowance or Allowance(), verify),  # type: ignore[arg-type]
         **options,  # type: ignore[arg-type]
     )
 
@@ -297,9 +306,7 @@ def test_a_footer_that_promises_more_rows_aborts_the_load(
     stream = open_stream(path, path.name, 10)
     stream = replace(stream, layout=replace(stream.layout, rows=2))
     with pytest.raises(DataError, match="says it has 2 rows, but 1 were read"):
-        load(
-            stream, local_file(str(path)), Target("public", "trips"), embedded_database, allowance=Allowance()
-        )
+        load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 
 
@@ -407,3 +414,186 @@ def test_an_allowance_is_a_number_or_a_share(text: str, allowance: Allowance) ->
 def test_anything_else_is_no_allowance(text: str) -> None:
     with pytest.raises(UsageError):
         parse_allowance(text)
+
+
+def test_a_known_count_gives_a_verdict() -> None:
+    assert judge(100, None, changed=False) == "unknown"
+    assert judge(100, 100, changed=False) == "match"
+    assert judge(100, 100, changed=True) == "revised"
+    assert judge(101, 100, changed=False) == "revised"
+    assert judge(99, 100, changed=True) == "short"
+
+
+def test_verify_loads_nothing_of_a_file_that_is_short(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    assert load_file(trips(tmp_path, [row(1)]), embedded_database, verify=True).verdict == "unknown"
+    assert known_rows("yellow", "2024-01", "parquet") == 2_964_624
+    assert known_rows("yellow", "2021-01", "csv.gz") == 1_369_765
+    short = trips(tmp_path, [row(5)], "yellow_tripdata_2021-01.csv")
+    with pytest.raises(DataError, match="has 1 rows, but TLC's is known to have 1,369,765"):
+        load_file(short, embedded_database, verify=True)
+    assert query(embedded_database_url, "SELECT verdict FROM taxi_ingest.loads") == [("unknown",)]
+    assert load_file(short, embedded_database).verdict == "short"
+
+
+def test_oddities_are_counted_and_loaded_all_the_same(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = tmp_path / "green_tripdata_2024-01.csv"
+    path.write_text(
+        "VendorID,lpep_pickup_datetime,lpep_dropoff_datetime,trip_distance,total_amount\n"
+        "1,2024-01-01 00:00:00,2024-01-01 00:10:00,1.5,10\n"
+        "1,2023-12-31 23:59:59,2024-01-01 00:10:00,0,10\n"
+        ",2024-02-01 00:00:00,2024-01-31 23:59:00,1,-10\n"
+    )
+    result = load_file(path, embedded_database)
+    assert result.rows_loaded == 3
+    expected = {
+        "pickup_outside_month": 2,
+        "dropoff_before_pickup": 1,
+        "negative_amount": 1,
+        "zero_distance": 1,
+        "null_id": 1,
+    }
+    assert result.quality == expected
+    assert query(embedded_database_url, "SELECT quality FROM taxi_ingest.loads") == [(expected,)]
+
+
+def test_snake_names_need_no_quotes_and_the_table_remembers_them(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = trips(tmp_path, [row(1)])
+    stream = open_stream(path, path.name, 10, names="snake")
+    load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
+    assert query(embedded_database_url, "SELECT vendor_id, pickup_datetime::text FROM trips") == [
+        (1, "2024-01-15 12:00:00")
+    ]
+    record = look_back(embedded_database, Target("public", "trips"), "").table
+    assert record
+    assert record.names == "snake"
+
+
+def test_the_zone_lookup_has_a_key_and_is_replaced_whole(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    for name, zone in (("old.csv", "NV"), ("new.csv", "N/A")):
+        path = tmp_path / name
+        path.write_text(f'"LocationID","Borough","Zone","service_zone"\r\n264,"Unknown","{zone}","N/A"\r\n')
+        load_file(path, database, "taxi_zones")
+    assert query(database_url, "SELECT * FROM taxi_zones") == [(264, "Unknown", "N/A", "N/A")]
+    assert query(database_url, "SELECT count(*) FROM pg_constraint WHERE conname = 'taxi_zones_pkey'") == [
+        (1,)
+    ]
+    assert query(database_url, "SELECT status FROM taxi_ingest.loads ORDER BY load_id") == [
+        ("replaced",),
+        ("loaded",),
+    ]
+
+
+def test_a_users_own_zone_table_is_not_emptied(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    columns = '"LocationID" int, "Borough" text, "Zone" text, service_zone text'
+    execute(embedded_database_url, f"CREATE TABLE taxi_zones ({columns})")
+    execute(embedded_database_url, "INSERT INTO taxi_zones VALUES (1)")
+    path = tmp_path / "zones.csv"
+    path.write_text("LocationID,Borough,Zone,service_zone\n264,Unknown,NV,N/A\n")
+    load_file(path, embedded_database, "taxi_zones")
+    assert query(embedded_database_url, "SELECT count(*) FROM taxi_zones") == [(2,)]
+
+
+def test_a_preview_tells_what_would_happen_and_writes_nothing(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path, target = trips(tmp_path, [row(1)]), Target("public", "trips")
+
+    def look() -> Preview:
+        return preview(open_stream(path, path.name, 10), local_file(str(path)), target, embedded_database)
+
+    first = look()
+    assert (first.action, first.rows, first.mapped["VendorID"]) == ("load", None, "VendorID")
+    assert first.ddl.startswith(
+        'CREATE TABLE "public"."trips" (_load_id integer NOT NULL, "VendorID" smallint'
+    )
+    assert "pickup_longitude" in first.missing
+    assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
+    load_file(path, embedded_database)
+    assert (look().action, look().ddl) == ("skip", "")
+    path.write_text(path.read_text() + row(2) + "\n")
+    assert look().action == "replace"
+
+
+def test_different_files_do_not_wait_for_each_other(tmp_path: Path, embedded_database: Database) -> None:
+    known, first, second = (trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (1, 2, 3))
+    load_file(known, embedded_database)
+    inner: list[Load] = []
+
+    def load_another(_: Progress) -> None:
+        inner.append(load_file(second, embedded_database))
+
+    assert load_file(first, embedded_database, on_progress=load_another).status == "loaded"
+    assert [result.status for result in inner] == ["loaded"]
+
+
+_PARQUET_TYPES = {
+    "narrow": (pa.int16(), pa.timestamp("us"), pa.int16(), pa.float64(), pa.string()),
+    "wide": (pa.float64(), pa.timestamp("ns"), pa.int64(), pa.float64(), pa.large_string()),
+}
+_NUMBERS = st.one_of(st.none(), st.integers(-(2**15), 2**15 - 1))
+_MONEY = st.one_of(st.none(), st.floats(allow_nan=False, width=64))
+_TEXTS = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1))
+_MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(_NUMBERS, _MOMENTS, _NUMBERS, _MONEY, _TEXTS), min_size=1, max_size=20),
+    form=st.sampled_from(["csv", "csv.gz", "narrow", "wide"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    final_line_end=st.booleans(),
+)
+def test_any_trips_come_back_equal(
+    rows: list[tuple[int | None, datetime, int | None, float | None, str | None]],
+    form: str,
+    line_end: str,
+    final_line_end: bool,
+    embedded_database: Database,
+    embedded_database_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("any") / (
+        "trips.parquet" if form in ("narrow", "wide") else f"trips.{form}"
+    )
+    names = f"{HEADER},store_and_fwd_flag".split(",")
+    if path.suffix == ".parquet":
+        whole = pa.int16() if form == "narrow" else pa.float64()
+        types = (
+            whole,
+            pa.timestamp("ns" if form == "wide" else "us"),
+            whole,
+            pa.float64(),
+            pa.large_string(),
+        )
+        columns = zip(*rows, strict=True)
+        arrays = [
+            pa.array(values, pa.timestamp("us") if i == 1 else None) for i, values in enumerate(columns)
+        ]
+        pq.write_table(pa.table([a.cast(t) for a, t in zip(arrays, types, strict=True)], names), path)
+    else:
+        text = line_end.join([",".join(names), *map(_csv_line, rows)]) + (line_end if final_line_end else "")
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    execute(
+        embedded_database_url, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS trips CASCADE"
+    )
+    result = load_file(path, embedded_database)
+    assert (result.rows_read, result.rows_rejected) == (len(rows), 0)
+    columns_sql = '"VendorID", tpep_pickup_datetime, passenger_count, total_amount, store_and_fwd_flag'
+    assert Counter(query(embedded_database_url, f"SELECT {columns_sql} FROM trips")) == Counter(rows)  # noqa: S608
+
+
+def _csv_line(row: tuple[object, ...]) -> str:
+    fields = [
+        "" if value is None else repr(value) if isinstance(value, float) else str(value) for value in row
+    ]
+    return ",".join('"' + field.replace('"', '""') + '"' for field in fields)
