@@ -15,6 +15,7 @@ import pytest
 
 from conftest import PASSWORD, execute, query, run_cli
 from http_server import Server
+from taxi_ingest.sample import write_sample
 from taxi_ingest.settings import Settings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -105,7 +106,52 @@ def test_chunk_size_and_transform_are_passed_on(
     assert query(db["TAXI_INGEST_DATABASE_URL"], "SELECT DISTINCT rows FROM green") == [(1,)]
 
 
+def test_dataset_and_month_do_the_same_as_the_url(cli: Cli, tmp_path: Path, db: dict[str, str]) -> None:
+    write_sample("green", "2024-01", tmp_path / "green_tripdata_2024-01.parquet", rows=50)
+    env = {**db, "TAXI_INGEST_TLC_URL": str(tmp_path)}
+    by_month = cli("ingest", "--dataset", "green", "--month", "2024-01", "--json", env=env)
+    first = json.loads(by_month.stdout)
+    assert (first["status"], first["table"], first["rows_loaded"]) == ("loaded", "green_tripdata", 50)
+    assert first["verdict"] == "short"
+    by_url = cli(
+        "ingest", "--url", tmp_path / "green_tripdata_2024-01.parquet", "--table", "green_tripdata", env=db
+    )
+    assert by_url.stdout.startswith("Skipped")
+
+
+def test_a_mirror_may_have_csv(cli: Cli, tmp_path: Path, server: Server, db: dict[str, str]) -> None:
+    write_sample("green", "2014-02", tmp_path / "green_tripdata_2014-02.csv.gz", rows=50)
+    env = {**db, "TAXI_INGEST_TLC_URL": server.url("")}
+    done = cli("ingest", "--dataset", "green", "--month", "2014-02", "--names", "snake", "--quiet", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert query(db["TAXI_INGEST_DATABASE_URL"], "SELECT count(vendor_id) > 0 FROM green_tripdata") == [
+        (True,)
+    ]
+    other = cli("ingest", "--dataset", "green", "--month", "2014-03", "--names", "tlc", env=env)
+    assert (other.returncode, "answers 404" in other.stderr) == (3, True)
+
+
+def test_zones_loads_the_lookup(cli: Cli, tmp_path: Path, db: dict[str, str]) -> None:
+    write_sample("zones", "", tmp_path / "taxi_zone_lookup.csv")
+    done = cli("zones", "--json", env={**db, "TAXI_INGEST_TLC_URL": str(tmp_path)})
+    assert (json.loads(done.stdout)["rows_loaded"], json.loads(done.stdout)["table"]) == (265, "taxi_zones")
+    last = query(db["TAXI_INGEST_DATABASE_URL"], 'SELECT "Borough" FROM taxi_zones WHERE "LocationID" = 265')
+    assert last == [("N/A",)]
+
+
+def test_a_dry_run_is_planned_and_writes_nothing(cli: Cli, trips: Path, db: dict[str, str]) -> None:
+    done = cli("ingest", "--url", trips, "--table", "green", "--dry-run", "--json", env=db)
+    result = json.loads(done.stdout)
+    assert (result["status"], result["plan"]["action"], result["load_id"]) == ("planned", "load", None)
+    assert query(db["TAXI_INGEST_DATABASE_URL"], "SELECT to_regnamespace('taxi_ingest') IS NULL") == [(True,)]
+    shown = cli("ingest", "--url", trips, "--table", "green", "--dry-run", env=db).stdout
+    assert 'CREATE TABLE "public"."green"' in shown
+
+
 BAD_INPUT = [
+    (["--dataset", "green", "--table", "green"], 2, "Which file?"),
+    (["--url", "x", "--dataset", "green", "--month", "2024-01"], 2, "Which file?"),
+    (["--dataset", "green", "--month", "2001-01"], 2, "TLC has no green trips of 2001-01"),
     (["--url", "nothing.csv"], 3, "There is no file"),
     (["--url", "http://127.0.0.1:9/x.csv"], 3, "can't be reached"),
     (["--url", "http://no-such-host.invalid/x.csv"], 3, "can't be reached"),
@@ -292,7 +338,7 @@ def test_ui_prints_the_dashboards_address(cli: Cli, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["ingest", "up", "down", "status", "ui", "blocks create", "blocks ls", "blocks check"]
+    "command", ["ingest", "zones", "up", "down", "status", "ui", "blocks create", "blocks ls", "blocks check"]
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = run_cli(*command.split(), "--help")

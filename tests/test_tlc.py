@@ -1,11 +1,15 @@
 """The catalogue knows every era's names."""
 
 import csv
+import subprocess
+import sys
+from datetime import date
 
 import pytest
 
-from conftest import SHARED_DATA
+from conftest import ROOT, SHARED_DATA
 from taxi_ingest import tlc
+from taxi_ingest.errors import UsageError
 
 
 def header_of(dataset: str, era: str) -> list[str]:
@@ -88,3 +92,33 @@ def test_every_published_csv_header_is_known_whole() -> None:
         assert dataset is not None
         assert dataset.name == tlc.parse_file_name(path.name).dataset
         assert None not in mapped(header).values(), path.name
+
+
+def test_the_documented_columns_are_those_of_the_catalogue() -> None:
+    made = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "columns"], capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (ROOT / "docs" / "columns.md").read_text()
+
+
+def test_a_month_has_its_address() -> None:
+    green = tlc.dataset_named("green")
+    assert tlc.addresses(green, "2024-01", tlc.TLC_URL, date(2024, 5, 1))[0] == (
+        "https://d37ci6vzurychx.cloudfront.net/trip-data/green_tripdata_2024-01.parquet"
+    )
+    for month in ("2013-07", "2024-06", "2024-13", "January"):
+        with pytest.raises(UsageError):
+            tlc.addresses(green, month, tlc.TLC_URL, date(2024, 5, 1))
+    with pytest.raises(UsageError, match="no dataset 'pink'"):
+        tlc.dataset_named("pink")
+
+
+def test_known_counts_keep_csv_and_parquet_apart() -> None:
+    assert tlc.known_rows("yellow", "2021-01", "parquet") == 1_369_769
+    assert (
+        tlc.known_rows("yellow", "2021-01", "csv.gz")
+        == tlc.known_rows("yellow", "2021-01", "csv")
+        == 1_369_765
+    )
+    assert tlc.known_rows("yellow", "2009-01", "csv") is None
+    assert tlc.known_rows(None, None, "csv") is None

@@ -143,8 +143,10 @@ def _exists(url: str, login: tuple[str, str] | None) -> bool:
     if urlsplit(url).scheme == "file":
         return Path(url2pathname(urlsplit(url).path)).exists()
     try:
-        return httpx.head(url, auth=login, follow_redirects=True, timeout=_CONNECT_SECONDS).is_success
-    except httpx.HTTPError:
+        # Not every server knows HEAD; the body of this answer is not waited for.
+        with _response(url, login, None) as response:
+            return response.is_success
+    except SourceError:
         return False
 
 
