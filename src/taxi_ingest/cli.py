@@ -121,7 +121,7 @@ def ingest(
         if (url is None) == (dataset is None) or (dataset is None) != (month is None):
             raise UsageError("Which file?", "Give --url, or --dataset and --month.")
         if dataset and month:
-            from taxi_ingest.run import month_address
+            from taxi_ingest.locate import month_address
 
             url, usual_table = month_address(_settings(), dataset, month)
             table = table or usual_table
@@ -163,7 +163,7 @@ def zones(
     The table has LocationID as its key; a newer lookup replaces it whole.
     """
     with _failures_told(json, table=table, url=None) as known:
-        from taxi_ingest.run import zones_address
+        from taxi_ingest.locate import zones_address
 
         usual_url, usual_table = zones_address(_settings())
         _load(

@@ -3,48 +3,19 @@
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import date
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 
-from taxi_ingest import stack, tlc
-from taxi_ingest.fetch import (
-    Download,
-    SourceFile,
-    canonical_url,
-    download_folder,
-    fetch,
-    first_that_exists,
-)
+from taxi_ingest import stack
+from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
 from taxi_ingest.load import Progress, parse_allowance, parse_target
 from taxi_ingest.nothing_new import skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import load_step
-
-
-def month_address(settings: Settings, dataset: str, month: str) -> tuple[str, str]:
-    """The address of a dataset's month, and the table that it goes to if no other is named.
-
-    Under TLC's own address all months are Parquet; a mirror is asked which format it has.
-    """
-    found = tlc.dataset_named(dataset)
-    addresses = tlc.addresses(found, month, settings.tlc_url, date.today())
-    if settings.tlc_url == tlc.TLC_URL:
-        return addresses[0], found.table
-    return first_that_exists(addresses, settings.login), found.table
-
-
-def zones_address(settings: Settings) -> tuple[str, str]:
-    """The address of the taxi zone lookup, and its table."""
-    table = tlc.dataset_named("zones").table
-    if settings.tlc_url == tlc.TLC_URL:
-        return tlc.ZONES_URL, table
-    addresses = [f"{settings.tlc_url.rstrip('/')}/{name}" for name in tlc.ZONES_FILES]
-    return first_that_exists(addresses, settings.login), table
 
 
 def run_ingest(
