@@ -1,6 +1,7 @@
 """Real TLC files, served by a real HTTP server, load whole: counts and sums equal the sources'."""
 
 import csv
+import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,15 @@ def test_a_published_file_loads_whole(
     assert total == pytest.approx(sum_in_file(SHARED_DATA / name), abs=0.001)
 
 
+def sum_of_head(path: Path) -> float | None:
+    """The sum of total_amount in one of the small CSVs, by Python's own csv; None where it has none."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    names = [name.strip().lower() for name in rows[0]]
+    index = next((names.index(name) for name in ("total_amount", "total_amt") if name in names), None)
+    return None if index is None else sum(float(row[index]) for row in rows[1:])
+
+
 def test_all_eras_of_a_dataset_go_into_one_table(
     site: Server, embedded_database: Database, embedded_database_url: str, tmp_path: Path
 ) -> None:
@@ -77,10 +87,20 @@ def test_all_eras_of_a_dataset_go_into_one_table(
         expected[known["dataset"]] = expected.get(known["dataset"], 0) + int(known["rows"])
     assert set(expected) == {"yellow", "green", "fhv", "fhvhv"}
     for table, rows in expected.items():
-        assert query(embedded_database_url, f"SELECT count(*) FROM {table}") == [(rows,)]  # noqa: S608
+        assert query(embedded_database_url, f"SELECT count(*) FROM {table}") == [(rows,)]
+    for table in ("yellow", "green"):
+        sums = query(
+            embedded_database_url,
+            f"SELECT source, sum(total_amount) FROM {table} JOIN taxi_ingest.loads ON load_id = _load_id "
+            "GROUP BY 1",
+        )
+        assert len(sums) > 60
+        for source, total in sums:
+            path = SHARED_DATA / "csv_heads" / str(source).rpartition("/")[2]
+            assert total == pytest.approx(sum_of_head(path), abs=0.001), source
 
 
-@pytest.mark.parametrize("name", [name for name in files("variants") if "ge_yellow" not in name])
+@pytest.mark.parametrize("name", files("variants"))
 def test_what_others_made_of_the_files_loads_too(
     site: Server, name: str, embedded_database: Database, tmp_path: Path
 ) -> None:
@@ -89,13 +109,30 @@ def test_what_others_made_of_the_files_loads_too(
     assert (result.rows_loaded, result.dataset) == (int(known["rows"]), known["dataset"])
 
 
+@pytest.mark.parametrize("name", [name for name in files("zones") if name.endswith((".csv", ".parquet"))])
+def test_every_copy_of_the_zone_lookup_loads(
+    site: Server, name: str, embedded_database: Database, embedded_database_url: str, tmp_path: Path
+) -> None:
+    result = load_from(site, name, "taxi_zones", embedded_database, tmp_path)
+    assert (result.dataset, result.rows_loaded, result.rows_rejected) == ("zones", 265, 0)
+    if name.endswith(".csv"):
+        last = query(embedded_database_url, 'SELECT service_zone FROM taxi_zones WHERE "LocationID" = 265')
+        assert last == [("N/A",)]
+
+
 DIRTY = {
     "fhv_tripdata_2020-01_conflict.csv": (3, "conflict markers"),
     "green_tripdata_2019-09_lfs_pointer.csv": (3, "Git LFS pointer"),
     "green_tripdata_2020-01_html.csv.gz": (3, "HTML"),
     "green_tripdata_2025-02_truncated.parquet": (3, "without its footer"),
     "yellow_tripdata_2021-01_excel.csv": (4, "780 of 780 rows"),
+    "../zones/taxi_zones.geojson": (3, "looks like JSON"),
+    "../zones/taxi_zones/taxi_zones.shp": (3, "neither CSV nor Parquet"),
+    "../zones/taxi_zones/taxi_zones.shx": (3, "neither CSV nor Parquet"),
+    "../zones/taxi_zones/taxi_zones.dbf": (3, "neither CSV nor Parquet"),
+    "../zones/taxi_zones/taxi_zones.prj": (4, "no rows, and no header that TLC uses"),
 }
+"""What is refused: its exit code, and why. Everything else under ../shared/data loads."""
 
 
 @pytest.mark.parametrize("name", DIRTY)
@@ -104,7 +141,7 @@ def test_a_broken_file_is_refused_and_nothing_is_left(
 ) -> None:
     exit_code, message = DIRTY[name]
     with pytest.raises(TaxiIngestError, match=message) as failure:
-        load_from(site, f"dirty/{name}", "trips", embedded_database, tmp_path)
+        load_from(site, posixpath.normpath(f"dirty/{name}"), "trips", embedded_database, tmp_path)
     assert failure.value.exit_code == exit_code
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 

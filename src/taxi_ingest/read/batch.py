@@ -24,6 +24,8 @@ class Layout:
     """Uncompressed bytes before that line (CSV)."""
     trailing_fields: int = 0
     """Empty fields at the end of each row for which the header has no name (CSV)."""
+    is_empty: bool = False
+    """Whether there are no rows behind the header."""
 
     @property
     def header(self) -> tuple[str, ...]:

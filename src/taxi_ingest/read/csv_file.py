@@ -46,6 +46,7 @@ def inspect_csv(path: Path, format: Format) -> Layout:
         data_starts_at_line=1 + sample.count(b"\n", 0, data_start),
         data_starts_at_byte=data_start,
         trailing_fields=trailing,
+        is_empty=not data.strip(),
     )
 
 

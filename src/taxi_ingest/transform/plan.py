@@ -67,11 +67,14 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
     """Recognise a file by its header, with its name as a hint, and map its columns.
 
     A TLC file gets all columns of its dataset; columns that nobody has seen yet follow behind them.
-    Any other file keeps its own names and the types that its first rows suggest.
+    Any other file keeps its own names and the types that its first rows suggest. Raises DataError
+    where it has no rows that could suggest any, and where two columns mean the same.
     """
     dataset = tlc.recognise(layout.header)
     hint = tlc.parse_file_name(file_name)
     if dataset is None:
+        if not len(layout.schema) or layout.is_empty:
+            raise DataError(f"{file_name} has no rows, and no header that TLC uses.", "Is it the right file?")
         columns = tuple(_as_it_is(field, layout, names) for field in layout.schema)
         return Plan(None, None, columns, (), _odd_name(hint, "no TLC dataset"), names)
     mapping = _map(layout, dataset)
