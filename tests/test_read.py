@@ -94,6 +94,14 @@ def test_bytes_that_postgres_cannot_store_are_rejected_readably(tmp_path: Path) 
     assert [(reject.number, reject.raw) for reject in rejects(batches)] == [(3, "y\\xff,2"), (4, "z\\x00,3")]
 
 
+def test_a_file_in_another_encoding_is_text_whose_rows_are_rejected(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "a,b\n1,Zürich\n2,Bern\n".encode("latin-1"))
+    assert [str(field.type) for field in inspect(path).schema] == ["int64", "string"]
+    batches = read(path)
+    assert rejects(batches) == [Reject(2, None, "not UTF-8", "1,Z\\xfcrich")]
+    assert [row["b"] for row in rows(batches)] == ["Bern"]
+
+
 def test_names_are_made_unique_and_never_empty(tmp_path: Path) -> None:
     assert inspect(csv_file(tmp_path, b"a,A,,\xef\xbb\xbfb\n1,2,3,4\n")).header[:3] == (
         "a",
@@ -104,6 +112,24 @@ def test_names_are_made_unique_and_never_empty(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     assert inspect(csv_file(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n")).header == ("a", "b")
+
+
+def test_a_name_may_hold_a_line_end_inside_quotes(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, b'"a\nb","c"\n1,2\n')
+    assert inspect(path).header == ("a\nb", "c")
+    assert rows(read(path)) == [{"a\nb": 1, "c": 2}]
+
+
+def test_a_row_longer_than_the_first_look_is_read(tmp_path: Path) -> None:
+    (row,) = rows(read(csv_file(tmp_path, b"a,b\n1," + b"y" * 3_000_000 + b"\n")))
+    assert len(str(row["b"])) == 3_000_000
+
+
+def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.parquet"
+    pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), path)
+    with pytest.raises(DataError, match="two columns 'a'"):
+        inspect(path)
 
 
 def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from taxi_ingest.errors import DataError, UsageError
 from taxi_ingest.transform import CanonicalBatch, Stream, TooNarrow, load_step, open_stream
 from taxi_ingest.transform.cast import cast
+from taxi_ingest.transform.plan import snake_case
 from taxi_ingest.transform.types import postgres_type
 
 
@@ -175,6 +176,28 @@ def test_a_guessed_type_widens_when_a_later_row_needs_it(tmp_path: Path) -> None
     batches = consume(stream)
     assert batches[-1].rows.schema.types == [pa.float64(), pa.string()]
     assert sum(batch.rows.num_rows for batch in batches) == 300_001
+
+
+def test_names_that_postgres_cannot_hold_beside_each_other_are_changed(tmp_path: Path) -> None:
+    path = tmp_path / "any.csv"
+    path.write_text(f"_load_id,{'ü' * 40}a,{'ü' * 40}b,\n1,2,3,4\n")
+    columns = [column.name for column in open_stream(path, path.name, 10).plan.columns]
+    assert columns == ["_load_id_2", "ü" * 31, "ü" * 30 + "_2", "column_4"]
+    snake = open_stream(path, path.name, 10, names="snake").plan.columns
+    assert len({column.name for column in snake}) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "snake"),
+    [
+        ("PULocationID", "pulocation_id"),
+        ("Trip Type ", "trip_type"),
+        ("a-b.c", "a_b_c"),
+        ("2nd", "column_2nd"),
+    ],
+)
+def test_snake_case_needs_no_quotes(name: str, snake: str) -> None:
+    assert snake_case(name) == snake
 
 
 def test_two_columns_for_one_are_an_error(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def inspect_csv(path: Path, format: Format) -> Layout:
     with _open(path, format) as (file, _):
         sample = file.read(_SAMPLE_BYTES)
         whole = len(sample) < _SAMPLE_BYTES
-    header_end = sample.find(b"\n") + 1 or len(sample)
+    header_end = _header_end(sample)
     names = _header_names(sample[:header_end], path)
     data_start = header_end + _blank_prefix(sample[header_end:])
     data = sample[data_start:] if whole else sample[data_start : sample.rfind(b"\n") + 1]
@@ -46,8 +46,16 @@ def inspect_csv(path: Path, format: Format) -> Layout:
         data_starts_at_line=1 + sample.count(b"\n", 0, data_start),
         data_starts_at_byte=data_start,
         trailing_fields=trailing,
-        is_empty=not data.strip(),
+        is_empty=whole and not data.strip(),
     )
+
+
+def _header_end(sample: bytes) -> int:
+    """Bytes of the header: up to the first line end that is not inside quotes."""
+    end = sample.find(b"\n") + 1
+    while end and sample.count(b'"', 0, end) % 2:
+        end = sample.find(b"\n", end) + 1
+    return end or len(sample)
 
 
 def _header_names(line: bytes, path: Path) -> list[str]:
@@ -55,7 +63,9 @@ def _header_names(line: bytes, path: Path) -> list[str]:
     try:
         fields = next(csv.reader([line.decode("utf-8-sig")]))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.name} has no readable header: {error}.", "Load a CSV in UTF-8.") from error
+        raise DataError(
+            f"{path.name} has no readable header: {error}.", "Load a CSV in UTF-8, with LF or CRLF line ends."
+        ) from error
     names: list[str] = []
     for position, field in enumerate(fields, start=1):
         name = wanted = field.strip() or f"column_{position}"
@@ -84,7 +94,9 @@ def _infer(data: bytes, names: list[str], trailing: int) -> pa.Schema:
         schema = _arrow_read(data, columns, {}, include=names).schema
     except (pa.ArrowInvalid, pa.ArrowKeyError):
         return pa.schema([(name, pa.string()) for name in names])
-    return schema if data else pa.schema([(name, pa.string()) for name in names])
+    # What is not UTF-8 Arrow takes for binary; we for text whose bad rows are rejected.
+    types = [pa.string() if not data or pa.types.is_binary(field.type) else field.type for field in schema]
+    return pa.schema(zip(names, types, strict=True))
 
 
 def _trailing_names(count: int) -> list[str]:

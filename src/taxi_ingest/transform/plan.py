@@ -11,6 +11,9 @@ from taxi_ingest.errors import DataError
 from taxi_ingest.read import Format, Layout
 from taxi_ingest.transform.types import ARROW_OF_POSTGRES, postgres_type
 
+_LONGEST_NAME_BYTES = 63
+"""https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS"""
+
 Names = Literal["tlc", "snake"]
 """How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
 
@@ -75,7 +78,7 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
     if dataset is None:
         if not len(layout.schema) or layout.is_empty:
             raise DataError(f"{file_name} has no rows, and no header that TLC uses.", "Is it the right file?")
-        columns = tuple(_as_it_is(field, layout, names) for field in layout.schema)
+        columns = _as_they_are(list(layout.schema), layout, names, taken=set())
         return Plan(None, None, columns, (), _odd_name(hint, "no TLC dataset"), names)
     mapping = _map(layout, dataset)
     known = tuple(
@@ -89,7 +92,8 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
         for column in dataset.columns
     )
     unknown = tuple(name for name in layout.header if name not in mapping.values())
-    extra = tuple(_as_it_is(layout.schema.field(name), layout, names) for name in unknown)
+    fields = [layout.schema.field(name) for name in unknown]
+    extra = _as_they_are(fields, layout, names, taken={column.name for column in known})
     warnings = () if hint.dataset == dataset.name else _odd_name(hint, dataset.name)
     month = hint.month if hint.dataset == dataset.name else None
     return Plan(dataset.name, month, (*known, *extra), unknown, warnings, names)
@@ -112,13 +116,34 @@ def _map(layout: Layout, dataset: tlc.Dataset) -> dict[str, str]:
     return mapping
 
 
-def _as_it_is(field: pa.Field, layout: Layout, names: Names) -> PlannedColumn:
-    return PlannedColumn(
-        name=snake_case(field.name) if names == "snake" else field.name,
-        type=postgres_type(field.name, field.type),
-        source=field.name,
-        guessed=layout.format is not Format.PARQUET,
-    )
+def _as_they_are(
+    fields: list[pa.Field], layout: Layout, names: Names, taken: set[str]
+) -> tuple[PlannedColumn, ...]:
+    """Columns under their own names, as far as Postgres can hold those beside each other."""
+    columns = []
+    for field in fields:
+        wanted = snake_case(field.name) if names == "snake" else field.name
+        name = _free_name(wanted, taken | {"_load_id"})
+        taken.add(name)
+        type = postgres_type(field.name, field.type)
+        guessed = layout.format is not Format.PARQUET
+        columns.append(PlannedColumn(name, type, source=field.name, guessed=guessed))
+    return tuple(columns)
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    """A name of 1 to 63 bytes (all that Postgres keeps of one) that no other column has."""
+    name = _shortened(wanted or "column", "")
+    number = 2
+    while name in taken:
+        name = _shortened(wanted or "column", f"_{number}")
+        number += 1
+    return name
+
+
+def _shortened(name: str, ending: str) -> str:
+    room = _LONGEST_NAME_BYTES - len(ending)
+    return name.encode()[:room].decode(errors="ignore") + ending
 
 
 def snake_case(name: str) -> str:

@@ -83,7 +83,7 @@ class Stream:
         )
 
     def _reader(self) -> Reader:
-        types = {column.source: column.arrow_type for column in self.file_plan.loaded if column.source}
+        types = {column.source: column.arrow_type for column in self.file_plan.loaded}
         return open_reader(self.path, self.layout, types, quoted_newlines=self.file_plan.dataset is None)
 
 
