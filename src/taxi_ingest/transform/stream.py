@@ -83,7 +83,7 @@ class Stream:
         )
 
     def _reader(self) -> Reader:
-        types = {column.source: column.arrow_type for column in self.file_plan.loaded}
+        types = {c.source: c.arrow_type for c in self.file_plan.loaded if c.source is not None}
         return open_reader(self.path, self.layout, types, quoted_newlines=self.file_plan.dataset is None)
 
 
