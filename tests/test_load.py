@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import execute, query
-from taxi_ingest.errors import DatabaseError, DataError, UsageError
+from taxi_ingest.errors import DatabaseError, DataError, SourceError, UsageError
 from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
     Allowance,
@@ -326,6 +326,20 @@ def test_many_at_once_load_a_file_once_and_different_files_all(
         thread.join()
     assert sorted(result.status for result in results) == ["loaded"] * 4 + ["skipped"] * 2
     assert totals(database_url) == [1, 2, 3, 4]
+
+
+def test_a_file_that_changes_while_it_is_loaded_changes_nothing(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = trips(tmp_path, [row(1), row(2), row(3)])
+
+    def append(_: Progress) -> None:
+        with path.open("a") as file:
+            file.write(row(4) + "\n")
+
+    with pytest.raises(SourceError, match="was changed while it was loaded"):
+        load_file(path, embedded_database, on_progress=append)
+    assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 
 
 def test_progress_counts_rows_and_bytes_to_the_end(tmp_path: Path, embedded_database: Database) -> None:

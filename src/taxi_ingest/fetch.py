@@ -38,8 +38,19 @@ class SourceFile:
     """Where it lies now."""
     bytes: int
     sha256: str
+    modified_ns: int
+    """When its content was last changed, as its file system says; to notice a change meanwhile."""
     etag: str | None = None
     last_modified: str | None = None
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if the file is not the one that was looked at first."""
+        now = self.path.stat()
+        if (now.st_size, now.st_mtime_ns) != (self.bytes, self.modified_ns):
+            raise SourceError(
+                f"{self.name} was changed while it was loaded; nothing was loaded.",
+                "Wait until it is complete, and run the same command again.",
+            )
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,7 @@ def local_file(source: str) -> SourceFile:
     path = Path(url2pathname(parts.path))
     try:
         with path.open("rb") as file:
+            modified_ns = path.stat().st_mtime_ns
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except IsADirectoryError:
         raise SourceError(f"{path} is a folder.", "Name a file in it.") from None
@@ -131,7 +143,7 @@ def local_file(source: str) -> SourceFile:
         raise SourceError(f"There is no file {path}.", "Check the path.") from None
     except OSError as error:
         raise SourceError(f"{path} can't be read: {error.strerror}.", "Check its permissions.") from error
-    return SourceFile(url, path.name, path, path.stat().st_size, digest)
+    return SourceFile(url, path.name, path, path.stat().st_size, digest, modified_ns)
 
 
 def first_that_exists(sources: Sequence[str], login: tuple[str, str] | None) -> str:
@@ -171,7 +183,16 @@ def _download(
         _check_status(url, response)
         digest, size = _save(response, path, on_progress)
         validators = response.headers
-    return SourceFile(url, name, path, size, digest, validators.get("ETag"), validators.get("Last-Modified"))
+    return SourceFile(
+        url=url,
+        name=name,
+        path=path,
+        bytes=size,
+        sha256=digest,
+        modified_ns=path.stat().st_mtime_ns,
+        etag=validators.get("ETag"),
+        last_modified=validators.get("Last-Modified"),
+    )
 
 
 @contextmanager

@@ -147,7 +147,8 @@ def _load(
         return skipped(previous)
 
     record, existing = ledger.find_table(cursor, target), table.look_up(cursor, target)
-    _check_dataset(stream.plan.dataset, record, target)
+    if record:
+        record.check_dataset(stream.plan.dataset, target)
     stream = _fitted(stream, target, existing)
     replaces = _replaced_load(stream, previous, record)
     load_id = ledger.begin(cursor, target, source, stream.plan, started_at, flow_run_url)
@@ -162,6 +163,7 @@ def _load(
     verdict = judge(counts.read, known, changed=previous is not None and previous.sha256 != source.sha256)
     if options.verify and verdict == "short":
         raise _short(counts.read, known)
+    source.check_unchanged()
     notes = destination.settle(cursor)
     if replaces is not None:
         ledger.mark_replaced(cursor, replaces)
@@ -222,19 +224,6 @@ def _short(read: int, known: int | None) -> DataError:
     )
 
 
-def _check_dataset(dataset: str | None, record: TableRecord | None, target: Target) -> None:
-    """One table, one dataset: a file put into another's table is a slip. Raises DataError."""
-    if record is not None and record.dataset != dataset:
-        raise DataError(
-            f"{target} holds files of {_described(record.dataset)}, this is one of {_described(dataset)}.",
-            "Load it into another --table.",
-        )
-
-
-def _described(dataset: str | None) -> str:
-    return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"
-
-
 def _fitted(stream: Stream, target: Target, existing: table.ExistingTable | None) -> Stream:
     """The stream with the types that the table's columns already have, where those are wide enough."""
     if existing is None:
@@ -250,7 +239,8 @@ def _fitted(stream: Stream, target: Target, existing: table.ExistingTable | None
 
 def _check_counts(counts: Counts, stream: Stream, spool: RejectSpool, allowance: Allowance) -> None:
     """Nothing is missing, and no more is rejected than allowed. Raises DataError."""
-    if counts.read != counts.loaded + counts.rejected + counts.removed:
+    lost = counts.read - counts.loaded - counts.rejected - counts.removed
+    if lost or (counts.removed and stream.step is None):
         raise DataError(
             f"Of {counts.read:,} rows some got lost: {counts}.", "This is a bug: please report it."
         )

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
+from taxi_ingest.errors import DataError
 from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load.connection import one
 from taxi_ingest.load.copy import Counts
@@ -124,6 +125,18 @@ class TableRecord:
     names: Names
     load_id: int
     """Its latest load."""
+
+    def check_dataset(self, dataset: str | None, target: Target) -> None:
+        """One table, one dataset: a file put into another's table is a slip. Raises DataError."""
+        if self.dataset != dataset:
+            raise DataError(
+                f"{target} holds files of {_described(self.dataset)}, this is one of {_described(dataset)}.",
+                "Load it into another --table.",
+            )
+
+
+def _described(dataset: str | None) -> str:
+    return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"
 
 
 def ensure(cursor: Cursor) -> None:

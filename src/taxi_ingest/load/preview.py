@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import ledger, table
 from taxi_ingest.load.connection import Database
-from taxi_ingest.load.ledger import LoadRecord
+from taxi_ingest.load.ledger import LoadRecord, TableRecord
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.read import Format
 from taxi_ingest.transform import Plan, Stream
@@ -45,10 +45,15 @@ class Preview:
 
 
 def preview(stream: Stream, source: SourceFile, target: Target, database: Database) -> Preview:
-    """Look at the table and the ledger, and say what `load` would do with this file."""
+    """Look at the table and the ledger, and say what `load` would do with this file.
+
+    Raises DataError where it would be refused for what the table holds.
+    """
     with database.connect() as connection, connection.cursor() as cursor:
         connection.set_session(readonly=True)
-        previous = _previous(cursor, target, source)
+        previous, record = _known(cursor, target, source)
+        if record:
+            record.check_dataset(stream.plan.dataset, target)
         existing = table.look_up(cursor, target)
         ddl = "" if existing else table.create_statement(target, stream.plan.columns).as_string(cursor)
     plan = stream.plan
@@ -64,8 +69,12 @@ def preview(stream: Stream, source: SourceFile, target: Target, database: Databa
     )
 
 
-def _previous(cursor: Cursor, target: Target, source: SourceFile) -> LoadRecord | None:
-    return ledger.find(cursor, target, source.url, source.sha256) if ledger.exists(cursor) else None
+def _known(
+    cursor: Cursor, target: Target, source: SourceFile
+) -> tuple[LoadRecord | None, TableRecord | None]:
+    if not ledger.exists(cursor):
+        return None, None
+    return ledger.find(cursor, target, source.url, source.sha256), ledger.find_table(cursor, target)
 
 
 def _action(previous: LoadRecord | None, source: SourceFile) -> Literal["load", "skip", "replace"]:
