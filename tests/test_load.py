@@ -606,6 +606,27 @@ def test_any_trips_come_back_equal(
     assert Counter(query(embedded_database_url, f"SELECT {columns_sql} FROM trips")) == Counter(rows)
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_row_of_a_corrupted_file_is_loaded_or_rejected(
+    data: st.DataObject,
+    embedded_database: Database,
+    embedded_database_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    body = bytearray("\r\n".join(row(n) for n in range(30)).encode())
+    for _ in range(data.draw(st.integers(1, 8))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("any") / "trips.csv"
+    path.write_bytes(f"{HEADER}\r\n".encode() + body)
+    execute(embedded_database_url, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS trips")
+    result = load_file(path, embedded_database, allowance=Allowance(percent=100))
+    lines = [line for line in bytes(body).split(b"\n") if line.strip(b"\r")]
+    assert result.rows_read == len(lines) == result.rows_loaded + result.rows_rejected
+    kept = query(embedded_database_url, "SELECT count(*) FROM taxi_ingest.rejects")
+    assert (len(totals(embedded_database_url)), kept) == (result.rows_loaded, [(result.rows_rejected,)])
+
+
 def _csv_line(row: tuple[object, ...]) -> str:
     fields = [
         "" if value is None else repr(value) if isinstance(value, float) else str(value) for value in row
