@@ -7,6 +7,8 @@ PYTHON := $(shell for python in $(PYTHONS); do \
 	&& command -v $$python && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
+	"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 
 .PHONY: help demo test lint format lock clean
 
@@ -29,6 +31,7 @@ format: $(READY) ## Put the code into its style
 	@$(BIN)/ruff format .
 
 lock: ## Pin the newest versions that pyproject.toml allows, with hashes and without addresses
+	@$(NEEDS_PYTHON)
 	@test -x build/uv/bin/uv || ($(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv)
 	@build/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-annotate --no-header --no-emit-index-url --quiet --output-file requirements.lock
@@ -38,8 +41,7 @@ clean: ## Remove what was built and installed here
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml requirements.lock
-	@test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
-		"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+	@$(NEEDS_PYTHON)
 	@echo "Installing into .venv (about a minute) …" >&2
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv

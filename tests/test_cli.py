@@ -357,7 +357,10 @@ def test_help_and_version_need_no_heavy_import() -> None:
     assert re.fullmatch(r"taxi-ingest \d+\.\d+\.\d+\n", run_cli("--version").stdout)
 
 
-def test_ctrl_c_ends_with_130_and_nothing_half_loaded(cli: Cli, tmp_path: Path, db: dict[str, str]) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_130_and_nothing_half_loaded(
+    signal_number: signal.Signals, cli: Cli, tmp_path: Path, db: dict[str, str]
+) -> None:
     del cli
     path = tmp_path / "any.csv"
     path.write_text("n,t\n" + "1,some text\n" * 3_000_000)
@@ -375,7 +378,7 @@ def test_ctrl_c_ends_with_130_and_nothing_half_loaded(cli: Cli, tmp_path: Path, 
     deadline = time.monotonic() + 30
     while query(url, copying) == [(0,)] and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal_number)
     _, stderr = process.communicate(timeout=30)
     assert (process.returncode, "Interrupted" in stderr) == (130, True), stderr[-2000:]
     assert query(url, copying) == [(0,)]

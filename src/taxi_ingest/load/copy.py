@@ -85,10 +85,13 @@ def copy_rows(
         )
         try:
             cursor.copy_expert(statement, content)  # type: ignore[arg-type]  # COPY FROM needs no readline
-        except psycopg2.Error:
+        except psycopg2.Error as error:
             # psycopg2 tells the server why read() failed, and hides the exception itself.
-            if content.failure:
+            if isinstance(content.failure, Exception):
                 raise content.failure from None
+            if content.failure or "error in .read() call" in str(error):
+                # A signal; it may strike before read() can take note of it.
+                raise KeyboardInterrupt from None
             raise
     return replace(content.counts, loaded=cursor.rowcount)
 
