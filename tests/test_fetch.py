@@ -132,6 +132,14 @@ def test_local_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
             fetch(str(source), tmp_path)
 
 
+def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
+    killed, living = tmp_path / "downloads" / "999999999-x", tmp_path / "downloads" / "1-x"
+    for folder in (killed, living):
+        folder.mkdir(parents=True)
+    with download_folder(tmp_path):
+        assert (killed.exists(), living.exists()) == (False, True)
+
+
 def test_downloads_leave_nothing_behind(tmp_path: Path) -> None:
     with download_folder(tmp_path) as folder:
         (folder / "content").write_bytes(b"x")

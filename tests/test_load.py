@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError, DataError, SourceError, UsageError
@@ -33,7 +34,7 @@ from taxi_ingest.load import (
     parse_target,
     preview,
 )
-from taxi_ingest.load.connection import address_of, explained
+from taxi_ingest.load.connection import address_of, explained, join_dsn
 from taxi_ingest.load.verdict import judge
 from taxi_ingest.tlc import known_rows
 from taxi_ingest.transform import open_stream
@@ -363,6 +364,46 @@ def test_an_interrupt_while_copying_leaves_nothing(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
     )
     assert query(database_url, copying) == [(0,)]
+
+
+def test_a_lost_connection_changes_nothing_and_says_how_it_was_lost(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    def cut(_: Progress) -> None:
+        execute(
+            database_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'COPY%'",
+        )
+
+    with pytest.raises(DatabaseError, match="connection to Postgres was lost") as failure:
+        load_file(trips(tmp_path, [row(n) for n in range(10_000)]), database, on_progress=cut)
+    assert "run the same command again" in failure.value.hint
+    assert query(database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
+
+
+def test_a_role_with_the_documented_rights_can_load_and_replace(
+    tmp_path: Path, system_url: str, database_url: str
+) -> None:
+    if parse_dsn(database_url)["host"].startswith("/"):
+        pytest.skip("the embedded Postgres asks for no password")
+    name = parse_dsn(database_url)["dbname"]
+    execute(system_url, "DROP ROLE IF EXISTS loader; CREATE ROLE loader LOGIN PASSWORD 'loader-pw'")
+    execute(database_url, f"GRANT CREATE ON DATABASE {name} TO loader")
+    execute(database_url, "GRANT USAGE, CREATE ON SCHEMA public TO loader")
+    parts = {**parse_dsn(database_url), "user": "loader", "password": "loader-pw"}
+    loader = database_at(join_dsn("", parts, None))
+    for amount, status in ((1, "loaded"), (2, "replaced")):
+        assert load_file(trips(tmp_path, [row(amount)]), loader).status == status
+    assert totals(database_url) == [2]
+
+
+def test_a_role_without_rights_is_told_so(tmp_path: Path, system_url: str) -> None:
+    execute(system_url, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN PASSWORD 'stranger-pw'")
+    parts = {**parse_dsn(system_url), "user": "stranger", "password": "stranger-pw"}
+    with pytest.raises(DatabaseError, match="permission denied") as failure:
+        load_file(trips(tmp_path, [row(1)]), database_at(join_dsn("", parts, None)))
+    assert "README" in failure.value.hint
 
 
 def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database) -> None:

@@ -1,7 +1,9 @@
 """A URL or a path -> a local file, whole, with its sha256."""
 
 import hashlib
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 import httpx
+import psutil
 
 from taxi_ingest.errors import SourceError, UsageError
 
@@ -117,10 +120,18 @@ def fetch(
 
 @contextmanager
 def download_folder(home: Path) -> Iterator[Path]:
-    """A folder for downloads, removed at the end with what is in it."""
+    """A folder for downloads, removed at the end with what is in it.
+
+    So are the folders of runs that were killed; each bears its process's number.
+    """
     parent = home / "downloads"
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="download-", dir=parent, ignore_cleanup_errors=True) as place:
+    for left in parent.iterdir():
+        if not psutil.pid_exists(int(left.name.partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
+    ) as place:
         yield Path(place)
 
 

@@ -123,9 +123,12 @@ def load(
 
 @contextmanager
 def _transaction(database: Database) -> Iterator[Cursor]:
-    # psycopg2's own context manager, the second one, commits, or rolls back on any exception.
-    with database.connect() as connection, connection, connection.cursor() as cursor:
-        yield cursor
+    with database.connect() as connection:
+        with connection.cursor() as cursor:
+            yield cursor
+        # Where this is not reached, closing the connection rolls back; a ROLLBACK of our own would fail
+        # on a lost connection, and hide how it was lost.
+        connection.commit()
 
 
 def _load(

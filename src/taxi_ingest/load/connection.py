@@ -34,9 +34,15 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ("could not extend file", "Free disk space on the database's machine and run the same command again."),
     ("permission denied", "README names the rights that a loading role needs."),
     ("must be owner", "README names the rights that a loading role needs."),
-    ("server closed the connection", "Nothing was loaded; run the same command again."),
-    ("terminating connection", "Nothing was loaded; run the same command again."),
 )
+_LOST = (
+    "invalid socket",
+    "connection already closed",
+    "server closed the connection",
+    "terminating connection",
+)
+"""What libpq and psycopg2 say when the server is gone in the middle of a statement."""
+
 _OTHER_HINT = "Nothing was loaded. The server's log may tell more."
 
 
@@ -120,6 +126,11 @@ def explained() -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
+        if any(text in str(error) for text in _LOST):
+            raise DatabaseError(
+                "The connection to Postgres was lost.",
+                "See that the server runs, and run the same command again: what is loaded is skipped.",
+            ) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         message = lines[0] if lines else type(error).__name__
         hint = next((hint for text, hint in _HINTS if text in str(error)), _OTHER_HINT)
