@@ -69,7 +69,8 @@ def ingest(
     """Load one file into a table, exactly once.
 
     Args:
-        url: Path, file:// or http(s) URL of a CSV, CSV.gz or Parquet file.
+        url: Path, file:// or http(s) URL of a CSV, CSV.gz or Parquet file. Without a login, which
+            Prefect would store with it: set TAXI_INGEST_SOURCE_LOGIN.
         table: Table, or schema.table; made where it is missing.
         chunk_size: Rows to take at a time.
         block: SqlAlchemyConnector block of the database; without one, TAXI_INGEST_DATABASE_URL, the
