@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, SHARED_DATA
 from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
+from taxi_ingest.transform import open_stream
 
 
 def header_of(dataset: str, era: str) -> list[str]:
@@ -122,3 +123,16 @@ def test_known_counts_keep_csv_and_parquet_apart() -> None:
     )
     assert tlc.known_rows("yellow", "2009-01", "csv") is None
     assert tlc.known_rows(None, None, "csv") is None
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no real TLC files on this machine")
+def test_every_text_code_in_the_real_files_is_documented() -> None:
+    documented = {(column, value) for column, value, _ in tlc.coded_values("yellow")}
+    for path in (SHARED_DATA / "csv_heads").glob("yellow_tripdata_20*.csv"):
+        stream = open_stream(path, path.name, 1000)
+        convert = stream.converter()
+        for piece in stream.pieces():
+            rows = convert(piece).rows
+            for name in {"vendor_name", "payment_type_name", "store_and_fwd_flag"} & set(rows.schema.names):
+                found = {(name, value) for value in rows.column(name).unique().to_pylist() if value}
+                assert found <= documented, path.name

@@ -1,9 +1,10 @@
 """The catalogue: the datasets of the Taxi & Limousine Commission, their months, and each era's names.
 
-The facts are rows of three tables beside this file. A new era adds rows or names there, not code here.
+The facts are rows of the tables beside this file. A new era adds rows or names there, not code here.
 
 tlc_datasets.csv: a dataset's kind (trips by month, or one lookup table), usual table and first month.
 tlc_rowcounts.csv: how many rows a published file is known to have; CSV and Parquet differ.
+tlc_values.csv: what the text codes mean that are carried as published.
 tlc_columns.csv, from TLC's data dictionaries and the headers of all published files:
 
     key        `yes` where every file of the dataset has the column: what a file is recognised by
@@ -137,6 +138,12 @@ def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple
         )
     stem = f"{base_url.rstrip('/')}/{dataset.name}_tripdata_{month}"
     return tuple(f"{stem}.{format}" for format in _FORMATS)
+
+
+def coded_values(dataset: str) -> list[tuple[str, str, str]]:
+    """Column, value and meaning of each text code of a dataset; none of them is ever translated."""
+    rows = _table("tlc_values.csv")
+    return [(row["column"], row["value"], row["meaning"]) for row in rows if row["dataset"] == dataset]
 
 
 def known_rows(dataset: str | None, month: str | None, format: str) -> int | None:
