@@ -99,13 +99,13 @@ def ingest(
         source = extract(url, folder, previous if if_loaded == "skip" and not dry_run else None, settings)
         if source is None:
             assert previous, "only a known file can be unchanged"
-            return Outcome.of(loading.skipped(previous), previous, target, database, began, _run_url())
+            return Outcome.of(loading.skipped(previous), target, database, began, _run_url())
         stream = transform(source, chunk_size, step, chosen_names(names, history.table, target))
         if dry_run:
             plan = loading.preview(stream, source, target, database)
             return Outcome.planned(plan, stream, source, target, database, began, _run_url())
         result = load(stream, source, target, database, options)
-    return Outcome.of(result, source, target, database, began, _run_url())
+    return Outcome.of(result, target, database, began, _run_url())
 
 
 @flow(name="log-table-name", flow_run_name="{table}")

@@ -50,7 +50,7 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
-    return Outcome.of(loading.skipped(previous), previous, target, database, began, run_url)
+    return Outcome.of(loading.skipped(previous), target, database, began, run_url)
 
 
 def _prefect_may_be_configured() -> bool:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from taxi_ingest import tlc
 from taxi_ingest.fetch import SourceFile
-from taxi_ingest.load import Database, Load, LoadRecord, Preview, Target, parse_target
+from taxi_ingest.load import Database, Load, Preview, Target, parse_target
 from taxi_ingest.load.verdict import judge
 from taxi_ingest.transform import Stream
 from taxi_ingest.transform.quality import ODDITIES
@@ -48,7 +48,6 @@ class Outcome:
     def of(
         cls,
         load: Load,
-        source: SourceFile | LoadRecord,
         target: Target,
         database: Database,
         began: float,
@@ -59,7 +58,7 @@ class Outcome:
         return cls(
             status=load.status,
             table=str(target),
-            url=source.url if isinstance(source, SourceFile) else source.source,
+            url=load.source,
             dataset=load.dataset,
             month=load.month,
             rows_read=load.rows_read,
@@ -68,8 +67,8 @@ class Outcome:
             known_rows=load.known_rows,
             verdict=load.verdict,
             load_id=load.load_id,
-            sha256=source.sha256,
-            bytes=source.bytes,
+            sha256=load.sha256,
+            bytes=load.bytes,
             seconds=round(seconds, 3),
             rows_per_second=0 if load.status == "skipped" else round(load.rows_loaded / seconds),
             flow_run_url=flow_run_url,

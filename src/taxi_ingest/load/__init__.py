@@ -1,6 +1,6 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,21 +58,11 @@ class Options:
     """Whether fewer rows than the file is known to have abort the load."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """What a load did."""
+@dataclass(frozen=True, kw_only=True)
+class Load(LoadRecord):
+    """What a load did: the ledger's record of the file, and how it came about."""
 
     status: Literal["loaded", "replaced", "skipped"]
-    load_id: int
-    dataset: str | None
-    month: str | None
-    rows_read: int
-    rows_loaded: int
-    rows_rejected: int
-    known_rows: int | None
-    verdict: Verdict
-    quality: Mapping[str, int]
-    """How many loaded rows are odd, by kind."""
     notes: tuple[str, ...] = ()
     """What the user should know: added columns, a misleading file name."""
 
@@ -173,7 +163,13 @@ def _load(
     ledger.finish(cursor, load_id, counts, known, verdict)
     return Load(
         status="loaded" if replaces is None else "replaced",
+        notes=(*stream.plan.warnings, *notes),
         load_id=load_id,
+        source=source.url,
+        sha256=source.sha256,
+        bytes=source.bytes,
+        etag=source.etag,
+        last_modified=source.last_modified,
         dataset=stream.plan.dataset,
         month=stream.plan.month,
         rows_read=counts.read,
@@ -182,24 +178,12 @@ def _load(
         known_rows=known,
         verdict=verdict,
         quality=dict(counts.oddities),
-        notes=(*stream.plan.warnings, *notes),
     )
 
 
 def skipped(previous: LoadRecord) -> Load:
     """The outcome for a file that the table already has."""
-    return Load(
-        status="skipped",
-        load_id=previous.load_id,
-        dataset=previous.dataset,
-        month=previous.month,
-        rows_read=previous.rows_read,
-        rows_loaded=previous.rows_loaded,
-        rows_rejected=previous.rows_rejected,
-        known_rows=previous.known_rows,
-        verdict=previous.verdict,
-        quality=previous.quality,
-    )
+    return Load(status="skipped", **vars(previous))
 
 
 def already_loaded(previous: LoadRecord, target: Target) -> DataError:
