@@ -24,6 +24,7 @@ from taxi_ingest.stack.account import as_account, give_to_account
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 PASSWORD = "geheim-7391"
+TRIPS = "VendorID,lpep_pickup_datetime,total_amount\n1,2024-01-01 00:00:00,2.5\n2,2024-01-02 00:00:00,3.5\n"
 
 
 def free_port() -> int:
@@ -164,12 +165,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The real files, where this machine has them."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real TLC files: {SHARED_DATA} is absent")
-    return SHARED_DATA
+@pytest.fixture
+def trips(tmp_path: Path) -> Path:
+    """A small CSV of the green dataset, with two trips."""
+    path = tmp_path / "green_tripdata_2024-01.csv"
+    path.write_text(TRIPS)
+    return path
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PASSWORD, execute, query, run_cli
+from conftest import PASSWORD, TRIPS, execute, query, run_cli
 from http_server import Server
 from taxi_ingest.sample import write_sample
 from taxi_ingest.settings import Settings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-TRIPS = "VendorID,lpep_pickup_datetime,total_amount\n1,2024-01-01 00:00:00,2.5\n2,2024-01-02 00:00:00,3.5\n"
 KEYS = {
     *(
         "status",
@@ -34,13 +33,6 @@ KEYS = {
     ),
     *("verdict", "load_id", "sha256", "bytes", "seconds", "rows_per_second", "flow_run_url"),
 }
-
-
-@pytest.fixture
-def trips(tmp_path: Path) -> Path:
-    path = tmp_path / "green_tripdata_2024-01.csv"
-    path.write_text(TRIPS)
-    return path
 
 
 @pytest.fixture

@@ -9,19 +9,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 
-from conftest import query
+from conftest import TRIPS, query
 from taxi_ingest import Settings, ingest, prefect_api
 from taxi_ingest.errors import DataError, PrefectError, SourceError
 from taxi_ingest.flows import Watch, watching
-
-TRIPS = "VendorID,lpep_pickup_datetime,total_amount\n1,2024-01-01 00:00:00,2.5\n2,2024-01-02 00:00:00,3.5\n"
-
-
-@pytest.fixture
-def trips(tmp_path: Path) -> Path:
-    path = tmp_path / "green_tripdata_2024-01.csv"
-    path.write_text(TRIPS)
-    return path
 
 
 @pytest.fixture
