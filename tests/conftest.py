@@ -40,6 +40,8 @@ for _name in [name for name in os.environ if name.startswith(("PREFECT_", "TAXI_
 os.environ |= {
     "PREFECT_HOME": str(_HOME / "prefect-home"),
     "TAXI_INGEST_HOME": str(_HOME / "home"),
+    "TAXI_INGEST_CACHE_DIR": str(_HOME / "cache"),
+    "TAXI_INGEST_DOWNLOAD_TRIES": "2",
     "TAXI_INGEST_PREFECT_PORT": str(free_port()),
 }
 

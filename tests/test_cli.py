@@ -192,8 +192,8 @@ def test_what_is_no_data_exits_3(
     assert (done.returncode, message in done.stderr) == (3, True)
 
 
-def test_a_connection_cut_half_way_exits_3(cli: Cli, trips: Path, server: Server, db: dict[str, str]) -> None:
-    server.fault(trips.name, cut_after_bytes=20)
+def test_a_connection_cut_for_good_exits_3(cli: Cli, trips: Path, server: Server, db: dict[str, str]) -> None:
+    server.fault(trips.name, cut_after_bytes=0)
     done = cli("ingest", "--url", server.url(trips.name), "--table", "green", env=db)
     assert (done.returncode, "broke off" in done.stderr) == (3, True)
     assert query(db["TAXI_INGEST_DATABASE_URL"], "SELECT to_regclass('green') IS NULL") == [(True,)]

@@ -79,7 +79,7 @@ def test_a_file_becomes_one_partition_and_one_row_of_the_ledger(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     result = load_file(trips(tmp_path, [row(1), row(2), row(3)]), database)
-    assert (result.status, result.rows_read, result.rows_loaded, result.rows_rejected) == ("loaded", 3, 3, 0)
+    assert (result.outcome, result.rows_read, result.rows_loaded, result.rows_rejected) == ("loaded", 3, 3, 0)
     assert (result.dataset, result.month) == ("yellow", "2024-01")
     assert totals(database_url) == [1, 2, 3]
     assert query(database_url, "SELECT DISTINCT _load_id, tableoid::regclass::text FROM trips") == [
@@ -94,14 +94,14 @@ def test_the_same_file_again_is_skipped(tmp_path: Path, database: Database, data
     path = trips(tmp_path, [row(1)])
     first = load_file(path, database)
     again = load_file(path, database)
-    assert (again.status, again.load_id, again.rows_loaded) == ("skipped", first.load_id, 1)
+    assert (again.outcome, again.load_id, again.rows_loaded) == ("skipped", first.load_id, 1)
     assert totals(database_url) == [1]
 
 
 def test_the_same_content_under_another_name_is_skipped(tmp_path: Path, database: Database) -> None:
     load_file(trips(tmp_path, [row(1)]), database)
     copy = trips(tmp_path, [row(1)], "copy of yellow_tripdata_2024-01.csv")
-    assert load_file(copy, database).status == "skipped"
+    assert load_file(copy, database).outcome == "skipped"
 
 
 def test_a_changed_file_replaces_its_own_rows_and_no_others(
@@ -110,7 +110,7 @@ def test_a_changed_file_replaces_its_own_rows_and_no_others(
     load_file(trips(tmp_path, [row(10)], "yellow_tripdata_2024-02.csv"), database)
     load_file(trips(tmp_path, [row(1), row(2)]), database)
     result = load_file(trips(tmp_path, [row(3)]), database)
-    assert result.status == "replaced"
+    assert result.outcome == "replaced"
     assert totals(database_url) == [3, 10]
     assert query(database_url, "SELECT status FROM taxi_ingest.loads ORDER BY load_id") == [
         ("loaded",),
@@ -123,7 +123,7 @@ def test_replace_loads_even_the_same_file_anew(tmp_path: Path, database: Databas
     path = trips(tmp_path, [row(1)])
     first = load_file(path, database)
     second = load_file(path, database, if_loaded="replace")
-    assert (second.status, second.load_id > first.load_id) == ("replaced", True)
+    assert (second.outcome, second.load_id > first.load_id) == ("replaced", True)
     assert totals(database_url) == [1]
 
 
@@ -211,7 +211,7 @@ def test_an_unknown_column_is_added_and_reported(
     path = tmp_path / "yellow_tripdata_2024-02.csv"
     path.write_text(f"{HEADER},mood\n{row(2)},fine\n")
     result = load_file(path, embedded_database)
-    assert result.notes == ("New column 'mood' added to trips.",)
+    assert result.notes == ["New column 'mood' added to trips."]
     assert query(embedded_database_url, "SELECT total_amount, mood FROM trips ORDER BY 1") == [
         (1, None),
         (2, "fine"),
@@ -241,14 +241,14 @@ def test_a_plain_table_is_appended_to_by_column_name(
         "tpep_pickup_datetime timestamp, note text DEFAULT 'mine'); INSERT INTO mine VALUES (0.5)",
     )
     result = load_file(trips(tmp_path, [row(1)]), database, "mine")
-    assert result.status == "loaded"
+    assert result.outcome == "loaded"
     assert query(
         database_url, 'SELECT total_amount, "VendorID", passenger_count, note FROM mine ORDER BY 1'
     ) == [
         (0.5, None, None, "mine"),
         (1.0, 1, "1", "mine"),
     ]
-    assert load_file(trips(tmp_path, [row(1)]), database, "mine").status == "skipped"
+    assert load_file(trips(tmp_path, [row(1)]), database, "mine").outcome == "skipped"
     with pytest.raises(DataError, match="old rows can't be told from others"):
         load_file(trips(tmp_path, [row(2)]), database, "mine")
 
@@ -325,7 +325,7 @@ def test_many_at_once_load_a_file_once_and_different_files_all(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(result.status for result in results) == ["loaded"] * 4 + ["skipped"] * 2
+    assert sorted(result.outcome for result in results) == ["loaded"] * 4 + ["skipped"] * 2
     assert totals(database_url) == [1, 2, 3, 4]
 
 
@@ -394,7 +394,7 @@ def test_a_role_with_the_documented_rights_can_load_and_replace(
     parts = {**parse_dsn(database_url), "user": "loader", "password": "loader-pw"}
     loader = database_at(join_dsn("", parts, None))
     for amount, status in ((1, "loaded"), (2, "replaced")):
-        assert load_file(trips(tmp_path, [row(amount)]), loader).status == status
+        assert load_file(trips(tmp_path, [row(amount)]), loader).outcome == status
     assert totals(database_url) == [2]
 
 
@@ -587,8 +587,8 @@ def test_different_files_do_not_wait_for_each_other(tmp_path: Path, embedded_dat
     def load_another(_: Progress) -> None:
         inner.append(load_file(second, embedded_database))
 
-    assert load_file(first, embedded_database, on_progress=load_another).status == "loaded"
-    assert [result.status for result in inner] == ["loaded"]
+    assert load_file(first, embedded_database, on_progress=load_another).outcome == "loaded"
+    assert [result.outcome for result in inner] == ["loaded"]
 
 
 _PARQUET_TYPES = {

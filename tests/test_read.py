@@ -243,3 +243,23 @@ def test_every_line_is_loaded_or_rejected_whatever_is_corrupted(
     batches = read(path, chunk_size, quoted_newlines)
     filled = [line for line in bytes(body).split(b"\n") if line.strip(b"\r")]
     assert sum(batch.rows_read for batch in batches) == len(filled)
+
+
+def test_a_file_that_expands_without_measure_is_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.csv.gz"
+    with gzip.open(bomb, "wb", compresslevel=9) as file:
+        file.write(b"a,b\n")
+        for _ in range(300):
+            file.write((b"0" * 1000 + b",0\n") * 1000)
+    assert bomb.stat().st_size < 2_000_000
+    reader = open_reader(bomb, inspect(bomb), {"b": pa.int64()}, quoted_newlines=False)
+    with pytest.raises(SourceError, match="expands to more than 200 times its size"):
+        sum(1 for _ in reader.pieces(100_000))
+
+
+def test_a_parquet_file_that_expands_without_measure_is_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.parquet"
+    table = pa.table({"a": ["0" * 1_000_000] * 300})
+    pq.write_table(table, bomb, compression="zstd", use_dictionary=False)
+    with pytest.raises(SourceError, match="expands to more than 200 times its size"):
+        inspect(bomb)

@@ -14,7 +14,7 @@ import pytest
 from conftest import SHARED_DATA, query
 from http_server import Server, serve
 from taxi_ingest.errors import TaxiIngestError
-from taxi_ingest.fetch import fetch
+from taxi_ingest.fetch import Cache, fetch
 from taxi_ingest.load import Database, Load, Options, load, parse_target
 from taxi_ingest.transform import open_stream
 
@@ -41,7 +41,7 @@ def site() -> Iterator[Server]:
 
 
 def load_from(site: Server, name: str, table: str, database: Database, folder: Path) -> Load:
-    source = fetch(site.url(name), folder)
+    source = fetch(site.url(name), folder, Cache(folder, 0))
     assert source
     stream = open_stream(source.path, source.name, 10_000)
     return load(stream, source, parse_target(table), database, Options())

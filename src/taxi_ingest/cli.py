@@ -107,6 +107,9 @@ def ingest(
             help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
         ),
     ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Whether downloads are kept, and used again.")
+    ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
     ] = False,
@@ -141,6 +144,7 @@ def ingest(
             verify=verify,
             names=names.value if names else None,
             step=transform,
+            cache=cache,
             dry_run=dry_run,
         )
 

@@ -1,7 +1,12 @@
 """Which database a load goes to."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from psycopg2.extensions import connection as Connection
 
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
@@ -16,14 +21,26 @@ def find_database(block: str | None, settings: Settings) -> Database:
     if block is None and settings.database_url:
         return database_at(settings.database_url.get_secret_value())
     if block is None and not _default_block_exists():
-        return database_at(stack.start_database(settings))
+        return _embedded(settings)
     # 0.2 s to import, which only those with a block pay.
     from taxi_ingest.blocks import database_of_block
 
     database = database_of_block(block or DEFAULT_BLOCK)
-    if database.address == stack.status(settings).database.address:
+    ours = database.address == stack.status(settings).database.address
+    return _embedded(settings) if ours else database
+
+
+def _embedded(settings: Settings) -> Database:
+    """The local stack's database, started for each connection if it does not run (any more)."""
+    database = database_at(stack.start_database(settings))
+
+    @contextmanager
+    def open() -> Iterator[Connection]:
         stack.start_database(settings)
-    return database
+        with database.open() as connection:
+            yield connection
+
+    return replace(database, open=open)
 
 
 def _default_block_exists() -> bool:

@@ -5,6 +5,7 @@
     ├── SourceError     3  the source: missing, unreachable, cut short, not what its name says
     ├── DataError       4  the data: an unknown schema, or more rejects than allowed
     ├── DatabaseError   5  the database: unreachable, refused, no right, out of disk
+    │   └── TransientDatabaseError  one that can pass: the same again may succeed
     └── PrefectError    6  Prefect: its API is unreachable or refuses
 
 Library code raises them; only cli.py prints them and exits.
@@ -44,6 +45,10 @@ class DataError(TaxiIngestError):
 
 class DatabaseError(TaxiIngestError):
     exit_code = 5
+
+
+class TransientDatabaseError(DatabaseError):
+    """A lost connection, a server that restarts, a deadlock: nothing was done, or the ledger knows it."""
 
 
 class PrefectError(TaxiIngestError):

@@ -14,19 +14,23 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
+from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import load as loading
 from taxi_ingest.databases import find_database
-from taxi_ingest.errors import UsageError
-from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
+from taxi_ingest.errors import TransientDatabaseError, UsageError
+from taxi_ingest.fetch import Cache, Download, SourceFile, canonical_url, fetch, run_folder
 from taxi_ingest.load import Database, IfLoaded, Load, LoadRecord, Options, Progress, TableRecord, Target
 from taxi_ingest.report import Outcome
+from taxi_ingest.runs import cancelled_when_interrupted, claim_run, crash_dead_runs
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import Names, Stream, open_stream
 
 DEFAULT_CHUNK_SIZE = 100_000
+_LOAD_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def watching(watch: Watch) -> Iterator[None]:
 
 
 @flow(name="ingest", flow_run_name="{table}")
+@cancelled_when_interrupted
 def ingest(
     url: str,
     table: str,
@@ -64,6 +69,7 @@ def ingest(
     verify: bool = False,
     names: Names | None = None,
     step: str | None = None,
+    cache: bool = True,
     dry_run: bool = False,
 ) -> Outcome:
     """Load one file into a table, exactly once.
@@ -80,12 +86,15 @@ def ingest(
         verify: Whether fewer rows than TLC's file is known to have abort the load.
         names: How a new table's columns are spelled, `tlc` or `snake`; the table remembers it.
         step: `module:function` of the user's, from DataFrame to DataFrame, called with each chunk.
+        cache: Whether a download is kept, and taken from those kept before.
         dry_run: Find out what would happen, and load nothing.
 
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     began = time.monotonic()
+    crash_dead_runs()
+    claim_run()
     log_table_name(table)
     settings = Settings()
     target = loading.parse_target(table)
@@ -95,11 +104,12 @@ def ingest(
     previous = history.file
     if previous and if_loaded == "fail":
         raise loading.already_loaded(previous, target)
-    with download_folder(settings.home) as folder:
-        source = extract(url, folder, previous if if_loaded == "skip" and not dry_run else None, settings)
+    with run_folder(settings.cache_dir) as folder:
+        known = previous if if_loaded == "skip" and not dry_run else None
+        source = extract(url, folder, known, settings, cache)
         if source is None:
             assert previous, "only a known file can be unchanged"
-            return Outcome.of(loading.skipped(previous), target, database, began, _run_url())
+            return Outcome.of(Load.of(previous, skipped=True), target, database, began, _run_url())
         stream = transform(source, chunk_size, step, chosen_names(names, history.table, target))
         if dry_run:
             plan = loading.preview(stream, source, target, database)
@@ -115,14 +125,23 @@ def log_table_name(table: str) -> None:
 
 
 @task(cache_policy=NO_CACHE)
-def extract(url: str, folder: Path, previous: LoadRecord | None, settings: Settings) -> SourceFile | None:
+def extract(
+    url: str, folder: Path, previous: LoadRecord | None, settings: Settings, cache: bool
+) -> SourceFile | None:
     """Get the file; None where the server says that it is still the one that was loaded."""
     watch = _watch.get()
-    etag = previous.etag if previous else None
     if watch.prefetched:
         source = watch.prefetched.result()
     else:
-        source = fetch(url, folder, login=settings.login, etag=etag, on_progress=watch.on_download)
+        source = fetch(
+            url,
+            folder,
+            Cache(settings.cache_dir if cache else folder, settings.cache_bytes),
+            login=settings.login,
+            known=previous.validators if previous else None,
+            tries=settings.download_tries,
+            on_progress=watch.on_download,
+        )
     logger = get_run_logger()
     if source:
         logger.info("%s: %s bytes, sha256 %s…", source.name, f"{source.bytes:,}", source.sha256[:12])
@@ -143,7 +162,19 @@ def transform(source: SourceFile, chunk_size: int, step: str | None, names: Name
     return stream
 
 
-@task(cache_policy=NO_CACHE)
+def can_pass(task: Task[..., Load], run: TaskRun, state: State[Load]) -> bool:
+    """Whether a load has failed in a way that trying again may mend."""
+    del task, run
+    return isinstance(state.result(raise_on_failure=False), TransientDatabaseError)
+
+
+@task(
+    cache_policy=NO_CACHE,
+    retries=_LOAD_RETRIES,
+    retry_delay_seconds=exponential_backoff(1),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=can_pass,
+)
 def load(
     stream: Stream,
     source: SourceFile,
@@ -166,7 +197,7 @@ def load(
         logger.warning(note)
     logger.info(
         "%s: %s rows in %s (load %d, %s rejected)",
-        result.status,
+        result.outcome,
         f"{result.rows_loaded:,}",
         target,
         result.load_id,

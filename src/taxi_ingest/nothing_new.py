@@ -14,7 +14,7 @@ from taxi_ingest import load as loading
 from taxi_ingest import stack
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.fetch import canonical_url, is_unchanged, local_file
-from taxi_ingest.load import Database, LoadRecord, Target, database_at
+from taxi_ingest.load import Database, Load, LoadRecord, Target, database_at
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import DEFAULT_BLOCK, Settings
 
@@ -50,7 +50,7 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
-    return Outcome.of(loading.skipped(previous), target, database, began, run_url)
+    return Outcome.of(Load.of(previous, skipped=True), target, database, began, run_url)
 
 
 def _prefect_may_be_configured() -> bool:
@@ -84,7 +84,7 @@ def _database(api: httpx.Client, settings: Settings) -> Database | None:
 def _is_unchanged(url: str, previous: LoadRecord, settings: Settings) -> bool:
     if canonical_url(url).startswith("file:"):
         return local_file(url).sha256 == previous.sha256
-    return previous.etag is not None and is_unchanged(url, previous.etag, settings.login)
+    return bool(previous.validators) and is_unchanged(url, previous.validators, settings.login)
 
 
 def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:

@@ -114,7 +114,7 @@ class PrefectLogHandler(logging.Handler):
         self._console.print(line, soft_wrap=True)
 
 
-_SHOWN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+_SHOWN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "taxi_ingest")
 
 
 def show_prefect_logs(console: Console, quiet: bool) -> None:

@@ -56,7 +56,7 @@ class Outcome:
         """Put together what a flow run knows at its end; `began` is its start by the monotonic clock."""
         seconds = time.monotonic() - began
         return cls(
-            status=load.status,
+            status=load.outcome,
             table=str(target),
             url=load.source,
             dataset=load.dataset,
@@ -70,10 +70,10 @@ class Outcome:
             sha256=load.sha256,
             bytes=load.bytes,
             seconds=round(seconds, 3),
-            rows_per_second=0 if load.status == "skipped" else round(load.rows_loaded / seconds),
+            rows_per_second=0 if load.outcome == "skipped" else round(load.rows_loaded / seconds),
             flow_run_url=flow_run_url,
             quality=load.quality,
-            notes=load.notes,
+            notes=tuple(load.notes),
             database=database.address,
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from taxi_ingest import stack
-from taxi_ingest.fetch import Download, SourceFile, canonical_url, download_folder, fetch
+from taxi_ingest.fetch import Cache, Download, SourceFile, canonical_url, fetch, run_folder
 from taxi_ingest.load import Progress, parse_allowance, parse_target
 from taxi_ingest.nothing_new import skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
@@ -32,6 +32,7 @@ def run_ingest(
     verify: bool = False,
     names: str | None = None,
     step: str | None = None,
+    cache: bool = True,
     dry_run: bool = False,
 ) -> Outcome:
     """Run the flow (whose docstring tells the parameters) and show on `console` how it goes.
@@ -56,6 +57,7 @@ def run_ingest(
         "verify": verify,
         "names": names,
         "step": step,
+        "cache": cache,
         "dry_run": dry_run,
     }
     with display(console, quiet) as shown:
@@ -65,6 +67,8 @@ def run_ingest(
 def _run_flow(
     settings: Settings, console: Console, quiet: bool, shown: Display, parameters: dict[str, Any]
 ) -> Outcome:
+    from prefect.exceptions import CancelledRun
+
     from taxi_ingest.flows import Watch, ingest, watching
     from taxi_ingest.orchestration import own_api_url, prefect_api
 
@@ -76,21 +80,36 @@ def _run_flow(
         if server and not server.answers():
             if not quiet:
                 console.print(f"Starting the local Prefect server at {server.address} …", highlight=False)
-            prefetched = _prefetch(lasting, settings, parameters["url"], on_download)
+            prefetched = _prefetch(lasting, settings, parameters["url"], parameters["cache"], on_download)
         watch = Watch(on_download, partial(_show_load, shown), prefetched)
         lasting.enter_context(watching(watch))
         lasting.enter_context(prefect_api(settings, server))
-        outcome: Outcome = ingest(**parameters)
+        try:
+            outcome: Outcome = ingest(**parameters)
+        except CancelledRun:
+            raise KeyboardInterrupt from None
         return outcome
 
 
 def _prefetch(
-    lasting: ExitStack, settings: Settings, url: str, on_download: Callable[[Download], None]
+    lasting: ExitStack,
+    settings: Settings,
+    url: str,
+    cache: bool,
+    on_download: Callable[[Download], None],
 ) -> Future[SourceFile | None]:
     """Begin the download while the server starts."""
-    folder = lasting.enter_context(download_folder(settings.home))
+    folder = lasting.enter_context(run_folder(settings.cache_dir))
     pool = lasting.enter_context(ThreadPoolExecutor(1))
-    return pool.submit(fetch, url, folder, login=settings.login, on_progress=on_download)
+    return pool.submit(
+        fetch,
+        url,
+        folder,
+        Cache(settings.cache_dir if cache else folder, settings.cache_bytes),
+        login=settings.login,
+        tries=settings.download_tries,
+        on_progress=on_download,
+    )
 
 
 def _show_download(shown: Display, download: Download) -> None:

@@ -11,7 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.fetch import SourceFile
-from taxi_ingest.load import ledger, table
+from taxi_ingest.load import ledger, migrations, table
 from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import Counts, Progress, copy_rows
 from taxi_ingest.load.destination import TableChanged, choose
@@ -42,10 +42,16 @@ __all__ = [
     "parse_allowance",
     "parse_target",
     "preview",
-    "skipped",
 ]
 
 IfLoaded = Literal["skip", "replace", "fail"]
+
+_SESSION = """
+SET LOCAL tcp_keepalives_idle = 30;
+SET LOCAL tcp_keepalives_interval = 10;
+SET LOCAL tcp_keepalives_count = 3;
+"""
+"""Have the server notice when we are gone, as it holds our locks until then."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,14 @@ class Options:
 class Load(LoadRecord):
     """What a load did: the ledger's record of the file, and how it came about."""
 
-    status: Literal["loaded", "replaced", "skipped"]
-    notes: tuple[str, ...] = ()
-    """What the user should know: added columns, a misleading file name."""
+    outcome: Literal["loaded", "replaced", "skipped"]
+
+    @classmethod
+    def of(cls, record: LoadRecord, skipped: bool = False) -> "Load":
+        """What became of a file, by its record."""
+        if skipped:
+            return cls(outcome="skipped", **vars(record))
+        return cls(outcome="loaded" if record.replaces is None else "replaced", **vars(record))
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,9 @@ def load(
     rows. Raises DataError for too many rejects, for rows that are missing where that is to be
     verified, for `if_loaded="fail"` and for a table that does not fit; DatabaseError for what
     Postgres refuses; SourceError for a damaged file.
+
+    After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
+    the ledger has: where only the answer to the commit was lost, the result is the one it would have been.
     """
     while True:
         try:
@@ -131,20 +145,26 @@ def _load(
     on_progress: Callable[[Progress], None],
 ) -> Load:
     started_at = datetime.now(UTC)
-    ledger.ensure(cursor)
+    cursor.execute(_SESSION)
+    migrations.upgrade(cursor)
     ledger.lock(cursor, target, source)
+    if _is_lookup(stream):
+        table.lock_definition(cursor, target)
     previous = ledger.find(cursor, target, source.url, source.sha256)
+    if previous and previous.sha256 == source.sha256 and previous.flow_run_url == flow_run_url is not None:
+        # This very run has committed it before, but did not get the answer.
+        return Load.of(previous)
     if previous and options.if_loaded == "fail":
         raise already_loaded(previous, target)
     if previous and previous.sha256 == source.sha256 and options.if_loaded == "skip":
-        return skipped(previous)
+        return Load.of(previous, skipped=True)
 
     record, existing = ledger.find_table(cursor, target), table.look_up(cursor, target)
     if record:
         record.check_dataset(stream.plan.dataset, target)
     stream = _fitted(stream, target, existing)
     replaces = _replaced_load(stream, previous, record)
-    load_id = ledger.begin(cursor, target, source, stream.plan, started_at, flow_run_url)
+    load_id = ledger.begin(cursor, target, source, stream.plan, replaces, started_at, flow_run_url)
     destination = choose(stream, target, existing, load_id, replaces)
     with RejectSpool(load_id) as spool:
         counts = copy_rows(
@@ -159,31 +179,9 @@ def _load(
     source.check_unchanged()
     notes = destination.settle(cursor)
     if replaces is not None:
-        ledger.mark_replaced(cursor, replaces)
-    ledger.finish(cursor, load_id, counts, known, verdict)
-    return Load(
-        status="loaded" if replaces is None else "replaced",
-        notes=(*stream.plan.warnings, *notes),
-        load_id=load_id,
-        source=source.url,
-        sha256=source.sha256,
-        bytes=source.bytes,
-        etag=source.etag,
-        last_modified=source.last_modified,
-        dataset=stream.plan.dataset,
-        month=stream.plan.month,
-        rows_read=counts.read,
-        rows_loaded=counts.loaded,
-        rows_rejected=counts.rejected,
-        known_rows=known,
-        verdict=verdict,
-        quality=dict(counts.oddities),
-    )
-
-
-def skipped(previous: LoadRecord) -> Load:
-    """The outcome for a file that the table already has."""
-    return Load(status="skipped", **vars(previous))
+        ledger.end(cursor, replaces, "replaced")
+    ledger.end_dropped(cursor, target)
+    return Load.of(ledger.finish(cursor, load_id, counts, known, verdict, [*stream.plan.warnings, *notes]))
 
 
 def already_loaded(previous: LoadRecord, target: Target) -> DataError:
@@ -198,10 +196,12 @@ def _replaced_load(stream: Stream, previous: LoadRecord | None, record: TableRec
     """The load whose rows go: the same file's, or for a lookup table whatever it holds."""
     if previous:
         return previous.load_id
+    return record.load_id if record and _is_lookup(stream) else None
+
+
+def _is_lookup(stream: Stream) -> bool:
     dataset = stream.plan.dataset
-    if record and dataset and tlc.dataset_named(dataset).kind == "lookup":
-        return record.load_id
-    return None
+    return dataset is not None and tlc.dataset_named(dataset).kind == "lookup"
 
 
 def _short(read: int, known: int | None) -> DataError:

@@ -11,9 +11,8 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from taxi_ingest.errors import DatabaseError
-
-_CONNECT_TIMEOUT_SECONDS = 10
+from taxi_ingest.errors import DatabaseError, TransientDatabaseError
+from taxi_ingest.load.interrupt import cancelled_by_signals
 
 _HINTS: tuple[tuple[str, str], ...] = (
     ("password authentication failed", "Check user and password; nothing was sent to any table."),
@@ -40,8 +39,44 @@ _LOST = (
     "connection already closed",
     "server closed the connection",
     "terminating connection",
+    "no connection to the server",
+    "could not receive data from server",
+    "could not send data to server",
+    "SSL SYSCALL error",
 )
 """What libpq and psycopg2 say when the server is gone in the middle of a statement."""
+
+_PASSING_CODES = (
+    "08",  # connection exceptions
+    "40",  # deadlock, serialization failure
+    "53300",  # too many connections
+    "55P03",  # lock not available
+    "57P01",  # the server is shut down
+    "57P02",  # another process of the server crashed
+    "57P03",  # the server is starting up
+)
+"""SQLSTATEs, or their classes, of errors that can pass
+(https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
+_PASSING_TEXTS = (
+    *_LOST,
+    "Connection refused",
+    "No such file or directory",
+    "timeout expired",
+    "the database system is",
+    "server terminated abnormally",
+)
+"""What libpq says where there is no SQLSTATE: while connecting to a server that restarts, mostly."""
+
+_DEFAULTS = {
+    "application_name": "taxi-ingest",
+    "connect_timeout": "10",
+    # A peer that vanished is noticed within a minute, one that takes nothing any more within five.
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "300000",
+}
 
 _OTHER_HINT = "Nothing was loaded. The server's log may tell more."
 
@@ -57,7 +92,7 @@ class Database:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection, closed at the end. Raises DatabaseError for all that Postgres refuses."""
-        with explained(), self.open() as connection:
+        with explained(), self.open() as connection, cancelled_by_signals(connection):
             yield connection
 
     def server_version(self) -> str:
@@ -72,9 +107,7 @@ def database_at(url: str) -> Database:
 
     Raises DatabaseError for what is neither, without repeating it: it may hold a password.
     """
-    parameters = _parsed(url)
-    parameters.setdefault("connect_timeout", str(_CONNECT_TIMEOUT_SECONDS))
-    parameters.setdefault("application_name", "taxi-ingest")
+    parameters = {**_DEFAULTS, **_parsed(url)}
     return Database(address_of(url), lambda: closing(psycopg2.connect(**parameters)))
 
 
@@ -127,11 +160,18 @@ def explained() -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         if any(text in str(error) for text in _LOST):
-            raise DatabaseError(
+            raise TransientDatabaseError(
                 "The connection to Postgres was lost.",
                 "See that the server runs, and run the same command again: what is loaded is skipped.",
             ) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         message = lines[0] if lines else type(error).__name__
         hint = next((hint for text, hint in _HINTS if text in str(error)), _OTHER_HINT)
-        raise DatabaseError(f"Postgres refused: {message}", hint) from error
+        kind = TransientDatabaseError if _can_pass(error) else DatabaseError
+        raise kind(f"Postgres refused: {message}", hint) from error
+
+
+def _can_pass(error: psycopg2.Error) -> bool:
+    if error.pgcode:
+        return error.pgcode.startswith(_PASSING_CODES)
+    return any(text in str(error) for text in _PASSING_TEXTS)

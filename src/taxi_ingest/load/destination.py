@@ -9,6 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import table
+from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.transform import Plan, PlannedColumn, Stream
 
@@ -62,7 +63,7 @@ class Partition:
         if self.existing is None:
             table.create_partition(cursor, columns, self.load_id)
         else:
-            table.create_partition_like(cursor, self.target, self.load_id)
+            table.create_partition_of(cursor, self.existing, self.load_id)
             if missing := self._missing(self.existing):
                 table.add_columns(cursor, table.partition_target(self.load_id), missing)
             for column in self._wider(self.existing):
@@ -70,14 +71,19 @@ class Partition:
         return table.partition_target(self.load_id).sql
 
     def settle(self, cursor: Cursor) -> tuple[str, ...]:
+        table.prove_partition(cursor, self.load_id)
         table.lock_definition(cursor, self.target)
+        return patiently(cursor, lambda: self._join(cursor))
+
+    def _join(self, cursor: Cursor) -> tuple[str, ...]:
         existing = table.look_up(cursor, self.target)
         if existing != self.existing:
             raise TableChanged
         notes = self._define(cursor, existing)
+        table.attach(cursor, self.target, self.load_id)
+        # Last, as this alone locks out those who read the table.
         if self.replaces is not None:
             table.drop_partition(cursor, self.target, self.replaces)
-        table.attach(cursor, self.target, self.load_id)
         return notes
 
     def _define(self, cursor: Cursor, existing: ExistingTable | None) -> tuple[str, ...]:

@@ -1,108 +1,38 @@
-"""The ledger: one row for each file that was loaded, in the schema `taxi_ingest` of the same database."""
+"""The ledger: one row for each file that was loaded, in the schema `taxi_ingest` of the same database.
 
-from dataclasses import dataclass
+Its tables are made by `migrations`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from importlib.metadata import version
+from typing import Literal
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.fetch import SourceFile
+from taxi_ingest.fetch import SourceFile, Validators
+from taxi_ingest.load import migrations
 from taxi_ingest.load.connection import one
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.verdict import Verdict
 from taxi_ingest.transform import Names, Plan
 
-_LEDGER_LOCK = 7482916301
-"""The key of the advisory lock under which the ledger is made; any number that nobody else uses."""
-
-_CREATE = """
-CREATE SCHEMA IF NOT EXISTS taxi_ingest;
-
-CREATE TABLE IF NOT EXISTS taxi_ingest.loads (
-    load_id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    table_schema   text NOT NULL,
-    table_name     text NOT NULL,
-    source         text NOT NULL,
-    status         text NOT NULL CHECK (status IN ('loading', 'loaded', 'replaced')),
-    sha256         text NOT NULL,
-    bytes          bigint NOT NULL,
-    etag           text,
-    last_modified  text,
-    dataset        text,
-    month          text,
-    rows_read      bigint,
-    rows_loaded    bigint,
-    rows_rejected  bigint,
-    known_rows     bigint,
-    verdict        text,
-    quality        jsonb,
-    names          text NOT NULL,
-    columns        jsonb,
-    started_at     timestamptz NOT NULL,
-    finished_at    timestamptz,
-    flow_run_url   text,
-    tool_version   text NOT NULL
-);
-COMMENT ON TABLE taxi_ingest.loads IS 'taxi-ingest: one row for each file that was loaded';
-COMMENT ON COLUMN taxi_ingest.loads.source IS 'URL of the file, without credentials';
-COMMENT ON COLUMN taxi_ingest.loads.columns IS 'name in the table -> name in the file';
-COMMENT ON COLUMN taxi_ingest.loads.quality IS 'how many loaded rows are odd, by kind';
-COMMENT ON COLUMN taxi_ingest.loads.verdict IS 'rows_read against known_rows';
-
--- A file is loaded into a table once at a time.
-CREATE UNIQUE INDEX IF NOT EXISTS loads_once
-    ON taxi_ingest.loads (table_schema, table_name, source) WHERE status = 'loaded';
-CREATE INDEX IF NOT EXISTS loads_content
-    ON taxi_ingest.loads (table_schema, table_name, sha256) WHERE status = 'loaded';
-
-CREATE TABLE IF NOT EXISTS taxi_ingest.rejects (
-    load_id      integer NOT NULL REFERENCES taxi_ingest.loads,
-    number       bigint NOT NULL,
-    column_name  text,
-    reason       text NOT NULL,
-    raw          text NOT NULL
-);
-CREATE INDEX IF NOT EXISTS rejects_load ON taxi_ingest.rejects (load_id);
-COMMENT ON TABLE taxi_ingest.rejects IS 'taxi-ingest: rows that could not be represented, whole';
-COMMENT ON COLUMN taxi_ingest.rejects.number IS 'line of a CSV (the header is 1), row of a Parquet file';
-"""
-
-_FIND = """
-SELECT load_id, source, sha256, bytes, etag, last_modified, dataset, month,
-       rows_read, rows_loaded, rows_rejected, known_rows, verdict, quality
-FROM taxi_ingest.loads
-WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
-  AND (source = %(source)s OR sha256 = %(sha256)s)
-ORDER BY source = %(source)s DESC, load_id DESC
-LIMIT 1
-"""
-
-_BEGIN = """
-INSERT INTO taxi_ingest.loads
-    (table_schema, table_name, source, status, sha256, bytes, etag, last_modified, dataset, month,
-     names, columns, started_at, flow_run_url, tool_version)
-VALUES (%(schema)s, %(table)s, %(source)s, 'loading', %(sha256)s, %(bytes)s, %(etag)s, %(last_modified)s,
-        %(dataset)s, %(month)s, %(names)s, %(columns)s, %(started_at)s, %(flow_run_url)s, %(tool_version)s)
-RETURNING load_id
-"""
-
-_FINISH = """
-UPDATE taxi_ingest.loads
-SET status = 'loaded', rows_read = %(read)s, rows_loaded = %(loaded)s, rows_rejected = %(rejected)s,
-    known_rows = %(known)s, verdict = %(verdict)s, quality = %(quality)s, finished_at = clock_timestamp()
-WHERE load_id = %(load_id)s
-"""
+Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]
 
 
 @dataclass(frozen=True)
 class LoadRecord:
-    """A file that is in a table, as the ledger has it."""
+    """A file that was loaded, as the ledger has it; its fields are columns of `taxi_ingest.loads`."""
 
     load_id: int
+    table_schema: str
+    table_name: str
     source: str
+    status: Status
     sha256: str
     bytes: int
     etag: str | None
@@ -115,6 +45,23 @@ class LoadRecord:
     known_rows: int | None
     verdict: Verdict
     quality: dict[str, int]
+    notes: list[str]
+    replaces: int | None
+    """The load whose rows it replaced."""
+    started_at: datetime
+    finished_at: datetime
+    ended_at: datetime | None
+    """When its rows left the table."""
+    flow_run_url: str | None
+    tool_version: str
+
+    @property
+    def target(self) -> Target:
+        return Target(self.table_schema, self.table_name)
+
+    @property
+    def validators(self) -> Validators:
+        return Validators(self.etag, self.last_modified)
 
 
 @dataclass(frozen=True)
@@ -135,23 +82,96 @@ class TableRecord:
             )
 
 
+@dataclass(frozen=True)
+class Filter:
+    """Which loads to list; None stands for all."""
+
+    target: Target | None = None
+    dataset: str | None = None
+    month: str | None = None
+    status: Status | None = None
+
+
+_NAMES = [field.name for field in fields(LoadRecord)]
+_COLUMNS = ", ".join(_NAMES)
+
+_PRESENT = """
+CASE (SELECT relkind FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', table_schema, table_name)))
+    WHEN 'r' THEN true
+    WHEN 'p' THEN EXISTS (
+        SELECT FROM pg_inherits
+        WHERE inhparent = to_regclass(format('%%I.%%I', table_schema, table_name))
+          AND inhrelid = to_regclass('taxi_ingest.load_' || load_id))
+    ELSE false
+END
+"""
+"""Whether a load's rows are still where it put them: someone may have dropped the table or the partition."""
+
+_FIND = f"""
+SELECT {_COLUMNS} FROM taxi_ingest.loads
+WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
+  AND (source = %(source)s OR sha256 = %(sha256)s) AND {_PRESENT}
+ORDER BY source = %(source)s DESC, load_id DESC
+LIMIT 1
+"""  # noqa: S608
+
+_FIND_TABLE = f"""
+SELECT dataset, names, load_id FROM taxi_ingest.loads
+WHERE table_schema = %s AND table_name = %s AND status = 'loaded' AND {_PRESENT}
+ORDER BY load_id DESC
+LIMIT 1
+"""  # noqa: S608
+
+_STATUS_NOW = f"CASE WHEN status = 'loaded' AND NOT {_PRESENT} THEN 'dropped' ELSE status END AS status"
+
+_LIST = f"""
+SELECT * FROM
+    (SELECT {", ".join(_STATUS_NOW if name == "status" else name for name in _NAMES)} FROM taxi_ingest.loads)
+    AS loads
+WHERE (table_schema = %(schema)s AND table_name = %(table)s OR %(schema)s IS NULL)
+  AND (dataset = %(dataset)s OR %(dataset)s IS NULL)
+  AND (month = %(month)s OR %(month)s IS NULL)
+  AND (status = %(status)s OR %(status)s IS NULL)
+ORDER BY load_id
+"""  # noqa: S608
+
+_BEGIN = """
+INSERT INTO taxi_ingest.loads
+    (table_schema, table_name, source, status, sha256, bytes, etag, last_modified, dataset, month,
+     names, columns, replaces, started_at, flow_run_url, tool_version)
+VALUES (%(schema)s, %(table)s, %(source)s, 'loading', %(sha256)s, %(bytes)s, %(etag)s, %(last_modified)s,
+        %(dataset)s, %(month)s, %(names)s, %(columns)s, %(replaces)s, %(started_at)s, %(flow_run_url)s,
+        %(tool_version)s)
+RETURNING load_id
+"""
+
+_FINISH = f"""
+UPDATE taxi_ingest.loads
+SET status = 'loaded', rows_read = %(read)s, rows_loaded = %(loaded)s, rows_rejected = %(rejected)s,
+    known_rows = %(known)s, verdict = %(verdict)s, quality = %(quality)s, notes = %(notes)s,
+    finished_at = clock_timestamp()
+WHERE load_id = %(load_id)s
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+
+_END = "UPDATE taxi_ingest.loads SET status = %s, ended_at = clock_timestamp() WHERE load_id = %s"
+
+_END_DROPPED = f"""
+UPDATE taxi_ingest.loads SET status = 'dropped', ended_at = clock_timestamp()
+WHERE table_schema = %s AND table_name = %s AND status = 'loaded' AND NOT {_PRESENT}
+"""  # noqa: S608
+
+
 def _described(dataset: str | None) -> str:
     return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"
 
 
-def ensure(cursor: Cursor) -> None:
-    """Make the ledger where it is missing; many at once make it once."""
-    if exists(cursor):
-        return
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LEDGER_LOCK,))
-    if not exists(cursor):
-        cursor.execute(_CREATE)
-
-
 def exists(cursor: Cursor) -> bool:
-    """Whether this database has a ledger."""
-    cursor.execute("SELECT to_regclass('taxi_ingest.rejects') IS NOT NULL")
-    return bool(one(cursor)[0])
+    """Whether this database has a ledger; an older one is brought up to date."""
+    if migrations.version(cursor) == 0:
+        return False
+    migrations.upgrade(cursor)
+    return True
 
 
 def lock(cursor: Cursor, target: Target, source: SourceFile) -> None:
@@ -172,15 +192,24 @@ def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) ->
 
 def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
     """What is known of a table; None for one without loads."""
-    cursor.execute(
-        """
-        SELECT dataset, names, load_id FROM taxi_ingest.loads
-        WHERE table_schema = %s AND table_name = %s AND status = 'loaded' ORDER BY load_id DESC LIMIT 1
-        """,
-        target.key,
-    )
+    cursor.execute(_FIND_TABLE, target.key)
     row = cursor.fetchone()
     return TableRecord(*row) if row else None
+
+
+def find_load(cursor: Cursor, load_id: int) -> LoadRecord | None:
+    """A load by its number, locked until the transaction's end."""
+    cursor.execute(f"SELECT {_COLUMNS} FROM taxi_ingest.loads WHERE load_id = %s FOR UPDATE", (load_id,))  # noqa: S608
+    row = cursor.fetchone()
+    return LoadRecord(*row) if row else None
+
+
+def list_loads(cursor: Cursor, wanted: Filter) -> list[LoadRecord]:
+    """The loads that fit the filter, oldest first."""
+    schema, name = wanted.target.key if wanted.target else (None, None)
+    values = {"dataset": wanted.dataset, "month": wanted.month, "status": wanted.status}
+    cursor.execute(_LIST, {"schema": schema, "table": name, **values})
+    return [LoadRecord(*row) for row in cursor.fetchall()]
 
 
 def begin(
@@ -188,6 +217,7 @@ def begin(
     target: Target,
     source: SourceFile,
     plan: Plan,
+    replaces: int | None,
     started_at: datetime,
     flow_run_url: str | None,
 ) -> int:
@@ -198,12 +228,13 @@ def begin(
         "source": source.url,
         "sha256": source.sha256,
         "bytes": source.bytes,
-        "etag": source.etag,
-        "last_modified": source.last_modified,
+        "etag": source.validators.etag,
+        "last_modified": source.validators.last_modified,
         "dataset": plan.dataset,
         "month": plan.month,
         "names": plan.names,
         "columns": Json({column.name: column.source for column in plan.loaded}),
+        "replaces": replaces,
         "started_at": started_at,
         "flow_run_url": flow_run_url,
         "tool_version": version("taxi-ingest"),
@@ -212,8 +243,15 @@ def begin(
     return int(one(cursor)[0])
 
 
-def finish(cursor: Cursor, load_id: int, counts: Counts, known_rows: int | None, verdict: Verdict) -> None:
-    """Write down what was loaded."""
+def finish(
+    cursor: Cursor,
+    load_id: int,
+    counts: Counts,
+    known_rows: int | None,
+    verdict: Verdict,
+    notes: Sequence[str],
+) -> LoadRecord:
+    """Write down what was loaded; return the whole record."""
     values = {
         "load_id": load_id,
         "read": counts.read,
@@ -222,10 +260,17 @@ def finish(cursor: Cursor, load_id: int, counts: Counts, known_rows: int | None,
         "known": known_rows,
         "verdict": verdict,
         "quality": Json(counts.oddities),
+        "notes": Json(list(notes)),
     }
     cursor.execute(_FINISH, values)
+    return LoadRecord(*one(cursor))
 
 
-def mark_replaced(cursor: Cursor, load_id: int) -> None:
-    """An older load whose rows are gone."""
-    cursor.execute("UPDATE taxi_ingest.loads SET status = 'replaced' WHERE load_id = %s", (load_id,))
+def end(cursor: Cursor, load_id: int, status: Literal["replaced", "undone"]) -> None:
+    """Write down that a load's rows are gone."""
+    cursor.execute(_END, (status, load_id))
+
+
+def end_dropped(cursor: Cursor, target: Target) -> None:
+    """Write down which loads' rows are gone because someone dropped them."""
+    cursor.execute(_END_DROPPED, target.key)

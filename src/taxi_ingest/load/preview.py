@@ -49,8 +49,8 @@ def preview(stream: Stream, source: SourceFile, target: Target, database: Databa
 
     Raises DataError where it would be refused for what the table holds.
     """
+    # Never committed.
     with database.connect() as connection, connection.cursor() as cursor:
-        connection.set_session(readonly=True)
         previous, record = _known(cursor, target, source)
         if record:
             record.check_dataset(stream.plan.dataset, target)

@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from isal.isal_zlib import IsalError
 
 from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
+from taxi_ingest.read.expansion import check_expansion
 from taxi_ingest.read.format import Format
 
 _SAMPLE_BYTES = 1 << 20
@@ -272,6 +273,22 @@ def _row_ends(content: bytes, quoted_newlines: bool) -> npt.NDArray[np.int64]:
     return newlines
 
 
+class _Unzipped(GzipFile):
+    """A gzipped file that may not expand without measure."""
+
+    def __init__(self, path: Path, raw: BinaryIO) -> None:
+        super().__init__(fileobj=raw)  # type: ignore[no-untyped-call]
+        self._path = path
+        self._stored_bytes = path.stat().st_size
+        self._expanded_bytes = 0
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self._expanded_bytes += count
+        check_expansion(self._path.name, self._stored_bytes, self._expanded_bytes)
+        return count
+
+
 @contextmanager
 def _open(path: Path, format: Format) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
     """The uncompressed bytes, and a function that tells how far into the file on disk they reach."""
@@ -280,7 +297,7 @@ def _open(path: Path, format: Format) -> Iterator[tuple[BinaryIO, Callable[[], i
             yield raw, raw.tell
             return
         try:
-            with GzipFile(fileobj=raw) as unzipped:  # type: ignore[no-untyped-call]
+            with _Unzipped(path, raw) as unzipped:
                 yield io.BufferedReader(unzipped, _BLOCK_BYTES), raw.tell
         except (EOFError, OSError, IsalError) as error:  # type: ignore[misc]  # isal's stub errs
             raise SourceError(f"{path.name} is cut short or damaged: {error}.", _DOWNLOAD_AGAIN) from error

@@ -10,17 +10,23 @@ import pyarrow.parquet as pq
 
 from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.read.batch import Batch, Layout, Piece
+from taxi_ingest.read.expansion import check_expansion
 from taxi_ingest.read.format import Format
 
 
 def inspect_parquet(path: Path) -> Layout:
     """Columns, types and rows from the footer; an index that pandas stored is no column."""
     with _damage_explained(path), pq.ParquetFile(path) as file:
+        check_expansion(path.name, path.stat().st_size, _expanded_bytes(file.metadata))
         fields = [field for field in file.schema_arrow if not field.name.startswith("__index_level_")]
         names = [field.name for field in fields]
         if twice := {name for name in names if names.count(name) > 1}:
             raise DataError(f"{path.name} has two columns {min(twice)!r}.", "Rename one of them in the file.")
         return Layout(Format.PARQUET, pa.schema(fields), rows=file.metadata.num_rows)
+
+
+def _expanded_bytes(metadata: pq.FileMetaData) -> int:
+    return sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
 
 
 class ParquetReader:

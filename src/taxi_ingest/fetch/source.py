@@ -1,0 +1,80 @@
+"""The values that travel out of fetching."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxi_ingest.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Validators:
+    """What a server calls this version of a file
+    (https://www.rfc-editor.org/rfc/rfc9110#name-validator-fields)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.etag or self.last_modified)
+
+    @property
+    def strong(self) -> str | None:
+        """The one that holds for every single byte, as resuming needs it."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+    def unless_same(self) -> dict[str, str]:
+        """The headers that ask for the file only if it is no longer this version."""
+        if self.etag:
+            return {"If-None-Match": self.etag}
+        return {"If-Modified-Since": self.last_modified} if self.last_modified else {}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to load, on this machine."""
+
+    url: str
+    """Where it came from, without credentials: what the ledger knows it by."""
+    name: str
+    """Its name there."""
+    path: Path
+    """Where it lies now."""
+    bytes: int
+    sha256: str
+    modified_ns: int
+    """When its content was last changed, as its file system says; to notice a change meanwhile."""
+    validators: Validators = Validators()
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if the file is not the one that was looked at first."""
+        now = self.path.stat()
+        if (now.st_size, now.st_mtime_ns) != (self.bytes, self.modified_ns):
+            raise SourceError(
+                f"{self.name} was changed while it was loaded; nothing was loaded.",
+                "Wait until it is complete, and run the same command again.",
+            )
+
+
+@dataclass(frozen=True)
+class Download:
+    """How far a download has come; `total` is None where the server does not say."""
+
+    bytes: int
+    total: int | None
+
+
+def look_at(path: Path, url: str, name: str, validators: Validators | None = None) -> SourceFile:
+    """Read a file once, for its sha256. Raises SourceError where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            modified_ns = path.stat().st_mtime_ns
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except IsADirectoryError:
+        raise SourceError(f"{path} is a folder.", "Name a file in it.") from None
+    except FileNotFoundError:
+        raise SourceError(f"There is no file {path}.", "Check the path.") from None
+    except OSError as error:
+        raise SourceError(f"{path} can't be read: {error.strerror}.", "Check its permissions.") from error
+    size = path.stat().st_size
+    return SourceFile(url, name, path, size, digest, modified_ns, validators or Validators())

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM while Postgres works: its statement is cancelled, instead of waited for."""
+
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+_ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
+
+
+@contextmanager
+def cancelled_by_signals(connection: Connection) -> Iterator[None]:
+    """Cancel the connection's statement when a signal tells us to end.
+
+    Python runs a signal's handler only when psycopg2 returns, which may wait for a lock for hours; but
+    it writes the signal's number to a file descriptor at once
+    (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd), on which a thread listens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    listening, written = socket.socketpair()
+    written.setblocking(False)
+    before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    listener = threading.Thread(target=_listen, args=(listening, connection), daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        written.close()
+        listener.join()
+        listening.close()
+
+
+def _listen(listening: socket.socket, connection: Connection) -> None:
+    while numbers := listening.recv(64):
+        if _ENDING.intersection(numbers):
+            with suppress(psycopg2.Error):
+                connection.cancel()

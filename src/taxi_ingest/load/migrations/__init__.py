@@ -1,0 +1,54 @@
+"""The ledger's schema: made and brought up to date by the numbered SQL files beside this one.
+
+A file, once released, is never changed: a new one is added, which sets the ledger's version.
+"""
+
+from importlib.resources import files
+
+from psycopg2.extensions import cursor as Cursor
+
+from taxi_ingest.errors import DatabaseError
+from taxi_ingest.load.connection import one
+
+LATEST = 2
+"""The number of the last file."""
+
+_LOCK = 7482916301
+"""The key of the advisory lock under which it is done; any number that nobody else uses."""
+
+# Not to_regclass, which may still answer from its cache what was true before we waited for the lock.
+_TABLES = """
+SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = 'taxi_ingest'
+"""
+
+
+def upgrade(cursor: Cursor) -> None:
+    """Make the ledger where it is missing, and bring an older one up to date; many at once do it once.
+
+    Raises DatabaseError for a ledger that a newer version of this tool has made.
+    """
+    if version(cursor) == LATEST:
+        return
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    for number in range(version(cursor) + 1, LATEST + 1):
+        cursor.execute(files(__name__).joinpath(f"{number}.sql").read_text(encoding="utf-8"))
+
+
+def version(cursor: Cursor) -> int:
+    """The number of the last migration that a database's ledger has; 0 where there is none.
+
+    Raises DatabaseError for one that is not known here.
+    """
+    cursor.execute(_TABLES)
+    tables = {name for (name,) in cursor.fetchall()}
+    if "ledger_version" not in tables:
+        return 1 if "loads" in tables else 0
+    cursor.execute("SELECT number FROM taxi_ingest.ledger_version")
+    number = int(one(cursor)[0])
+    if number > LATEST:
+        raise DatabaseError(
+            f"A newer taxi-ingest made this database's ledger (version {number}; known here: {LATEST}).",
+            "Upgrade taxi-ingest.",
+        )
+    return number
