@@ -330,7 +330,11 @@ def test_ui_prints_the_dashboards_address(cli: Cli, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["ingest", "zones", "up", "down", "status", "ui", "blocks create", "blocks ls", "blocks check"]
+    "command",
+    [
+        *("ingest", "zones", "loads", "rejects", "undo", "up", "down", "status", "ui"),
+        *("blocks create", "blocks ls", "blocks check"),
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = run_cli(*command.split(), "--help")

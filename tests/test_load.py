@@ -591,6 +591,42 @@ def test_different_files_do_not_wait_for_each_other(tmp_path: Path, embedded_dat
     assert [result.outcome for result in inner] == ["loaded"]
 
 
+def test_replacements_of_different_files_do_not_wait_for_each_other(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    names = ("yellow_tripdata_2024-01.csv", "yellow_tripdata_2024-02.csv")
+    for n, name in enumerate(names):
+        load_file(trips(tmp_path, [row(n)], name), embedded_database)
+    outer, inner = (trips(tmp_path, [row(n)], name) for n, name in enumerate(names, start=2))
+    results: list[Load] = []
+
+    def replace_the_other(_: Progress) -> None:
+        results.append(load_file(inner, embedded_database))
+
+    results.append(load_file(outer, embedded_database, on_progress=replace_the_other))
+    assert [result.outcome for result in results] == ["replaced", "replaced"]
+    assert totals(embedded_database_url) == [2, 3]
+
+
+def test_a_partition_has_what_the_user_gave_the_table(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    load_file(trips(tmp_path, [row(1)]), database)
+    execute(
+        database_url,
+        "ALTER TABLE trips ADD CONSTRAINT sane CHECK (total_amount < 1000), ALTER total_amount SET NOT NULL, "
+        "ADD twice float GENERATED ALWAYS AS (total_amount * 2) STORED, "
+        "ADD \"odd name\" text DEFAULT 'it''s'",
+    )
+    load_file(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), database)
+    assert query(database_url, 'SELECT twice, "odd name" FROM trips ORDER BY 1') == [
+        (2, "it's"),
+        (4, "it's"),
+    ]
+    with pytest.raises(DatabaseError, match="violates check constraint"):
+        load_file(trips(tmp_path, [row(5000)], "yellow_tripdata_2024-03.csv"), database)
+
+
 _PARQUET_TYPES = {
     "narrow": (pa.int16(), pa.timestamp("us"), pa.int16(), pa.float64(), pa.string()),
     "wide": (pa.float64(), pa.timestamp("ns"), pa.int64(), pa.float64(), pa.large_string()),

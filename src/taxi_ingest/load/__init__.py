@@ -1,7 +1,6 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -11,20 +10,23 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.fetch import SourceFile
-from taxi_ingest.load import ledger, migrations, table
+from taxi_ingest.load import ledger, table
 from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import Counts, Progress, copy_rows
 from taxi_ingest.load.destination import TableChanged, choose
-from taxi_ingest.load.ledger import LoadRecord, TableRecord
+from taxi_ingest.load.history import list_loads, rejects_of, write_rejects
+from taxi_ingest.load.ledger import Filter, LoadRecord, Status, TableRecord
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import Allowance, RejectSpool, parse_allowance
 from taxi_ingest.load.table import Target, parse_target
+from taxi_ingest.load.undo import undo
 from taxi_ingest.load.verdict import Verdict, judge
 from taxi_ingest.transform import Stream, TooNarrow
 
 __all__ = [
     "Allowance",
     "Database",
+    "Filter",
     "History",
     "IfLoaded",
     "Load",
@@ -32,16 +34,21 @@ __all__ = [
     "Options",
     "Preview",
     "Progress",
+    "Status",
     "TableRecord",
     "Target",
     "Verdict",
     "already_loaded",
     "database_at",
+    "list_loads",
     "load",
     "look_back",
     "parse_allowance",
     "parse_target",
     "preview",
+    "rejects_of",
+    "undo",
+    "write_rejects",
 ]
 
 IfLoaded = Literal["skip", "replace", "fail"]
@@ -117,22 +124,12 @@ def load(
     """
     while True:
         try:
-            with _transaction(database) as cursor:
+            with database.transaction() as cursor:
                 return _load(cursor, stream, source, target, options, flow_run_url, on_progress)
         except TooNarrow as reason:
             stream = stream.with_type(reason.column, reason.type)
         except TableChanged:
             continue
-
-
-@contextmanager
-def _transaction(database: Database) -> Iterator[Cursor]:
-    with database.connect() as connection:
-        with connection.cursor() as cursor:
-            yield cursor
-        # Where this is not reached, closing the connection rolls back; a ROLLBACK of our own would fail
-        # on a lost connection, and hide how it was lost.
-        connection.commit()
 
 
 def _load(
@@ -146,7 +143,7 @@ def _load(
 ) -> Load:
     started_at = datetime.now(UTC)
     cursor.execute(_SESSION)
-    migrations.upgrade(cursor)
+    ledger.make_or_upgrade(cursor)
     ledger.lock(cursor, target, source)
     if _is_lookup(stream):
         table.lock_definition(cursor, target)

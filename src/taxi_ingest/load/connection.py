@@ -95,6 +95,16 @@ class Database:
         with explained(), self.open() as connection, cancelled_by_signals(connection):
             yield connection
 
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """A transaction of its own connection, committed at the end; on any error nothing has changed."""
+        with self.connect() as connection:
+            with connection.cursor() as cursor:
+                yield cursor
+            # Where this is not reached, closing the connection rolls back; a ROLLBACK of our own would
+            # fail on a lost connection, and hide how it was lost.
+            connection.commit()
+
     def server_version(self) -> str:
         """What the server says it is: `PostgreSQL 18.4`."""
         with self.connect() as connection, connection.cursor() as cursor:

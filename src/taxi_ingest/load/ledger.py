@@ -97,7 +97,7 @@ _COLUMNS = ", ".join(_NAMES)
 
 _PRESENT = """
 CASE (SELECT relkind FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', table_schema, table_name)))
-    WHEN 'r' THEN true
+    WHEN 'r' THEN is_partition IS NOT TRUE
     WHEN 'p' THEN EXISTS (
         SELECT FROM pg_inherits
         WHERE inhparent = to_regclass(format('%%I.%%I', table_schema, table_name))
@@ -117,7 +117,9 @@ LIMIT 1
 
 _FIND_TABLE = f"""
 SELECT dataset, names, load_id FROM taxi_ingest.loads
-WHERE table_schema = %s AND table_name = %s AND status = 'loaded' AND {_PRESENT}
+WHERE table_schema = %s AND table_name = %s
+  AND (status = 'loaded' AND {_PRESENT}
+    OR status = 'undone' AND to_regclass(format('%%I.%%I', table_schema, table_name)) IS NOT NULL)
 ORDER BY load_id DESC
 LIMIT 1
 """  # noqa: S608
@@ -149,6 +151,7 @@ _FINISH = f"""
 UPDATE taxi_ingest.loads
 SET status = 'loaded', rows_read = %(read)s, rows_loaded = %(loaded)s, rows_rejected = %(rejected)s,
     known_rows = %(known)s, verdict = %(verdict)s, quality = %(quality)s, notes = %(notes)s,
+    is_partition = to_regclass('taxi_ingest.load_' || load_id) IS NOT NULL,
     finished_at = clock_timestamp()
 WHERE load_id = %(load_id)s
 RETURNING {_COLUMNS}
@@ -172,6 +175,11 @@ def exists(cursor: Cursor) -> bool:
         return False
     migrations.upgrade(cursor)
     return True
+
+
+def make_or_upgrade(cursor: Cursor) -> None:
+    """Make the ledger where it is missing, and bring an older one up to date."""
+    migrations.upgrade(cursor)
 
 
 def lock(cursor: Cursor, target: Target, source: SourceFile) -> None:
@@ -198,8 +206,8 @@ def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
 
 
 def find_load(cursor: Cursor, load_id: int) -> LoadRecord | None:
-    """A load by its number, locked until the transaction's end."""
-    cursor.execute(f"SELECT {_COLUMNS} FROM taxi_ingest.loads WHERE load_id = %s FOR UPDATE", (load_id,))  # noqa: S608
+    """A load by its number."""
+    cursor.execute(f"SELECT {_COLUMNS} FROM taxi_ingest.loads WHERE load_id = %s", (load_id,))  # noqa: S608
     row = cursor.fetchone()
     return LoadRecord(*row) if row else None
 

@@ -1,0 +1,186 @@
+"""The commands that load: ingest, zones."""
+
+import os
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from taxi_ingest.cli.shared import (
+    Block,
+    DatabaseUrl,
+    Json,
+    Quiet,
+    failures_told,
+    print_json,
+    read_settings,
+    stderr,
+    stdout,
+)
+from taxi_ingest.errors import UsageError
+
+app = typer.Typer()
+
+
+class IfLoadedChoice(StrEnum):
+    SKIP = "skip"
+    REPLACE = "replace"
+    FAIL = "fail"
+
+
+class NamesChoice(StrEnum):
+    TLC = "tlc"
+    SNAKE = "snake"
+
+
+@app.command(
+    epilog="Example: taxi-ingest ingest --url yellow_tripdata_2024-01.parquet --table yellow_tripdata",
+)
+def ingest(
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet."
+        ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="The table, or SCHEMA.TABLE; made if it is missing."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead of --url: TLC's dataset (yellow, green, fhv, fhvhv) …"),
+    ] = None,
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="… and its month.")] = None,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Rows to take at a time.")] = 100_000,
+    block: Block = None,
+    database_url: DatabaseUrl = None,
+    if_loaded: Annotated[
+        IfLoadedChoice, typer.Option(help="What to do with a file that the table already has.")
+    ] = IfLoadedChoice.SKIP,
+    names: Annotated[
+        NamesChoice | None,
+        typer.Option(help="How a new table spells its columns: as TLC does, or in snake_case."),
+    ] = None,
+    max_rejects: Annotated[
+        str, typer.Option(metavar="N|P%", help="How many rows may be unfit before nothing at all is loaded.")
+    ] = "1%",
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Load nothing if rows are missing by TLC's known counts."),
+    ] = False,
+    transform: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
+        ),
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Whether downloads are kept, and used again.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Load one file into a table, exactly once.
+
+    The same file again is skipped; a file that has changed since replaces its own rows and no others.
+    """
+    with failures_told(json, table=table, url=None) as known:
+        if (url is None) == (dataset is None) or (dataset is None) != (month is None):
+            raise UsageError("Which file?", "Give --url, or --dataset and --month.")
+        if dataset and month:
+            from taxi_ingest.locate import month_address
+
+            url, usual_table = month_address(read_settings(), dataset, month)
+            table = table or usual_table
+        if url is None or table is None:
+            raise UsageError("Which table?", "Give --table.")
+        _load(
+            known,
+            json,
+            quiet,
+            url=url,
+            table=table,
+            database_url=database_url,
+            chunk_size=chunk_size,
+            block=block,
+            if_loaded=if_loaded.value,
+            max_rejects=max_rejects,
+            verify=verify,
+            names=names.value if names else None,
+            step=transform,
+            cache=cache,
+            dry_run=dry_run,
+        )
+
+
+@app.command(epilog="Example: taxi-ingest zones")
+def zones(
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The lookup file, if not TLC's present one.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="The table [default: taxi_zones].")
+    ] = None,
+    block: Block = None,
+    database_url: DatabaseUrl = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Load the taxi zone lookup, which PULocationID and DOLocationID refer to.
+
+    The table has LocationID as its key; a newer lookup replaces it whole.
+    """
+    with failures_told(json, table=table, url=None) as known:
+        from taxi_ingest.locate import zones_address
+
+        usual_url, usual_table = zones_address(read_settings())
+        _load(
+            known,
+            json,
+            quiet,
+            url=url or usual_url,
+            table=table or usual_table,
+            database_url=database_url,
+            block=block,
+        )
+
+
+def _load(
+    known: dict[str, Any],
+    json: bool,
+    quiet: bool,
+    *,
+    url: str,
+    database_url: str | None,
+    block: str | None,
+    **parameters: Any,
+) -> None:
+    """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
+    from taxi_ingest.fetch import login_of, without_login
+    from taxi_ingest.run import run_ingest
+
+    known |= {"url": without_login(url), "table": parameters["table"]}
+    # What a flow gets as a parameter, Prefect stores: secrets go by the environment.
+    if login := login_of(url):
+        os.environ["TAXI_INGEST_SOURCE_LOGIN"] = login
+    if database_url:
+        os.environ["TAXI_INGEST_DATABASE_URL"] = database_url
+    outcome = run_ingest(
+        read_settings(),
+        stderr(),
+        quiet,
+        url=known["url"],
+        block=None if database_url else block,
+        **parameters,
+    )
+    if json:
+        print_json(outcome.as_json())
+    elif not quiet:
+        from taxi_ingest.stack import psql_command
+
+        stdout().print(outcome.summary(psql_command(outcome.database)))

@@ -1,0 +1,120 @@
+"""What the commands share: flags, how results and errors are printed, the settings, the database."""
+
+import json as jsonlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from taxi_ingest.errors import TaxiIngestError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from taxi_ingest.load import Database
+    from taxi_ingest.settings import Settings
+
+_INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]
+Block = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Load into the database of this Prefect block.")
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="Postgres to use, as postgresql://user@host/database. Keep passwords out of it: name a block "
+        "or set TAXI_INGEST_DATABASE_URL, PGPASSWORD or ~/.pgpass.",
+    ),
+]
+
+
+@contextmanager
+def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
+    """Print an error as one sentence and one hint, and exit with its code.
+
+    Yields what is known anyway, which `--json` prints with the error.
+    """
+    try:
+        yield known
+    except TaxiIngestError as error:
+        _fail(str(error), error.hint, error.exit_code, json, known)
+    except KeyboardInterrupt:
+        _fail(
+            "Interrupted.", "Nothing is half-loaded; run the same command again.", _INTERRUPTED, json, known
+        )
+
+
+def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
+    if json:
+        print_json({"status": "failed", **known, "error": message, "hint": hint})
+    console = stderr()
+    console.print(f"[bold red]Error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
+    console.print(f"[bold]Hint:[/] {_escaped(hint)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(exit_code)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def stdout() -> "Console":
+    from rich.console import Console
+
+    return Console(soft_wrap=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    typer.echo(jsonlib.dumps(value))
+
+
+def read_settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from taxi_ingest.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
+        raise UsageError(
+            f"{name} is wrong: {problem['msg']}.", ".env.example explains each setting."
+        ) from None
+
+
+@contextmanager
+def prefect_context(quiet: bool) -> Iterator[None]:
+    from taxi_ingest.orchestration import prefect_api
+    from taxi_ingest.progress import show_prefect_logs
+
+    show_prefect_logs(stderr(), quiet)
+    with prefect_api(read_settings()):
+        yield
+
+
+def chosen_database(block: str | None, database_url: str | None, quiet: bool) -> "Database":
+    """The database that the flags name, else the one that `ingest` would load into."""
+    from taxi_ingest.load import database_at
+
+    known = read_settings()
+    if database_url:
+        return database_at(database_url)
+    if known.database_url and block is None:
+        return database_at(known.database_url.get_secret_value())
+    with prefect_context(quiet):
+        from taxi_ingest.databases import find_database
+
+        return find_database(block, known)

@@ -1,0 +1,94 @@
+"""The commands of the local stack: up, down, status, ui."""
+
+from typing import Annotated, Any
+
+import typer
+
+from taxi_ingest.cli.shared import Json, Quiet, failures_told, print_json, read_settings, stderr, stdout
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: taxi-ingest up")
+def up(json: Json = False, quiet: Quiet = False) -> None:
+    """Start the local stack: the embedded Postgres and a Prefect server, both left running."""
+    from taxi_ingest import stack
+
+    with failures_told(json):
+        settings = read_settings()
+        server = stack.launch_prefect(settings)
+        if not quiet and not json:
+            stderr().print("Starting the embedded Postgres and the Prefect server …")
+        stack.start_database(settings)
+        server.wait()
+        if not quiet:
+            _print_status(json)
+
+
+@app.command(epilog="Example: taxi-ingest down")
+def down(json: Json = False, quiet: Quiet = False) -> None:
+    """Stop the local stack. Its data stays."""
+    from taxi_ingest import stack
+
+    with failures_told(json):
+        before = stack.stop(read_settings())
+        if json:
+            print_json(
+                {"database_stopped": before.database.running, "prefect_stopped": _is_ours(before.prefect)}
+            )
+        elif not quiet:
+            ours = (("The embedded Postgres", before.database), ("The Prefect server", before.prefect))
+            for name, service in ours:
+                stdout().print(f"{name}: {'stopped' if _is_ours(service) else _not_stopped(service)}.")
+
+
+@app.command(epilog="Example: taxi-ingest status --json")
+def status(json: Json = False) -> None:
+    """Say whether the local stack runs, and where. Starts nothing."""
+    with failures_told(json):
+        _print_status(json)
+
+
+@app.command(epilog="Example: taxi-ingest ui --no-browser")
+def ui(
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open it, or only print its address.")
+    ] = True,
+) -> None:
+    """Open Prefect's dashboard; its server is started if needed."""
+    with failures_told(json=False):
+        from taxi_ingest.orchestration import dashboard
+
+        address = dashboard(read_settings())
+        typer.echo(address)
+        if browser and typer.launch(address) != 0:
+            stderr().print("No browser could be opened: open the address above yourself.")
+
+
+def _print_status(json: bool) -> None:
+    from taxi_ingest import stack
+
+    found = stack.status(read_settings())
+    if json:
+        print_json(
+            {
+                "database": found.database.address,
+                "database_running": found.database.running,
+                "prefect": found.prefect.address,
+                "prefect_running": found.prefect.running,
+                "notes": [note for note in (found.database.note, found.prefect.note) if note],
+            }
+        )
+        return
+    for name, service in (("Postgres", found.database), ("Prefect", found.prefect)):
+        state = "running" if service.running else "stopped"
+        note = f" ({service.note})" if service.note else ""
+        typer.echo(f"{name:<9} {state:<8} {service.address}{note}")
+
+
+def _is_ours(service: Any) -> bool:
+    return service.pid is not None
+
+
+def _not_stopped(service: Any) -> str:
+    return f"left running ({service.note})" if service.running else "was not running"

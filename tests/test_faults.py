@@ -1,0 +1,329 @@
+"""Whatever is pulled out at whatever moment: a load is there whole or not at all, once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import partial
+from pathlib import Path
+
+import psycopg2
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import CancelledRun
+
+from conftest import execute, query
+from taxi_ingest import Settings, ingest, prefect_api, stack
+from taxi_ingest.errors import DatabaseError, TransientDatabaseError
+from taxi_ingest.flows import Watch, watching
+from taxi_ingest.load.connection import explained
+from taxi_ingest.report import Outcome
+from tcp_proxy import Proxy, proxy_before
+
+ROWS = 20_000
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    path = tmp_path / "any.csv"
+    path.write_text("n,t\n" + "".join(f"{n},some text\n" for n in range(ROWS)))
+    return path
+
+
+@pytest.fixture
+def proxy(embedded_database_url: str) -> Iterator[Proxy]:
+    with proxy_before(embedded_database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def api(prefect_server: str) -> Iterator[str]:
+    with prefect_api(Settings()) as url:
+        assert url == prefect_server
+        yield url
+
+
+def run(path: Path, url: str, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> Outcome:
+    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", url)
+    return ingest(url=str(path), table="big", chunk_size=1000, **parameters)  # type: ignore[arg-type]
+
+
+def state(url: str) -> list[tuple[object, ...]]:
+    """Rows in the table, rows by the ledger, partitions."""
+    return query(
+        url,
+        "SELECT (SELECT count(*) FROM big), (SELECT sum(rows_loaded) FROM taxi_ingest.loads "
+        "WHERE status = 'loaded')::int, (SELECT count(*) FROM pg_inherits WHERE inhparent = 'big'::regclass)",
+    )
+
+
+WHOLE = [(ROWS, ROWS, 1)]
+
+
+def when_copying(act: Callable[[], None]) -> Callable[[object, object], None]:
+    """What calls `act` once, in the middle of a copy."""
+    seen: list[object] = []
+
+    def on_load(_: object, progress: object) -> None:
+        seen.append(progress)
+        if len(seen) == 5:
+            act()
+
+    return on_load
+
+
+FAULTS: dict[str, dict[str, object]] = {
+    "cut while copying": {"after_bytes": 300_000},
+    "cut at once": {"after_bytes": 50},
+    "stalled while copying": {"after_bytes": 300_000, "stall_seconds": 1.5},
+    "cut before the commit is sent": {"at_commit": "unsent"},
+    "cut right after the commit is sent": {"at_commit": "sent"},
+    "the commit's answer is lost": {"at_commit": "answered"},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_lost_connection_changes_nothing_about_the_outcome(
+    api: str,
+    proxy: Proxy,
+    big: Path,
+    embedded_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    del api
+    seen: list[object] = []
+
+    def arm(_: object, progress: object) -> None:
+        if not seen:
+            proxy.fault(**FAULTS[fault])
+        seen.append(progress)
+
+    with watching(Watch(on_load=arm)):
+        outcome = run(big, proxy.url, monkeypatch)
+    assert len(proxy.done) == 1
+    assert (outcome.status, outcome.rows_read, outcome.rows_loaded) == ("loaded", ROWS, ROWS)
+    assert state(embedded_database_url) == WHOLE
+    assert run(big, embedded_database_url, monkeypatch).status == "skipped"
+
+
+def test_a_replacement_whose_commit_got_no_answer_is_a_replacement(
+    api: str, proxy: Proxy, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    run(big, embedded_database_url, monkeypatch)
+    proxy.fault(at_commit="answered")
+    outcome = run(big, proxy.url, monkeypatch, if_loaded="replace")
+    assert (len(proxy.done), outcome.status, outcome.load_id) == (1, "replaced", 2)
+    assert state(embedded_database_url) == WHOLE
+
+
+def test_a_terminated_backend_changes_nothing_about_the_outcome(
+    api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    terminate = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND query LIKE 'COPY%'"
+    )
+    on_load = when_copying(lambda: execute(embedded_database_url, terminate))
+    with watching(Watch(on_load=on_load)):
+        assert run(big, embedded_database_url, monkeypatch).status == "loaded"
+    assert state(embedded_database_url) == WHOLE
+
+
+def test_the_embedded_server_killed_while_copying_is_started_again(
+    api: str, big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    monkeypatch.setenv("TAXI_INGEST_HOME", str(tmp_path / "home"))
+    settings = Settings()
+    url = stack.start_database(settings)
+
+    def kill() -> None:
+        pid = stack.status(settings).database.pid
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+
+    try:
+        with watching(Watch(on_load=when_copying(kill))):
+            outcome = ingest(url=str(big), table="big", chunk_size=1000)
+        assert outcome.status == "loaded"
+        assert state(url) == WHOLE
+    finally:
+        stack.stop_database(settings)
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "08006", "57P01", "57P03", "53300", "55P03"])
+def test_what_can_pass_is_told_from_what_cannot(embedded_database_url: str, code: str) -> None:
+    def fails(code: str) -> None:
+        with explained():
+            execute(embedded_database_url, f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
+
+    with pytest.raises(TransientDatabaseError):
+        fails(code)
+    for lasting in ("42501", "53100", "22003"):
+        with pytest.raises(DatabaseError) as failure:
+            fails(lasting)
+        assert not isinstance(failure.value, TransientDatabaseError)
+
+
+def test_a_refusal_that_cannot_pass_is_not_tried_again(
+    api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    began = time.monotonic()
+    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
+    with pytest.raises(DatabaseError, match="nowhere"):
+        ingest(url=str(big), table="nowhere.big")
+    assert time.monotonic() - began < 10
+
+
+def test_readers_see_the_old_rows_or_the_new_and_hardly_wait(
+    api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    run(big, embedded_database_url, monkeypatch)
+    seen, longest, ended = set(), 0.0, threading.Event()
+
+    def read() -> None:
+        nonlocal longest
+        while not ended.is_set():
+            began = time.monotonic()
+            seen.update(query(embedded_database_url, "SELECT count(*), max(n) FROM big"))
+            longest = max(longest, time.monotonic() - began)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    big.write_text(big.read_text() + f"{ROWS},one more\n")
+    try:
+        assert run(big, embedded_database_url, monkeypatch).status == "replaced"
+    finally:
+        ended.set()
+        reader.join()
+    assert seen <= {(ROWS, ROWS - 1), (ROWS + 1, ROWS)}
+    assert longest < 2
+
+
+def test_who_reads_for_long_blocks_a_replacement_but_nobody_behind_it(
+    api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    run(big, embedded_database_url, monkeypatch)
+    reader = psycopg2.connect(embedded_database_url)
+    reader.cursor().execute("SELECT count(*) FROM big")
+    big.write_text(big.read_text() + f"{ROWS},one more\n")
+    outcomes: list[Outcome] = []
+    replace = partial(copy_context().run, run, big, embedded_database_url, monkeypatch)
+    replacing = threading.Thread(target=lambda: outcomes.append(replace()), daemon=True)
+    replacing.start()
+    deadline, longest = time.monotonic() + 4, 0.0
+    while time.monotonic() < deadline:
+        began = time.monotonic()
+        assert query(embedded_database_url, "SELECT count(*) FROM big") == [(ROWS,)]
+        longest = max(longest, time.monotonic() - began)
+    assert (outcomes, longest < 2) == ([], True)
+    reader.close()
+    replacing.join(30)
+    assert [outcome.status for outcome in outcomes] == ["replaced"]
+
+
+def flow_run(outcome_url: str) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(outcome_url.rsplit("/", 1)[1])  # type: ignore[arg-type]
+
+
+def running() -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        wanted = {"state": {"type": {"any_": ["RUNNING"]}}}
+        return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+
+
+def test_an_interrupt_ends_the_flow_run_as_cancelled(
+    api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    runs: list[FlowRun] = []
+
+    def interrupt() -> None:
+        runs.extend(running())
+        raise KeyboardInterrupt
+
+    with watching(Watch(on_load=when_copying(interrupt))), pytest.raises(CancelledRun):
+        run(big, embedded_database_url, monkeypatch)
+    assert [flow_run(f"/{run.id}").state_name for run in runs] == ["Cancelled"]
+
+
+def start(path: Path, url: str, *more: str) -> "subprocess.Popen[str]":
+    command = [str(Path(sys.executable).with_name("taxi-ingest")), "ingest", "--url", str(path), *more]
+    env = {**os.environ, "TAXI_INGEST_DATABASE_URL": url}
+    return subprocess.Popen([*command, "--table", "big"], env=env, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(url: str, condition: str) -> None:
+    """Wait until a session of this database is in a state."""
+    statement = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+    deadline = time.monotonic() + 30
+    while query(url, statement) == [(0,)]:
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_heard_while_waiting_for_another_run(
+    api: str, big: Path, embedded_database_url: str, number: signal.Signals
+) -> None:
+    del api
+    holder = psycopg2.connect(embedded_database_url)
+    holder.cursor().execute("SELECT pg_advisory_xact_lock(7482916301)")
+    waiting = start(big, embedded_database_url)
+    wait_until(embedded_database_url, "wait_event_type = 'Lock'")
+    waiting.send_signal(number)
+    _, stderr = waiting.communicate(timeout=20)
+    assert (waiting.returncode, "Interrupted" in stderr) == (130, True), stderr
+    assert query(
+        embedded_database_url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    ) == [(0,)]
+    holder.close()
+
+
+def test_a_killed_run_leaves_nothing_and_is_crashed_by_the_next(
+    api: str, tmp_path: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    path = tmp_path / "any.csv"
+    path.write_text("n,t\n" + "1,some text\n" * 2_000_000)
+    killed = start(path, embedded_database_url, "--chunk-size", "1000")
+    wait_until(embedded_database_url, "query LIKE 'COPY%'")
+    [stuck] = running()
+    killed.kill()
+    killed.communicate()
+    path.write_text("n,t\n1,x\n")
+    assert run(path, embedded_database_url, monkeypatch).status == "loaded"
+    assert flow_run(f"/{stuck.id}").state_name == "Crashed"
+    assert query(embedded_database_url, "SELECT count(*) FROM big") == [(1,)]
+    assert query(embedded_database_url, "SELECT relname FROM pg_class WHERE relname ~ '^load_[0-9]+$'") == [
+        ("load_1",)
+    ]
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
+    assert query(embedded_database_url, busy) == [(0,)]
+
+
+def test_many_processes_load_a_file_once_and_different_files_all(
+    api: str, tmp_path: Path, embedded_database_url: str
+) -> None:
+    del api
+    paths = [tmp_path / f"{name}.csv" for name in "aaabc"]
+    for path in set(paths):
+        path.write_text(f"n,t\n1,{path.stem}\n")
+    runs = [start(path, embedded_database_url, "--json") for path in paths]
+    for process in runs:
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+    assert query(embedded_database_url, "SELECT t FROM big ORDER BY 1") == [("a",), ("b",), ("c",)]

@@ -1,0 +1,246 @@
+"""Every load can be explained and undone; the ledger brings itself up to date."""
+
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from conftest import execute, query
+from taxi_ingest.errors import DatabaseError, DataError, UsageError
+from taxi_ingest.load import (
+    Allowance,
+    Database,
+    Filter,
+    Load,
+    Target,
+    list_loads,
+    rejects_of,
+    undo,
+    write_rejects,
+)
+from taxi_ingest.load.migrations import LATEST
+from test_load import load_file, row, totals, trips
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def two(tmp_path: Path, embedded_database: Database) -> list[Load]:
+    """Two loads into the table `trips`."""
+    months = ("yellow_tripdata_2024-01.csv", "yellow_tripdata_2024-02.csv")
+    return [
+        load_file(trips(tmp_path, [row(n)], name), embedded_database)
+        for n, name in enumerate(months, start=1)
+    ]
+
+
+def test_an_undone_load_is_gone_and_the_ledger_knows_it(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    undone = undo(embedded_database, two[0].load_id)
+    assert (undone.source, undone.rows_loaded) == (two[0].source, 1)
+    assert totals(embedded_database_url) == [2]
+    assert [load.status for load in list_loads(embedded_database, Filter())] == ["undone", "loaded"]
+    assert query(embedded_database_url, "SELECT to_regclass('taxi_ingest.load_1') IS NULL") == [(True,)]
+    again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
+    assert (again.outcome, again.load_id) == ("loaded", 3)
+    assert totals(embedded_database_url) == [1, 2]
+
+
+def test_a_table_without_loads_keeps_its_spelling(two: list[Load], embedded_database: Database) -> None:
+    from taxi_ingest.load import look_back
+
+    for load in two:
+        undo(embedded_database, load.load_id)
+    table = look_back(embedded_database, Target("public", "trips"), "").table
+    assert table
+    assert (table.names, table.dataset) == ("tlc", "yellow")
+
+
+def test_what_is_no_longer_there_cannot_be_undone(
+    two: list[Load], embedded_database: Database, embedded_database_url: str
+) -> None:
+    undo(embedded_database, 1)
+    with pytest.raises(DataError, match="is undone already"):
+        undo(embedded_database, 1)
+    with pytest.raises(UsageError, match="There is no load 99"):
+        undo(embedded_database, 99)
+    execute(embedded_database_url, "DROP TABLE trips")
+    with pytest.raises(DataError, match="Someone has dropped"):
+        undo(embedded_database, two[1].load_id)
+
+
+def test_undo_refuses_a_plain_table_and_says_why(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    execute(
+        embedded_database_url,
+        'CREATE TABLE mine ("VendorID" int, tpep_pickup_datetime timestamp, passenger_count int, '
+        "total_amount float)",
+    )
+    load_file(trips(tmp_path, [row(1)]), embedded_database, "mine")
+    with pytest.raises(DataError, match="can't be told from its others"):
+        undo(embedded_database, 1)
+    assert totals(embedded_database_url, "mine") == [1]
+
+
+def test_a_renamed_tables_load_can_be_undone(
+    two: list[Load], embedded_database: Database, embedded_database_url: str
+) -> None:
+    execute(embedded_database_url, "ALTER TABLE trips RENAME TO journeys")
+    undo(embedded_database, two[0].load_id)
+    assert totals(embedded_database_url, "journeys") == [2]
+
+
+def test_a_dropped_table_is_loaded_anew(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    execute(embedded_database_url, "DROP TABLE trips")
+    assert [load.status for load in list_loads(embedded_database, Filter())] == ["dropped", "dropped"]
+    again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
+    assert (again.outcome, again.load_id > two[1].load_id) == ("loaded", True)
+    assert totals(embedded_database_url) == [1]
+    assert query(embedded_database_url, "SELECT status FROM taxi_ingest.loads ORDER BY load_id") == [
+        ("dropped",),
+        ("dropped",),
+        ("loaded",),
+    ]
+
+
+def test_a_dropped_partition_is_loaded_anew(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    execute(embedded_database_url, f"DROP TABLE taxi_ingest.load_{two[0].load_id}")
+    again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
+    assert again.outcome == "loaded"
+    assert totals(embedded_database_url) == [1, 2]
+
+
+def test_loads_are_filtered(two: list[Load], embedded_database: Database) -> None:
+    def numbers(**wanted: object) -> list[int]:
+        return [load.load_id for load in list_loads(embedded_database, Filter(**wanted))]  # type: ignore[arg-type]
+
+    first, second = (load.load_id for load in two)
+    assert numbers() == [first, second]
+    assert numbers(target=Target("public", "trips"), dataset="yellow") == [first, second]
+    assert numbers(month="2024-02") == [second]
+    assert (
+        numbers(status="replaced") == numbers(target=Target("public", "x")) == numbers(dataset="green") == []
+    )
+
+
+def test_without_a_ledger_there_are_no_loads(embedded_database: Database) -> None:
+    assert list_loads(embedded_database, Filter()) == []
+    with pytest.raises(UsageError, match="There is no load 1"):
+        rejects_of(embedded_database, 1, 10)
+
+
+def test_rejects_are_told_as_rows_and_as_csv(tmp_path: Path, embedded_database: Database) -> None:
+    path = trips(tmp_path, [row(1), row(2, "many"), 'cut "off"'])
+    load = load_file(path, embedded_database, allowance=Allowance(rows=2))
+    assert [(reject.number, reject.column) for reject in rejects_of(embedded_database, load.load_id, 10)] == [
+        (3, "passenger_count"),
+        (4, None),
+    ]
+    assert len(rejects_of(embedded_database, load.load_id, 1)) == 1
+    file = io.BytesIO()
+    write_rejects(embedded_database, load.load_id, file)
+    lines = file.getvalue().decode().splitlines()
+    assert lines[0] == "number,column_name,reason,raw"
+    assert lines[2] == '4,,1 fields instead of 4,"cut ""off"""'
+
+
+def first_ledger(url: str) -> None:
+    """The ledger as version 0.1.0 made it, with one load."""
+    execute(url, files("taxi_ingest.load.migrations").joinpath("1.sql").read_text())
+    execute(
+        url,
+        """
+        CREATE TABLE trips (_load_id integer NOT NULL, "VendorID" smallint, tpep_pickup_datetime timestamp,
+            passenger_count smallint, total_amount double precision) PARTITION BY LIST (_load_id);
+        CREATE TABLE taxi_ingest.load_1 PARTITION OF trips FOR VALUES IN (1);
+        INSERT INTO trips VALUES (1, 1, '2024-01-15 12:00:00', 1, 7);
+        INSERT INTO taxi_ingest.loads (table_schema, table_name, source, status, sha256, bytes, dataset, month,
+            rows_read, rows_loaded, rows_rejected, verdict, quality, names, columns, started_at, finished_at,
+            tool_version)
+        VALUES ('public', 'trips', 'file:///old.csv', 'loaded', 'abc', 5, 'yellow', '2024-01', 1, 1, 0, 'unknown',
+            '{}', 'tlc', '{}', now(), now(), '0.1.0')
+        """,
+    )
+
+
+def test_an_older_ledger_is_read_and_brought_up_to_date(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    first_ledger(database_url)
+    assert [load.source for load in list_loads(database, Filter())] == ["file:///old.csv"]
+    assert load_file(trips(tmp_path, [row(1)]), database).outcome == "loaded"
+    assert query(database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(LATEST,)]
+    undo(database, 1)
+    assert totals(database_url) == [1]
+
+
+def test_a_newer_ledger_stops_an_older_tool(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    del two
+    execute(embedded_database_url, "UPDATE taxi_ingest.ledger_version SET number = 99")
+    for use in (
+        lambda: load_file(trips(tmp_path, [row(3)]), embedded_database),
+        lambda: list_loads(embedded_database, Filter()),
+        lambda: undo(embedded_database, 1),
+    ):
+        with pytest.raises(DatabaseError, match=r"newer taxi-ingest .*version 99") as failure:
+            use()
+        assert failure.value.hint == "Upgrade taxi-ingest."
+    assert totals(embedded_database_url) == [1, 2]
+
+
+def test_a_fresh_ledger_has_the_latest_version(two: list[Load], embedded_database_url: str) -> None:
+    del two
+    assert query(embedded_database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(LATEST,)]
+    numbers = sorted(int(path.name.removesuffix(".sql")) for path in _migrations())
+    assert numbers == list(range(1, LATEST + 1))
+
+
+def _migrations() -> list[Path]:
+    folder = Path(str(files("taxi_ingest.load.migrations")))
+    return list(folder.glob("*.sql"))
+
+
+def test_the_commands_list_show_and_undo(
+    two: list[Load], cli: Cli, embedded_database_url: str, tmp_path: Path, embedded_database: Database
+) -> None:
+    del two
+    load_file(
+        trips(tmp_path, [row(3), row(4, "many")], "yellow_tripdata_2024-03.csv"),
+        embedded_database,
+        allowance=Allowance(rows=1),
+    )
+    env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
+    listed = cli("loads", env=env).stdout.splitlines()
+    assert listed[0].split() == [
+        *("load", "table", "month", "rows", "rejects", "verdict", "status", "when", "file", "flow", "run")
+    ]
+    assert listed[1].split()[:7] == ["1", "trips", "2024-01", "1", "0", "unknown", "loaded"]
+    assert len(listed) == 4
+    loads = json.loads(
+        cli("loads", "--month", "2024-02", "--json", "--database-url", embedded_database_url).stdout
+    )
+    assert [(load["load_id"], load["table"], load["status"]) for load in loads["loads"]] == [
+        (2, "trips", "loaded")
+    ]
+    assert (
+        cli("rejects", 3, env=env).stdout == f"3\tpassenger_count: 'many' is no smallint\t{row(4, 'many')}\n"
+    )
+    assert cli("rejects", 3, "--csv", env=env).stdout.startswith("number,column_name,reason,raw\n3,")
+    undone = cli("undo", 1, "--json", env=env)
+    assert (json.loads(undone.stdout)["status"], undone.returncode) == ("undone", 0)
+    refused = cli("undo", 1, env=env)
+    assert (refused.returncode, "is undone already" in refused.stderr) == (4, True)
+    assert cli("undo", 99, env=env).returncode == 2
+    assert totals(embedded_database_url) == [2, 3]
