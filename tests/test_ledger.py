@@ -31,11 +31,8 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def two(tmp_path: Path, embedded_database: Database) -> list[Load]:
     """Two loads into the table `trips`."""
-    months = ("yellow_tripdata_2024-01.csv", "yellow_tripdata_2024-02.csv")
-    return [
-        load_file(trips(tmp_path, [row(n)], name), embedded_database)
-        for n, name in enumerate(months, start=1)
-    ]
+    files = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (1, 2)]
+    return [load_file(path, embedded_database) for path in files]
 
 
 def test_an_undone_load_is_gone_and_the_ledger_knows_it(
@@ -164,11 +161,11 @@ def first_ledger(url: str) -> None:
             passenger_count smallint, total_amount double precision) PARTITION BY LIST (_load_id);
         CREATE TABLE taxi_ingest.load_1 PARTITION OF trips FOR VALUES IN (1);
         INSERT INTO trips VALUES (1, 1, '2024-01-15 12:00:00', 1, 7);
-        INSERT INTO taxi_ingest.loads (table_schema, table_name, source, status, sha256, bytes, dataset, month,
-            rows_read, rows_loaded, rows_rejected, verdict, quality, names, columns, started_at, finished_at,
-            tool_version)
-        VALUES ('public', 'trips', 'file:///old.csv', 'loaded', 'abc', 5, 'yellow', '2024-01', 1, 1, 0, 'unknown',
-            '{}', 'tlc', '{}', now(), now(), '0.1.0')
+        INSERT INTO taxi_ingest.loads (table_schema, table_name, source, status, sha256, bytes, dataset,
+            month, rows_read, rows_loaded, rows_rejected, verdict, quality, names, columns, started_at,
+            finished_at, tool_version)
+        VALUES ('public', 'trips', 'file:///old.csv', 'loaded', 'abc', 5, 'yellow', '2024-01', 1, 1, 0,
+            'unknown', '{}', 'tlc', '{}', now(), now(), '0.1.0')
         """,
     )
 
