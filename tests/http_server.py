@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
@@ -65,7 +66,7 @@ class Server:
 @contextmanager
 def serve(folder: Path, login: str | None = None) -> Iterator[Server]:
     """Serve `folder` on 127.0.0.1; with `login` (`user:password`) only to those who know it."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    http = _QuietServer(("127.0.0.1", 0), _Handler)
     server = Server(folder, http.server_port, login)
     http.server = server  # type: ignore[attr-defined]
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -76,6 +77,14 @@ def serve(folder: Path, login: str | None = None) -> Iterator[Server]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+class _QuietServer(ThreadingHTTPServer):
+    """A client that has gone is no error of the server's."""
+
+    def handle_error(self, *about: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*about)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -96,9 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         time.sleep(fault.stall_seconds)
-        # A client that has gone meanwhile is no error of the server's.
-        with suppress(ConnectionError):
-            self.wfile.write(body[: fault.cut_after_bytes])
+        self.wfile.write(body[: fault.cut_after_bytes])
         if fault.cut_after_bytes is not None:
             self.close_connection = True
 

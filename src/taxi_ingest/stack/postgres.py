@@ -40,6 +40,7 @@ from taxi_ingest.stack.residents import (
 _MAJOR = "18"
 _DATABASE = "ny_taxi"
 _START_SECONDS = 600  # a crash during a large load leaves minutes of recovery
+_ENDING_SECONDS = 5
 _STOP_SECONDS = 120  # a stop writes all that is in memory
 _SOCKET_PATH_BYTES = 103  # macOS; Linux allows 107
 
@@ -72,12 +73,23 @@ def start_database(settings: Settings) -> str:
     if _connects(url):
         return url
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
-        if _postmaster(paths) is None:
+        if _is_gone(paths):
             _make_root(paths)
             _end_leftovers(paths.data)
             _make_data(paths)
             _start(paths)
         return _make_database(_wait_until_ready(paths))
+
+
+def _is_gone(paths: _Paths) -> bool:
+    """Whether no server runs; one that is just ending, or starting, is waited for."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while postmaster := _postmaster(paths):
+        refused = not postmaster.ready or not _connects(_url(postmaster.socket_folder, "postgres"))
+        if not refused or time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def database_status(settings: Settings) -> ServiceStatus:

@@ -1,0 +1,97 @@
+"""Rounds of chaos: a fault, then the table is checked, then a plain run must complete it.
+
+    python tests/chaos --rounds 200 --seed 7
+
+After each fault the rows of each file are those of its source, or what they were before; ledger and
+partitions agree. The same seed draws the same faults.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from chaos.faults import ENDS, FAULTS
+from chaos.world import File, Finished, World, world
+
+_FORMATS = ("csv", "csv.gz", "parquet")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in a round."""
+
+    number: int
+    fault: str
+    problem: str | None
+
+
+def run(rounds: int, seed: int, lanes: int, on_round: Callable[[Round], None]) -> Counter[str]:
+    """Run the rounds, some at a time; return how often each fault was injected."""
+
+    def run_lane(lane: int) -> list[Round]:
+        with tempfile.TemporaryDirectory(prefix="ti-chaos-") as folder, world(Path(folder)) as place:
+            done = []
+            for number in range(lane, rounds, lanes):
+                done.append(_round(place, number, seed, rounds))
+                on_round(done[-1])
+            return done
+
+    with ThreadPoolExecutor(lanes) as pool:
+        done = [one for lane in pool.map(run_lane, range(lanes)) for one in lane]
+    return Counter(one.fault for one in done)
+
+
+def _round(place: World, number: int, seed: int, rounds: int) -> Round:
+    random = Random(f"{seed}-{number}")
+    names = Random(seed).sample(list(FAULTS), len(FAULTS))
+    # Each fault in turn, so that none is left out, in an order that the seed draws.
+    fault = names[number % len(names)]
+    del rounds
+    try:
+        _check_round(place, random, fault)
+    except Exception as problem:
+        return Round(number, fault, f"{type(problem).__name__}: {problem}")
+    return Round(number, fault, None)
+
+
+def _check_round(place: World, random: Random, fault: str) -> None:
+    place.forget()
+    file = _draw_file(place, random)
+    before = dict(place.expected)
+    ended = FAULTS[fault](place, random, file)
+    _check_ends(fault, ended)
+    after = {**place.expected, file.name: file.rows}
+    found = place.rows_by_file()
+    if all(end.exit_code == 0 for end in ended):
+        assert found == after, f"succeeded, but has {found} instead of {after}"
+    else:
+        assert found in (before, after), f"has {found}, neither {before} nor {after}"
+    place.http.faults.clear()
+    place.proxy.faults.clear()
+    [again] = place.ingest(file)
+    assert again.exit_code == 0, f"the plain run ended with {again.exit_code}: {again.stderr}"
+    place.expected[file.name] = file.rows
+    assert place.rows_by_file() == place.expected, f"has {place.rows_by_file()}, not {place.expected}"
+
+
+def _draw_file(place: World, random: Random) -> File:
+    """A new file, a revised one, or one that is loaded already."""
+    kind = random.choice(["new", "new", "revised", "same"]) if place.expected else "new"
+    if kind == "new":
+        format = random.choice(_FORMATS)
+        month = f"{random.randint(2021, 2023)}-{random.randint(1, 12):02}"
+        name = f"yellow_tripdata_{month if format == 'parquet' else month.replace('202', '201')}.{format}"
+        return place.publish(name, random.randint(20_000, 60_000))
+    name = random.choice(sorted(place.expected))
+    rows = place.expected[name] + (random.randint(1, 100) if kind == "revised" else 0)
+    return place.publish(name, rows)
+
+
+def _check_ends(fault: str, ended: list[Finished]) -> None:
+    for end in ended:
+        assert end.exit_code in ENDS.get(fault, {0}), f"ended with {end.exit_code}: {end.stderr}"
+        assert "Traceback" not in end.stderr or end.exit_code < 0, end.stderr

@@ -1,0 +1,145 @@
+"""One lane of the chaos: an embedded Postgres behind a proxy, a Prefect server, a web server, some files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+
+from conftest import execute, free_port, query
+from http_server import Server, serve
+from taxi_ingest import stack
+from taxi_ingest.sample import write_sample
+from taxi_ingest.settings import Settings
+from tcp_proxy import Proxy, proxy_before
+
+TABLE = "trips"
+_MOST_FILES = 6
+_LONGEST_RUN_SECONDS = 240
+
+
+@dataclass
+class File:
+    """A file on the web server, as it is now."""
+
+    name: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of the command line that has ended."""
+
+    exit_code: int
+    stderr: str
+
+
+@dataclass
+class World:
+    """What a round acts on."""
+
+    settings: Settings
+    database_url: str
+    http: Server
+    proxy: Proxy
+    expected: dict[str, int] = field(default_factory=dict)
+    """File -> how many rows the table has of it."""
+
+    def publish(self, name: str, rows: int) -> File:
+        """Put a file onto the web server, or a revised one in its place."""
+        path = self.http.folder / name
+        write_sample("yellow", name.removeprefix("yellow_tripdata_")[:7], path, rows=rows, seed=rows)
+        return File(name, rows, path.stat().st_size)
+
+    def start(self, file: File) -> "subprocess.Popen[str]":
+        """Run `ingest` on a file, through web server and proxy."""
+        command = [str(Path(sys.executable).with_name("taxi-ingest")), "ingest", "--table", TABLE, "--quiet"]
+        command += ["--url", self.http.url(file.name), "--chunk-size", "5000", "--max-rejects", "0"]
+        env = {**os.environ, **self.environment()}
+        return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "TAXI_INGEST_HOME": str(self.settings.home),
+            "TAXI_INGEST_CACHE_DIR": str(self.settings.cache_dir),
+            "TAXI_INGEST_PREFECT_PORT": str(self.settings.prefect_port),
+            "TAXI_INGEST_DATABASE_URL": self.proxy.url,
+            "TAXI_INGEST_DOWNLOAD_TRIES": "5",
+        }
+
+    def ingest(self, *files: File) -> list[Finished]:
+        """Run `ingest` on each file, all at once, to their ends."""
+        return [finish(process) for process in [self.start(file) for file in files]]
+
+    def wait_for_copy(self, process: "subprocess.Popen[str]") -> None:
+        """Wait until a run copies rows, or has ended."""
+        copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'"
+        while process.poll() is None and query(self.database_url, copying) == [(0,)]:
+            time.sleep(0.01)
+
+    def execute(self, statement: str) -> None:
+        execute(self.database_url, statement)
+
+    def crash_database(self, number: signal.Signals) -> None:
+        """Kill the server (SIGKILL) or shut it down immediately (SIGQUIT), and start it again."""
+        pid = stack.status(self.settings).database.pid
+        assert pid
+        os.kill(pid, number)
+        stack.start_database(self.settings)
+
+    def rows_by_file(self) -> dict[str, int]:
+        """What the table has, proven three ways: by its rows, by the ledger, by the partitions."""
+        if query(self.database_url, "SELECT to_regclass('taxi_ingest.loads') IS NULL") == [(True,)]:
+            return {}
+        ledger = query(
+            self.database_url,
+            "SELECT load_id, source, rows_loaded FROM taxi_ingest.loads WHERE status = 'loaded'",
+        )
+        counted = dict(query(self.database_url, f"SELECT _load_id, count(*) FROM {TABLE} GROUP BY 1"))
+        partitions = query(
+            self.database_url, r"SELECT substr(relname, 6)::int FROM pg_class WHERE relname ~ '^load_\d+$'"
+        )
+        assert counted == {load_id: rows for load_id, _, rows in ledger}, (counted, ledger)
+        assert {load_id for (load_id,) in partitions} == counted.keys(), (partitions, counted)
+        result = {str(source).rpartition("/")[2]: rows for _, source, rows in ledger}
+        assert len(result) == len(ledger), ledger
+        return result  # type: ignore[return-value]
+
+    def forget(self) -> None:
+        """Begin anew when there are many files."""
+        if len(self.expected) >= _MOST_FILES:
+            self.execute(f"DROP TABLE {TABLE} CASCADE; DROP SCHEMA taxi_ingest CASCADE")
+            self.expected.clear()
+
+
+def finish(process: "subprocess.Popen[str]") -> Finished:
+    """Wait for a run's end."""
+    _, stderr = process.communicate(timeout=_LONGEST_RUN_SECONDS)
+    return Finished(process.returncode, stderr)
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """A lane's world, with servers of its own, all stopped at the end."""
+    files = folder / "files"
+    files.mkdir(parents=True)
+    settings = Settings(home=folder / "home", cache_dir=folder / "cache", prefect_port=free_port())
+    url = stack.start_database(settings)
+    try:
+        stack.launch_prefect(settings).wait()
+        with serve(files) as http, proxy_before(url) as proxy:
+            yield World(settings, url, http, proxy)
+    finally:
+        stack.stop(settings)
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether a statement of the test's own met the server's end."""
+    return isinstance(error, psycopg2.OperationalError)
