@@ -5,7 +5,7 @@ import hashlib
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -26,6 +26,8 @@ class Fault:
     stall_seconds: float = 0
     redirect_to: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    then: Callable[[], None] = lambda: None
+    """What happens next."""
     times: int = 1_000_000
 
 
@@ -106,6 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         time.sleep(fault.stall_seconds)
         self.wfile.write(body[: fault.cut_after_bytes])
+        fault.then()
         if fault.cut_after_bytes is not None:
             self.close_connection = True
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a round: each function runs `ingest` on a file while it does, and returns how that ended."""
+"""What goes wrong in a round: each function runs `ingest` while it does, and returns how that ended."""
 
 import os
 import signal
@@ -30,13 +30,14 @@ def _anywhere(random: Random, file: File) -> int:
 
 def _changed_midway(world: World, random: Random, file: File) -> list[Finished]:
     """The download is cut, and the file is another when it goes on."""
-    world.http.fault(file.name, cut_after_bytes=random.randrange(1, file.bytes), times=1)
-    process = world.start(file)
-    while not world.http.faults[f"/{file.name}"][-1].times == 0 and process.poll() is None:
-        time.sleep(0.005)
-    changed = world.publish(file.name, file.rows + 1)
-    file.rows, file.bytes = changed.rows, changed.bytes
-    return [finish(process)]
+
+    def change() -> None:
+        changed = world.publish(file.name, file.rows + 1)
+        file.rows, file.bytes = changed.rows, changed.bytes
+
+    cut = random.randrange(1, file.bytes)
+    world.http.fault(file.name, cut_after_bytes=cut, then=change, times=1)
+    return world.ingest(file)
 
 
 def _connection(**what: object) -> Fault:
