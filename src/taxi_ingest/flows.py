@@ -23,7 +23,17 @@ from taxi_ingest import load as loading
 from taxi_ingest.databases import find_database
 from taxi_ingest.errors import TransientDatabaseError, UsageError
 from taxi_ingest.fetch import Cache, Download, SourceFile, canonical_url, fetch, run_folder
-from taxi_ingest.load import Database, IfLoaded, Load, LoadRecord, Options, Progress, TableRecord, Target
+from taxi_ingest.load import (
+    Database,
+    History,
+    IfLoaded,
+    Load,
+    LoadRecord,
+    Options,
+    Progress,
+    TableRecord,
+    Target,
+)
 from taxi_ingest.report import Outcome
 from taxi_ingest.runs import cancelled_when_interrupted, claim_run, crash_dead_runs
 from taxi_ingest.settings import Settings
@@ -31,6 +41,7 @@ from taxi_ingest.transform import Names, Stream, open_stream
 
 DEFAULT_CHUNK_SIZE = 100_000
 _LOAD_RETRIES = 5
+_LOOK_BACK_DELAYS_SECONDS = (0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ def ingest(
     target = loading.parse_target(table)
     options = Options(if_loaded, loading.parse_allowance(max_rejects), verify)
     database = find_database(block, settings)
-    history = loading.look_back(database, target, canonical_url(url))
+    history = _look_back(database, target, url)
     previous = history.file
     if previous and if_loaded == "fail":
         raise loading.already_loaded(previous, target)
@@ -160,6 +171,16 @@ def transform(source: SourceFile, chunk_size: int, step: str | None, names: Name
         "%s, %d columns of %d: %s", stream.layout.format, len(plan.loaded), len(plan.columns), kind
     )
     return stream
+
+
+def _look_back(database: Database, target: Target, url: str) -> History:
+    """What the ledger knows; where the connection is lost, a moment later. The load itself waits longer."""
+    for delay_seconds in _LOOK_BACK_DELAYS_SECONDS:
+        try:
+            return loading.look_back(database, target, canonical_url(url))
+        except TransientDatabaseError:
+            time.sleep(delay_seconds)
+    return loading.look_back(database, target, canonical_url(url))
 
 
 def can_pass(task: Task[..., Load], run: TaskRun, state: State[Load]) -> bool:

@@ -36,7 +36,7 @@ def run(rounds: int, seed: int, lanes: int, on_round: Callable[[Round], None]) -
         with tempfile.TemporaryDirectory(prefix="ti-chaos-") as folder, world(Path(folder)) as place:
             done = []
             for number in range(lane, rounds, lanes):
-                done.append(_round(place, number, seed, rounds))
+                done.append(_round(place, number, seed))
                 on_round(done[-1])
             return done
 
@@ -45,12 +45,11 @@ def run(rounds: int, seed: int, lanes: int, on_round: Callable[[Round], None]) -
     return Counter(one.fault for one in done)
 
 
-def _round(place: World, number: int, seed: int, rounds: int) -> Round:
+def _round(place: World, number: int, seed: int) -> Round:
     random = Random(f"{seed}-{number}")
     names = Random(seed).sample(list(FAULTS), len(FAULTS))
     # Each fault in turn, so that none is left out, in an order that the seed draws.
     fault = names[number % len(names)]
-    del rounds
     try:
         _check_round(place, random, fault)
     except Exception as problem:

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg2
-
 from conftest import execute, free_port, query
 from http_server import Server, serve
 from taxi_ingest import stack
@@ -138,8 +136,3 @@ def world(folder: Path) -> Iterator[World]:
             yield World(settings, url, http, proxy)
     finally:
         stack.stop(settings)
-
-
-def is_lost(error: Exception) -> bool:
-    """Whether a statement of the test's own met the server's end."""
-    return isinstance(error, psycopg2.OperationalError)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from taxi_ingest.cli import blocks, ingest, ledger, stack
+from taxi_ingest.cli.shared import failures_told
 
 app = typer.Typer(
     name="taxi-ingest",
@@ -42,4 +43,5 @@ def main() -> None:
     """The entry point `taxi-ingest`."""
     # Whoever ends us kindly gets what Ctrl-C gets: a clean end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    app()
+    with failures_told(json=False):
+        app()

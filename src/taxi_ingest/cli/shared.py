@@ -55,7 +55,7 @@ def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, 
     console = stderr()
     console.print(f"[bold red]Error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
     console.print(f"[bold]Hint:[/] {_escaped(hint)}", soft_wrap=True, highlight=False)
-    raise typer.Exit(exit_code)
+    raise SystemExit(exit_code)
 
 
 def _escaped(text: str) -> str:

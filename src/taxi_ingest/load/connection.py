@@ -1,5 +1,6 @@
 """Connecting to Postgres, and saying clearly what went wrong with it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
@@ -58,12 +59,17 @@ _PASSING_CODES = (
 """SQLSTATEs, or their classes, of errors that can pass
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
+_RESTARTING = "the database system is"
+"""… starting up, shutting down, in recovery mode, not yet accepting connections."""
+_RESTART_SECONDS = 60
+_PAUSE_SECONDS = 0.2
+
 _PASSING_TEXTS = (
     *_LOST,
     "Connection refused",
     "No such file or directory",
     "timeout expired",
-    "the database system is",
+    _RESTARTING,
     "server terminated abnormally",
 )
 """What libpq says where there is no SQLSTATE: while connecting to a server that restarts, mostly."""
@@ -118,7 +124,19 @@ def database_at(url: str) -> Database:
     Raises DatabaseError for what is neither, without repeating it: it may hold a password.
     """
     parameters = {**_DEFAULTS, **_parsed(url)}
-    return Database(address_of(url), lambda: closing(psycopg2.connect(**parameters)))
+    return Database(address_of(url), lambda: closing(_open(parameters)))
+
+
+def _open(parameters: dict[str, Any]) -> Connection:
+    """A connection; a server that is just restarting is waited for."""
+    deadline = time.monotonic() + _RESTART_SECONDS
+    while True:
+        try:
+            return psycopg2.connect(**parameters)
+        except psycopg2.OperationalError as error:
+            if _RESTARTING not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def one(cursor: Cursor) -> tuple[Any, ...]:
