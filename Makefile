@@ -10,7 +10,7 @@ READY := .venv/.ready
 NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
 	"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test chaos lint format lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: $(READY) ## Install, start the local stack and load a real month
 
 test: $(READY) ## Run the tests, against real servers (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(READY) ## Inject faults at random, 200 rounds of them (ARGS="--rounds 20 --seed 7")
+	@$(BIN)/python tests/chaos $(ARGS)
 
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check .

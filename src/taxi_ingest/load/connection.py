@@ -132,7 +132,8 @@ def _open(parameters: dict[str, Any]) -> Connection:
     deadline = time.monotonic() + _RESTART_SECONDS
     while True:
         try:
-            return psycopg2.connect(**parameters)
+            connection: Connection = psycopg2.connect(**parameters)
+            return connection
         except psycopg2.OperationalError as error:
             if _RESTARTING not in str(error) or time.monotonic() > deadline:
                 raise
