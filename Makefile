@@ -10,10 +10,10 @@ READY := .venv/.ready
 NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
 	"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 
-.PHONY: help demo test chaos lint format lock clean
+.PHONY: help demo test chaos bench bench-quick lint format lock clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Install, start the local stack and load a real month
 	@scripts/demo
@@ -23,6 +23,12 @@ test: $(READY) ## Run the tests, against real servers (ARGS="-k name" for some o
 
 chaos: $(READY) ## Inject faults at random, 200 rounds of them (ARGS="--rounds 20 --seed 7")
 	@$(BIN)/python tests/chaos $(ARGS)
+
+bench: $(READY) ## Measure against psql, DuckDB, ADBC, dlt and pandas (a quarter of an hour)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(READY) ## Fail if the load stage is slower than 1.1 times psql (a minute)
+	@$(BIN)/python -m benchmarks --quick
 
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check .

@@ -35,6 +35,8 @@ def _changed_midway(world: World, random: Random, file: File) -> list[Finished]:
         changed = world.publish(file.name, file.rows + 1)
         file.rows, file.bytes = changed.rows, changed.bytes
 
+    # One that was not downloaded before, so that there is something to cut.
+    change()
     cut = random.randrange(1, file.bytes)
     world.http.fault(file.name, cut_after_bytes=cut, then=change, times=1)
     return world.ingest(file)
