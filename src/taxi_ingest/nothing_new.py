@@ -37,7 +37,7 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
     """
     began = time.monotonic()
     server = stack.status(settings).prefect
-    if not server.running or _prefect_may_be_configured():
+    if not server.running or prefect_may_be_configured():
         return None
     target = loading.parse_target(table)
     with httpx.Client(base_url=server.address, timeout=_REQUEST_SECONDS, trust_env=False) as api:
@@ -53,7 +53,7 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
     return Outcome.of(Load.of(previous, skipped=True), target, database, began, run_url)
 
 
-def _prefect_may_be_configured() -> bool:
+def prefect_may_be_configured() -> bool:
     """Whether the user may have named another API; to know for sure, Prefect must be imported."""
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     return (

@@ -1,9 +1,9 @@
 """One run of the flow `ingest` for someone who watches: the stack it needs, progress, log lines."""
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.console import Console
 from taxi_ingest import stack
 from taxi_ingest.fetch import Cache, Download, SourceFile, canonical_url, fetch, run_folder
 from taxi_ingest.load import Progress, parse_allowance, parse_target
-from taxi_ingest.nothing_new import skip_if_loaded
+from taxi_ingest.nothing_new import prefect_may_be_configured, skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import Settings
@@ -60,61 +60,83 @@ def run_ingest(
         "cache": cache,
         "dry_run": dry_run,
     }
-    with display(console, quiet) as shown:
-        return _run_flow(settings, console, quiet, shown, parameters)
+    with display(console, quiet) as shown, ExitStack() as lasting:
+        return _Run(settings, console, quiet, shown, lasting, parameters).watched()
 
 
-def _run_flow(
-    settings: Settings, console: Console, quiet: bool, shown: Display, parameters: dict[str, Any]
-) -> Outcome:
-    from prefect.exceptions import CancelledRun
+@dataclass(frozen=True)
+class _Run:
+    """A run and who watches it."""
 
-    from taxi_ingest.flows import Watch, ingest, watching
-    from taxi_ingest.orchestration import own_api_url, prefect_api
+    settings: Settings
+    console: Console
+    quiet: bool
+    shown: Display
+    lasting: ExitStack
+    """What is to end with the run."""
+    parameters: dict[str, Any]
 
-    show_prefect_logs(console, quiet)
-    on_download = partial(_show_download, shown)
-    with ExitStack() as lasting:
-        server = None if own_api_url() else stack.launch_prefect(settings)
-        prefetched = None
+    def watched(self) -> Outcome:
+        """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
+        is_local = canonical_url(self.parameters["url"]).startswith("file:")
+        prefetched = self._prefetch() if is_local else None
+        server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
+        from taxi_ingest.orchestration import own_api_url
+
+        show_prefect_logs(self.console, self.quiet)
+        if server is None and not own_api_url():
+            server = stack.launch_prefect(self.settings)
         if server and not server.answers():
-            if not quiet:
-                console.print(f"Starting the local Prefect server at {server.address} …", highlight=False)
-            prefetched = _prefetch(lasting, settings, parameters["url"], parameters["cache"], on_download)
-        watch = Watch(on_download, partial(_show_load, shown), prefetched)
-        lasting.enter_context(watching(watch))
-        lasting.enter_context(prefect_api(settings, server))
-        try:
-            outcome: Outcome = ingest(**parameters)
-        except CancelledRun:
-            raise KeyboardInterrupt from None
-        return outcome
+            if not self.quiet:
+                self.console.print(
+                    f"Starting the local Prefect server at {server.address} …", highlight=False
+                )
+            prefetched = prefetched or self._prefetch()
+        return self._flow(server, prefetched)
 
+    def _flow(
+        self, server: stack.PrefectServer | None, prefetched: Future[SourceFile | None] | None
+    ) -> Outcome:
+        from prefect.exceptions import CancelledRun
 
-def _prefetch(
-    lasting: ExitStack,
-    settings: Settings,
-    url: str,
-    cache: bool,
-    on_download: Callable[[Download], None],
-) -> Future[SourceFile | None]:
-    """Begin the download while the server starts."""
-    folder = lasting.enter_context(run_folder(settings.cache_dir))
-    pool = lasting.enter_context(ThreadPoolExecutor(1))
-    return pool.submit(
-        fetch,
-        url,
-        folder,
-        Cache(settings.cache_dir if cache else folder, settings.cache_bytes),
-        login=settings.login,
-        tries=settings.download_tries,
-        on_progress=on_download,
-    )
+        from taxi_ingest.flows import Watch, ingest, watching
+        from taxi_ingest.orchestration import prefect_api
 
+        watch = Watch(self._show_download, self._show_load, prefetched)
+        with watching(watch), prefect_api(self.settings, server):
+            try:
+                outcome: Outcome = ingest(**self.parameters)
+            except CancelledRun:
+                raise KeyboardInterrupt from None
+            return outcome
 
-def _show_download(shown: Display, download: Download) -> None:
-    shown.update("Downloading", download.bytes, download.total, None)
+    def _prefetch(self) -> Future[SourceFile | None]:
+        """Begin to fetch the file in a thread, which an interrupt does not wait for."""
+        settings = self.settings
+        folder = self.lasting.enter_context(run_folder(settings.cache_dir))
+        cache = Cache(settings.cache_dir if self.parameters["cache"] else folder, settings.cache_bytes)
+        future: Future[SourceFile | None] = Future()
 
+        def work() -> None:
+            try:
+                file = fetch(
+                    self.parameters["url"],
+                    folder,
+                    cache,
+                    login=settings.login,
+                    tries=settings.download_tries,
+                    on_progress=self._show_download,
+                )
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(file)
 
-def _show_load(shown: Display, source: SourceFile, progress: Progress) -> None:
-    shown.update("Loading", progress.bytes, source.bytes, progress.rows)
+        Thread(target=work, daemon=True).start()
+        return future
+
+    def _show_download(self, download: Download) -> None:
+        self.shown.update("Downloading", download.bytes, download.total, None)
+
+    def _show_load(self, source: SourceFile, progress: Progress) -> None:
+        self.shown.update("Loading", progress.bytes, source.bytes, progress.rows)
