@@ -319,11 +319,11 @@ def test_many_processes_load_a_file_once_and_different_files_all(
     api: str, tmp_path: Path, embedded_database_url: str
 ) -> None:
     del api
-    paths = [tmp_path / f"{name}.csv" for name in "aaabc"]
+    paths = [tmp_path / f"{name}.csv" for name in "aab"]
     for path in set(paths):
         path.write_text(f"n,t\n1,{path.stem}\n")
     runs = [start(path, embedded_database_url, "--json") for path in paths]
     for process in runs:
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 0, stderr
-    assert query(embedded_database_url, "SELECT t FROM big ORDER BY 1") == [("a",), ("b",), ("c",)]
+    assert query(embedded_database_url, "SELECT t FROM big ORDER BY 1") == [("a",), ("b",)]

@@ -245,6 +245,12 @@ def test_every_line_is_loaded_or_rejected_whatever_is_corrupted(
     assert sum(batch.rows_read for batch in batches) == len(filled)
 
 
+def test_a_lone_carriage_return_in_the_first_row_is_a_damaged_row(tmp_path: Path) -> None:
+    path = tmp_path / "any.csv"
+    path.write_bytes(b"a,b\n1,2\r\0x,3\n4,5\n")
+    assert [reject.number for reject in rejects(read(path))] == [2]
+
+
 def test_a_file_that_expands_without_measure_is_refused(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.csv.gz"
     with gzip.open(bomb, "wb", compresslevel=9) as file:

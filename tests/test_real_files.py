@@ -162,4 +162,4 @@ def test_a_misnamed_file_is_loaded_as_what_it_is(
     name = "dirty/fhvhv_tripdata_2021-06_fhv_layout.csv"
     result = load_from(site, name, "trips", embedded_database, tmp_path)
     assert (result.dataset, result.rows_loaded) == ("fhv", 10)
-    assert result.notes == ("The file is named fhvhv, but its columns are those of fhv.",)
+    assert result.notes == ["The file is named fhvhv, but its columns are those of fhv."]

@@ -84,8 +84,11 @@ def _blank_prefix(data: bytes) -> int:
 def _trailing_fields(data: bytes, columns: int) -> int:
     """Fields that the first row has beyond the header's names; 2 in TLC's files of 2013 to 2016."""
     first = data[: data.find(b"\n") + 1 or len(data)].decode("utf-8", "replace")
-    row = next(csv.reader([first]), [])
-    surplus = row[columns:]
+    try:
+        surplus = next(csv.reader([first]), [])[columns:]
+    except csv.Error:
+        # A damaged row, such as one with a lone carriage return.
+        return 0
     return 0 if any(surplus) else len(surplus)
 
 
