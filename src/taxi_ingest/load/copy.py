@@ -23,6 +23,8 @@ from taxi_ingest.transform import Stream
 
 _WORKERS = min(4, os.cpu_count() or 1)
 _AHEAD = _WORKERS + 1
+_PART_ROWS = 10_000
+"""A piece is encoded and sent in parts: the processor's cache holds one, libpq makes room for the largest."""
 _TRAILER_BYTES = 2
 """https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-BINARY-FORMAT"""
 
@@ -150,8 +152,9 @@ def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, Non
         batch = convert(piece)
         encoder = ArrowToPostgresBinaryEncoder(stream.plan.schema)
         encoder.write_header()
+        parts = map(encoder.write_batch, batch.rows.to_batches(max_chunksize=_PART_ROWS))
         # pgpq keeps the rows of a small batch back until it is finished; then a trailer follows them.
-        content = (encoder.write_batch(batch.rows), encoder.finish()[:-_TRAILER_BYTES])
+        content = (*parts, encoder.finish()[:-_TRAILER_BYTES])
         return _Encoded(
             content, batch.rows.num_rows, batch.rows_read, batch.rejects, batch.position, batch.oddities
         )

@@ -126,13 +126,15 @@ class CsvReader:
 
     def parse(self, piece: Piece) -> Batch:
         assert isinstance(piece.content, bytes)
-        for types in (self._types, dict.fromkeys(self._types, pa.string())):
-            rows = self._parse_as(piece.content, types)
+        text = dict.fromkeys(self._types, pa.string())
+        # Small blocks stay in the processor's cache; a row that none of them holds makes the piece text.
+        for types, block_bytes in ((self._types, _BLOCK_BYTES), (text, len(piece.content) + 1)):
+            rows = self._parse_as(piece.content, types, block_bytes)
             if rows is not None:
                 return Batch(rows, (), self._locator(piece), piece.position)
         return self._take_apart(piece)
 
-    def _parse_as(self, content: bytes, types: dict[str, pa.DataType]) -> pa.Table | None:
+    def _parse_as(self, content: bytes, types: dict[str, pa.DataType], block_bytes: int) -> pa.Table | None:
         """The rows with these types, or None where they don't fit or a row would be lost."""
         if b"\0" in content:
             return None
@@ -141,7 +143,8 @@ class CsvReader:
         # A trailing field of type null makes Arrow refuse a row that has a value there.
         types = {**types, **dict.fromkeys(trailing, pa.null())}
         try:
-            table = _arrow_read(content, columns, types, [*self._types, *trailing], self._quoted_newlines)
+            include = [*self._types, *trailing]
+            table = _arrow_read(content, columns, types, include, self._quoted_newlines, block_bytes)
         except pa.ArrowInvalid:
             return None
         lines = content.count(b"\n") + (not content.endswith(b"\n"))
@@ -224,12 +227,13 @@ def _arrow_read(
     types: Mapping[str, pa.DataType],
     include: list[str],
     quoted_newlines: bool = True,
+    block_bytes: int = _BLOCK_BYTES,
 ) -> pa.Table:
     return pacsv.read_csv(
         pa.BufferReader(data),
-        # One block: pieces are parsed in parallel, not parts of them.
-        pacsv.ReadOptions(column_names=columns, use_threads=False, block_size=len(data) + 1),
-        pacsv.ParseOptions(newlines_in_values=quoted_newlines),
+        # No threads: pieces are parsed in parallel, not parts of them.
+        pacsv.ReadOptions(column_names=columns, use_threads=False, block_size=block_bytes),
+        pacsv.ParseOptions(newlines_in_values=quoted_newlines and b'"' in data),
         pacsv.ConvertOptions(
             column_types=dict(types),
             include_columns=include,

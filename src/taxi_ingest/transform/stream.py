@@ -30,7 +30,7 @@ class TooNarrow(Exception):
 class CanonicalBatch:
     """Rows ready for COPY, and those that could not be represented."""
 
-    rows: pa.RecordBatch
+    rows: pa.Table
     rejects: tuple[Reject, ...]
     rows_read: int
     position: int
@@ -70,7 +70,7 @@ class Stream:
                 rows, more = _fit_result(self.step.apply(rows), self.plan.loaded)
                 rejects = (*rejects, *more)
             rejects = (*batch.rejects, *rejects)
-            return CanonicalBatch(_one_batch(rows), rejects, batch.rows_read, piece.position, oddities)
+            return CanonicalBatch(rows, rejects, batch.rows_read, piece.position, oddities)
 
         return convert
 
@@ -107,8 +107,7 @@ def open_stream(
 def _behind_step(stream: Stream, step: Step) -> Stream:
     """The stream with the columns that the step makes of the first chunk."""
     convert = stream.converter()
-    first = next((convert(piece).rows for piece in stream.pieces()), None)
-    rows = pa.table(first.columns, stream.plan.schema) if first else stream.plan.schema.empty_table()
+    rows = next((convert(piece).rows for piece in stream.pieces()), stream.plan.schema.empty_table())
     fixed = {column.name: column for column in stream.file_plan.columns}
     columns = tuple(
         replace(fixed[field.name], source=field.name)
@@ -169,8 +168,3 @@ def _reject(
     number, raw = locate(index)
     value = rows.column(column.source)[index].as_py()
     return Reject(number, column.name, f"{value!r} is no {column.type}", raw.replace("\0", "\\x00"))
-
-
-def _one_batch(rows: pa.Table) -> pa.RecordBatch:
-    batches = rows.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], rows.schema)
