@@ -122,7 +122,7 @@ class CsvReader:
             file.read(self._layout.data_starts_at_byte)
             for content in _cut(file, chunk_size, self._quoted_newlines):
                 yield Piece(content, first_number=line, position=position())
-                line += content.count(b"\n")
+                line += _newlines(content)
 
     def parse(self, piece: Piece) -> Batch:
         assert isinstance(piece.content, bytes)
@@ -147,7 +147,7 @@ class CsvReader:
             table = _arrow_read(content, columns, types, include, self._quoted_newlines, block_bytes)
         except pa.ArrowInvalid:
             return None
-        lines = content.count(b"\n") + (not content.endswith(b"\n"))
+        lines = _newlines(content) + (not content.endswith(b"\n"))
         if table.num_rows != lines and table.num_rows != len(self._records(content)):
             return None
         return table.select(list(self._types))
@@ -252,7 +252,7 @@ def _cut(file: BinaryIO, rows: int, quoted_newlines: bool) -> Iterator[bytes]:
         if quoted_newlines and any(b'"' in part for part in (*pending, block)):
             # Which line ends count depends on all quotes since the piece began.
             block, pending, missing = b"".join([*pending, block]), [], rows
-        newlines = block.count(b"\n")
+        newlines = _newlines(block)
         while newlines >= missing:
             ends = _row_ends(block, quoted_newlines)
             if len(ends) < missing:
@@ -260,7 +260,7 @@ def _cut(file: BinaryIO, rows: int, quoted_newlines: bool) -> Iterator[bytes]:
             cut = int(ends[missing - 1]) + 1
             yield b"".join([*pending, block[:cut]])
             pending, block = [], block[cut:]
-            newlines, missing = block.count(b"\n"), rows
+            newlines, missing = _newlines(block), rows
         pending.append(block)
         missing -= newlines
         if sum(map(len, pending)) > _LONGEST_ROW_BYTES and not any(b"\n" in part for part in pending):
@@ -268,6 +268,11 @@ def _cut(file: BinaryIO, rows: int, quoted_newlines: bool) -> Iterator[bytes]:
     rest = b"".join(pending)
     if rest.strip(b"\r\n"):
         yield rest
+
+
+def _newlines(content: bytes) -> int:
+    """As `content.count(b"\\n")`, in a quarter of the time and without holding up other threads."""
+    return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
 
 
 def _row_ends(content: bytes, quoted_newlines: bool) -> npt.NDArray[np.int64]:
