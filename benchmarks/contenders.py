@@ -1,50 +1,63 @@
-"""Who runs: each contender is a command that fills the table `trips` from a file."""
+"""Who runs: each contender is a command that fills the table `trips` from files."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.data import Input
 from benchmarks.place import TABLE, Place
 
 _HERE = Path(__file__).parent
 _COPY = r"\copy trips from {} with csv header"
+_EACH_FILE = (
+    'tool=$1 table=$2; shift 2; for file; do "$tool" ingest --url "$file" --table "$table" --quiet; done'
+)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to load a file."""
+    """A way to load files."""
 
-    command: Callable[[Place, Path], Sequence[str]]
+    command: Callable[[Place, Input], Sequence[str]]
     typed: bool = False
     """Whether it needs an empty table with types."""
     own_clock: bool = False
+    """Whether it tells its seconds itself."""
+    is_peer: bool = False
+    """Whether the benchmark goes on without it."""
+    most_rounds: int = sys.maxsize
 
 
-def _psql(place: Place, path: Path) -> Sequence[str]:
-    return ["psql", place.database, "-qX", "-c", _COPY.format(f"'{path}'")]
+def _psql(place: Place, input: Input) -> Sequence[str]:
+    [path] = input.paths
+    return [place.psql, place.database, "-qX", "-c", _COPY.format(f"'{path}'")]
 
 
-def _psql_unzipped(place: Place, path: Path) -> Sequence[str]:
-    copy = _COPY.format("pstdin")
-    return ["sh", "-c", 'zcat "$1" | psql "$2" -qX -c "$3"', "sh", str(path), place.database, copy]
+def _psql_unzipped(place: Place, input: Input) -> Sequence[str]:
+    script = 'zcat "$1" | "$2" "$3" -qX -c "$4"'
+    [path] = input.paths
+    return ["sh", "-c", script, "sh", str(path), place.psql, place.database, _COPY.format("pstdin")]
 
 
-def _load_stage(place: Place, path: Path) -> Sequence[str]:
-    paths = sorted(path.glob("*/*.csv")) if path.is_dir() else [path]
-    python = str(Path(place.tool).with_name("python"))
-    return [python, str(_HERE / "load_stage.py"), place.database, TABLE, *map(str, paths)]
+def _load_stage(place: Place, input: Input) -> Sequence[str]:
+    script = str(_HERE / "load_stage.py")
+    return [sys.executable, script, place.database, TABLE, *map(str, input.paths)]
 
 
-def _ingest(place: Place, path: Path) -> Sequence[str]:
-    return [place.tool, "ingest", "--url", str(path), "--table", TABLE, "--quiet"]
+def _ingest(place: Place, input: Input) -> Sequence[str]:
+    if len(input.paths) > 1:
+        return ["sh", "-ec", _EACH_FILE, "sh", place.tool, TABLE, *map(str, input.paths)]
+    return [place.tool, "ingest", "--url", str(input.paths[0]), "--table", TABLE, "--quiet"]
 
 
-def _peer(name: str) -> Callable[[Place, Path], Sequence[str]]:
-    def command(place: Place, path: Path) -> Sequence[str]:
-        script = _HERE / "peers" / f"{name}_peer.py"
-        return [str(place.peers_python), str(script), str(path), place.database, TABLE]
+def _peer(name: str, most_rounds: int = sys.maxsize) -> Contender:
+    def command(place: Place, input: Input) -> Sequence[str]:
+        [path] = input.paths
+        script = str(_HERE / "peers" / f"{name}_peer.py")
+        return [str(place.peers / "bin" / "python"), script, str(path), place.database, TABLE]
 
-    return command
+    return Contender(command, is_peer=True, most_rounds=most_rounds)
 
 
 CONTENDERS = {
@@ -52,8 +65,9 @@ CONTENDERS = {
     "zcat | psql": Contender(_psql_unzipped, typed=True),
     "load stage": Contender(_load_stage, own_clock=True),
     "ingest": Contender(_ingest),
-    "DuckDB": Contender(_peer("duckdb")),
-    "ADBC": Contender(_peer("adbc")),
-    "dlt": Contender(_peer("dlt")),
-    "pandas": Contender(_peer("pandas")),
+    "DuckDB": _peer("duckdb"),
+    "ADBC": _peer("adbc"),
+    # A second round of these would take as long as all others do together.
+    "dlt": _peer("dlt", most_rounds=1),
+    "pandas": _peer("pandas", most_rounds=1),
 }

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 SMALL, TENTH, MONTH, YEAR = 100, 100_000, 1_369_765, 13_697_650
 """Rows. `MONTH` is what TLC's file of 2021-01 has."""
+MANY_FILES, MANY_ROWS = 40, 10_000
+"""Many small files, and the rows of each."""
 
 _NAME = "yellow_tripdata_2021-01"
 
@@ -20,38 +23,66 @@ write_sample("yellow", "2021-01", path, rows=rows, seed=seed)
 _TO_PARQUET = """
 import sys
 import pyarrow.csv, pyarrow.parquet
-pyarrow.parquet.write_table(pyarrow.csv.read_csv(sys.argv[1]), sys.argv[2], row_group_size=2**40)
+pyarrow.parquet.write_table(pyarrow.csv.read_csv(sys.argv[2]), sys.argv[1], row_group_size=2**40)
+"""
+
+_TO_GZIP = """
+import subprocess, sys
+with open(sys.argv[1], "wb") as file:
+    subprocess.run(["gzip", "--no-name", "--stdout", sys.argv[2]], stdout=file, check=True)
 """
 
 
-def csv(folder: Path, rows: int, seed: int = 0) -> Path:
-    """A CSV of that many rows; made if it is missing."""
-    path = folder / f"{rows}-{seed}" / f"{_NAME}.csv"
-    return path if path.exists() else _made(path, _WRITE, path, rows, seed)
+@dataclass(frozen=True)
+class Input:
+    """Files that are loaded into one table, one after the other."""
+
+    name: str
+    paths: tuple[Path, ...]
+    rows: int
+    """Of all files. Inputs with as many rows hold the same rows."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.paths)
 
 
-def gzipped(csv_path: Path) -> Path:
-    """The same, gzipped."""
-    path = csv_path.with_suffix(".csv.gz")
-    if not path.exists():
-        with path.with_suffix(".new").open("wb") as file:
-            subprocess.run(["gzip", "--no-name", "--stdout", csv_path], stdout=file, check=True)
-        path.with_suffix(".new").rename(path)
-    return path
+@dataclass(frozen=True)
+class Inputs:
+    """Makes the inputs, each when it is first asked for; they are kept in `folder`."""
 
+    folder: Path
 
-def parquet(csv_path: Path) -> Path:
-    """The same rows as Parquet, in one row group as in TLC's files."""
-    path = csv_path.with_suffix(".parquet")
-    return path if path.exists() else _made(path, _TO_PARQUET, csv_path, path)
+    def csv(self, name: str, rows: int) -> Input:
+        """One CSV."""
+        return Input(name, (self._csv(rows),), rows)
+
+    def gzipped(self, name: str, rows: int) -> Input:
+        """The same, gzipped."""
+        csv = self._csv(rows)
+        return Input(name, (_made(csv.with_suffix(".csv.gz"), _TO_GZIP, csv),), rows)
+
+    def parquet(self, name: str, rows: int) -> Input:
+        """The same rows as Parquet, in one row group as in TLC's files."""
+        csv = self._csv(rows)
+        return Input(name, (_made(csv.with_suffix(".parquet"), _TO_PARQUET, csv),), rows)
+
+    def many(self, name: str) -> Input:
+        """Many small CSVs with other rows each."""
+        paths = tuple(self._csv(MANY_ROWS, seed) for seed in range(1, MANY_FILES + 1))
+        return Input(name, paths, MANY_FILES * MANY_ROWS)
+
+    def _csv(self, rows: int, seed: int = 0) -> Path:
+        return _made(self.folder / f"{rows}-{seed}" / f"{_NAME}.csv", _WRITE, rows, seed)
 
 
 def _made(path: Path, code: str, *arguments: object) -> Path:
-    # In a process of its own: this one stays small, as its children's peak memory begins with ours.
+    """The path, where `code` has written the file, unless an earlier run has."""
+    if path.exists():
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
+    # Under another name until it is whole, so that an interrupt leaves no shorter file behind.
+    part = path.with_name(f"part-{path.name}")
+    # In a process of its own: this one stays small, as its children's peak memory begins with ours.
+    subprocess.run([sys.executable, "-c", code, str(part), *map(str, arguments)], check=True)
+    return part.rename(path)

@@ -7,6 +7,16 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from resource import struct_rusage
+from threading import Timer
+
+_PATIENCE = 900
+"""Seconds after which a program is taken to hang, and killed."""
+
+
+class Failed(Exception):
+    """A program ended with an error; the text is its last words."""
 
 
 @dataclass(frozen=True)
@@ -18,26 +28,42 @@ class Measurement:
     cpu_seconds: float
     """Of the process and its children: user and system."""
     peak_mb: float
-    """Resident memory at its peak, in MB (10^6 bytes)."""
+    """Resident memory at its peak, in MB (10^6 bytes), of the largest process."""
 
 
-def measured(command: Sequence[str], env: Mapping[str, str], own_clock: bool = False) -> Measurement:
-    """Run a program to its end. With `own_clock` its output is JSON that holds its `seconds`.
+def measured(
+    command: Sequence[str], env: Mapping[str, str], folder: Path, own_clock: bool = False
+) -> Measurement:
+    """Run a program in a folder to its end. With `own_clock` its last line is JSON with its `seconds`.
 
-    Raises RuntimeError with its last words where it fails.
+    Raises Failed where it ends with an error, or not at all.
     """
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
         process = subprocess.Popen(
-            list(command), env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        status, usage = _waited(process)
         seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
-        said = output.read()
-    if process.returncode:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said[-2000:]}")
+        said = output.read().strip()
+    if status:
+        raise Failed(f"exit code {status}: {said[-2000:]}")
     if own_clock:
         seconds = float(json.loads(said.splitlines()[-1])["seconds"])
     return Measurement(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
+
+
+def _waited(process: subprocess.Popen[bytes]) -> tuple[int, struct_rusage]:
+    """Its exit code and what it used; `wait4` tells of this process alone, as `getrusage` does not."""
+    timer = Timer(_PATIENCE, process.kill)
+    timer.start()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage

@@ -1,28 +1,32 @@
-"""Where the benchmark runs: a local stack of its own, and the tables that the contenders fill."""
+"""Where the benchmark runs: a local stack of its own, and the table that the contenders fill."""
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TABLE = "trips"
-PORT = "4299"
 
-_TYPED = """
-CREATE TABLE trips ("VendorID" smallint, tpep_pickup_datetime timestamp, tpep_dropoff_datetime timestamp,
-passenger_count smallint, trip_distance double precision, "RatecodeID" smallint, store_and_fwd_flag text,
-"PULocationID" smallint, "DOLocationID" smallint, payment_type smallint, fare_amount double precision,
-extra double precision, mta_tax double precision, tip_amount double precision, tolls_amount double precision,
-improvement_surcharge double precision, total_amount double precision, congestion_surcharge double precision)
-"""
+_PORT = "4299"
+_FOREIGN = ("TAXI_INGEST_", "PREFECT_", "PG", "DLT_", "PYTHON")
+"""How variables begin that could lead a contender to another server, or slow it down."""
+
+_ANEW = (
+    "SET client_min_messages = error",
+    "DROP SCHEMA IF EXISTS public, taxi_ingest CASCADE",
+    "CREATE SCHEMA public",
+)
 
 _PROOF = """
-SELECT count(*), round(sum(total_amount)::numeric, 2), min(tpep_pickup_datetime), max(tpep_pickup_datetime)
+SELECT count(*), sum(round(total_amount * 100)::bigint), min(tpep_pickup_datetime), max(tpep_pickup_datetime)
 FROM trips
 """
+# In cents: a sum of floats depends on the order in which parallel workers add them, by cents at 13.7 M rows.
+
+_PSQL = "from taxi_ingest.stack import psql_command; print(psql_command('')[0])"
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,23 @@ class Place:
     """Folders, programs and the server, the same for all contenders."""
 
     folder: Path
-    database: str
+    database: str = ""
     """A libpq URL."""
+    psql: str = "psql"
+    typed_table: str = ""
+    """What makes a plain table of the columns and types of ours, as far as the file has them."""
 
     @property
     def env(self) -> dict[str, str]:
-        return environment(self.folder)
+        """What keeps the benchmark apart from the user's own stack, settings and Prefect profile."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        return ours | {
+            "TAXI_INGEST_HOME": str(self.folder / "home"),
+            "TAXI_INGEST_CACHE_DIR": str(self.folder / "cache"),
+            "TAXI_INGEST_PREFECT_PORT": _PORT,
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+        }
 
     @property
     def tool(self) -> str:
@@ -43,66 +58,52 @@ class Place:
         return str(Path(sys.executable).with_name("taxi-ingest"))
 
     @property
-    def peers_python(self) -> Path:
-        return self.folder / "peers" / "bin" / "python"
+    def peers(self) -> Path:
+        """The folder of the peers' own environment."""
+        return self.folder / "peers"
 
     def sql(self, *statements: str) -> str:
-        """Run statements; return what the last one printed."""
+        """Run statements; return what they printed."""
         arguments = [part for statement in statements for part in ("-c", statement)]
-        return self._run("psql", self.database, "-qAtX", "-v", "ON_ERROR_STOP=1", *arguments)
+        return self.run(self.psql, self.database, "-qAtX", "-v", "ON_ERROR_STOP=1", *arguments)
 
     def begin(self, typed: bool) -> None:
         """Begin anew: no table, or an empty typed one; nothing left to be written to the disk."""
-        self.sql(
-            "SET client_min_messages = error",
-            "DROP TABLE IF EXISTS trips CASCADE",
-            "DROP SCHEMA IF EXISTS taxi_ingest CASCADE",
-            *([_TYPED] if typed else []),
-            "CHECKPOINT",
-        )
+        self.sql(*_ANEW, *([self.typed_table] if typed else []), "CHECKPOINT")
 
     def proof(self) -> str:
-        """What must be the same for all contenders that load the same rows."""
+        """`rows|cents|first pickup|last pickup`: the same for all contenders that load the same rows."""
         return self.sql(_PROOF)
 
     def stop(self) -> None:
         """Stop both servers."""
-        self._run(self.tool, "down", "--quiet")
+        self.run(self.tool, "down", "--quiet")
 
-    def _run(self, *command: str) -> str:
+    def run(self, *command: str) -> str:
+        """Run a program, unmeasured; return what it printed."""
         done = subprocess.run(
-            command, env={**os.environ, **self.env}, check=True, capture_output=True, text=True
+            command, env=self.env, cwd=self.folder, check=True, stdout=subprocess.PIPE, text=True, timeout=300
         )
         return done.stdout.strip()
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """What keeps the benchmark's stack apart from the user's."""
-    return {
-        "TAXI_INGEST_HOME": str(folder / "home"),
-        "TAXI_INGEST_CACHE_DIR": str(folder / "cache"),
-        "TAXI_INGEST_PREFECT_PORT": PORT,
-        "DLT_DATA_DIR": str(folder / "dlt"),
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-    }
-
-
-def make_place(folder: Path) -> Place:
-    """The place, its servers running."""
+def make_place(folder: Path, sample: Path) -> Place:
+    """The place, its servers running; the typed table is made for a file such as `sample`."""
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(folder, "")
-    place._run(place.tool, "up", "--quiet")
-    status = json.loads(place._run(place.tool, "status", "--json"))
-    return Place(folder, status["database"])
+    place = Place(folder)
+    place.run(place.tool, "up", "--quiet")
+    status = json.loads(place.run(place.tool, "status", "--json"))
+    psql = place.run(sys.executable, "-c", _PSQL)
+    return replace(place, database=status["database"], psql=psql, typed_table=_typed_table(place, sample))
 
 
-def make_peers(place: Place) -> None:
-    """Install the peers in an environment of their own, unless that has been done."""
-    wanted = Path(__file__).with_name("peers.txt")
-    done = place.folder / "peers" / "installed.txt"
-    if done.exists() and done.read_bytes() == wanted.read_bytes():
-        return
-    print("Installing the peers …", flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", done.parent], check=True)
-    subprocess.run([place.peers_python, "-m", "pip", "install", "--quiet", "-r", wanted], check=True)
-    shutil.copy(wanted, done)
+def _typed_table(place: Place, sample: Path) -> str:
+    """Our own DDL without what only a ledger needs, and without the columns of other eras."""
+    dry_run = place.run(
+        place.tool, "ingest", "--url", str(sample), "--table", TABLE, "--dry-run", "--json", "--quiet"
+    )
+    types = dict(re.findall(r'"(\w+)" ([a-z ]+)[,)]', json.loads(dry_run)["plan"]["ddl"]))
+    with sample.open() as file:
+        names = file.readline().strip().split(",")
+    columns = ", ".join(f'"{name}" {types[name]}' for name in names)
+    return f"CREATE TABLE {TABLE} ({columns})"

@@ -1,69 +1,113 @@
-"""What a run of the benchmark leaves: a table, a JSON file."""
+"""What a run of the benchmark leaves: tables, a JSON file."""
 
 import json
-import os
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from benchmarks.place import Place
+from benchmarks.data import Input
+from benchmarks.measure import Measurement
 from benchmarks.scale import Model
-from benchmarks.targets import Results, Verdict
+from benchmarks.targets import Verdict
+from benchmarks.turns import Results
 
 
-def table(results: Results, verdicts: Sequence[Verdict]) -> str:
-    """Both tables as Markdown, which reads well in a terminal too."""
-    lines = ["| case | rounds | seconds (median) | min-max | CPU s | peak MB |", "|---|---|---|---|---|---|"]
-    lines += [_case_line(case, results) for case in results]
-    lines += ["", "| measure | target | reached | rounds' min-max | |", "|---|---|---|---|---|"]
-    lines += [_target_line(verdict) for verdict in verdicts]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Report:
+    """All that is known at the end."""
+
+    date: str
+    machine: Mapping[str, Any]
+    inputs: Mapping[str, Input]
+    results: Results
+    unavailable: Mapping[str, str]
+    """Case -> why it was not run."""
+    verdicts: Sequence[Verdict]
+    models: Sequence[Model]
+
+    def tables(self) -> str:
+        """As Markdown, which reads well in a terminal too."""
+        return "\n\n".join(["\n".join(rows) for rows in (self._cases(), self._targets(), self._scale())])
+
+    def json(self) -> str:
+        """Every measurement, and what follows from them."""
+        content = {
+            "date": self.date,
+            "machine": self.machine,
+            "inputs": {
+                name: {"rows": input.rows, "files": len(input.paths), "bytes": input.bytes}
+                for name, input in self.inputs.items()
+            },
+            "cases": {case: _case(runs) for case, runs in self.results.items()},
+            "unavailable": self.unavailable,
+            "targets": [{**asdict(verdict), "met": verdict.met} for verdict in self.verdicts],
+            "models": [asdict(model) for model in self.models],
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.json())
+
+    def _cases(self) -> list[str]:
+        head = [
+            "| case | rounds | seconds (median) | min-max | CPU s | peak MB |",
+            "|---|---|---|---|---|---|",
+        ]
+        reasons = [f"| {case} | – | not available: {why} | | | |" for case, why in self.unavailable.items()]
+        return head + [_case_line(case, runs) for case, runs in self.results.items()] + reasons
+
+    def _targets(self) -> list[str]:
+        head = ["| measure | target | reached (median) | min-max | |", "|---|---|---|---|---|"]
+        return head + [_target_line(verdict) for verdict in self.verdicts]
+
+    def _scale(self) -> list[str]:
+        head = ["| model | fixed | a million rows | a file |", "|---|---|---|---|"]
+        return head + [
+            f"| {model.contender} | {model.fixed_seconds:.2f} s | {model.seconds_per_million_rows:.2f} s "
+            f"| {model.seconds_per_file:.3f} s |"
+            for model in self.models
+        ]
 
 
-def _case_line(case: str, results: Results) -> str:
-    seconds = [one.seconds for one in results[case]]
-    cpu, peak = (median(getattr(one, name) for one in results[case]) for name in ("cpu_seconds", "peak_mb"))
-    spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
-    return f"| {case} | {len(seconds)} | {median(seconds):.2f} | {spread} | {cpu:.2f} | {peak:.0f} |"
+def target_text(verdict: Verdict) -> str:
+    """`1.02 (0.95-1.10), at most 0.9`, with units."""
+    unit = f" {verdict.target.unit}".rstrip()
+    limit, reached, low, high = _numbers(verdict)
+    return f"{reached}{unit} ({low}-{high}), at most {limit}{unit}"
 
 
 def _target_line(verdict: Verdict) -> str:
-    target = verdict.target
-    digits = 0 if target.unit == "MB" else 2
-    limit, reached, low, high = (
-        f"{value:.{digits}f}" for value in (target.limit, verdict.reached, verdict.lowest, verdict.highest)
-    )
-    unit = f" {target.unit}".rstrip()
+    unit = f" {verdict.target.unit}".rstrip()
+    limit, reached, low, high = _numbers(verdict)
     met = "met" if verdict.met else "NOT MET"
-    return f"| {target.what} | <= {limit}{unit} | {reached}{unit} | {low}-{high} | {met} |"
+    return f"| {verdict.target.what} | <= {limit}{unit} | {reached}{unit} | {low}-{high} | {met} |"
 
 
-def write_json(
-    path: Path, place: Place, results: Results, verdicts: Sequence[Verdict], model: Model | None
-) -> None:
-    """Everything that was measured, and on which machine."""
-    content = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(place),
-        "cases": {case: [asdict(one) for one in runs] for case, runs in results.items()},
-        "targets": [{**asdict(one), "met": one.met} for one in verdicts],
-        "model": asdict(model) if model else None,
+def _numbers(verdict: Verdict) -> list[str]:
+    digits = 0 if verdict.target.unit == "MB" else 2
+    numbers = (verdict.target.limit, verdict.reached, verdict.lowest, verdict.highest)
+    return [f"{number:.{digits}f}" for number in numbers]
+
+
+def _case(runs: Sequence[Measurement]) -> dict[str, Any]:
+    """Each measure's median and spread, and the single runs."""
+    return {name.name: _spread(runs, name.name) for name in fields(Measurement)} | {
+        "runs": [asdict(run) for run in runs]
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def machine(place: Place) -> dict[str, str | int]:
-    """What it ran on."""
-    about = Path("/proc/cpuinfo")
-    models = [line for line in about.read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": models[0].partition(": ")[2] if models else platform.processor(),
-        "cores": os.cpu_count() or 0,
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "postgres": place.sql("SHOW server_version"),
-    }
+def _spread(runs: Sequence[Measurement], field: str) -> dict[str, float]:
+    values = [getattr(run, field) for run in runs]
+    return {"median": median(values), "lowest": min(values), "highest": max(values)}
+
+
+def _case_line(case: str, runs: Sequence[Measurement]) -> str:
+    seconds, cpu, peak = (_spread(runs, field.name) for field in fields(Measurement))
+    return (
+        f"| {case} | {len(runs)} | {seconds['median']:.2f} "
+        f"| {seconds['lowest']:.2f}-{seconds['highest']:.2f} "
+        f"| {cpu['median']:.2f} | {peak['median']:.0f} |"
+    )

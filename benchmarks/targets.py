@@ -1,17 +1,14 @@
 """What is aimed at: the project's issue "Faster than psql \\copy, orchestration included", as a table."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.measure import Measurement
-
-Results = Mapping[str, Sequence[Measurement]]
+from benchmarks.turns import Results
 
 
 @dataclass(frozen=True)
 class Target:
-    """A limit on a median, or on its ratio to another's."""
+    """A limit on a measure of a case, or on its ratio to another case's."""
 
     what: str
     limit: float
@@ -23,7 +20,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target, what was reached, and the spread of the single rounds."""
+    """A target and what was reached: the median of the rounds, and their spread."""
 
     target: Target
     reached: float
@@ -50,24 +47,27 @@ TARGETS = (
     Target("nothing new", 1.5, "nothing new", unit="s"),
     Target("peak memory, 1.37 M rows", 450, "ingest, csv", unit="MB", field="peak_mb"),
     Target("peak memory, 13.7 M rows", 450, "ingest, 13.7 M", unit="MB", field="peak_mb"),
-    Target("growth of peak memory", 1.1, "ingest, 13.7 M", "ingest, csv", field="peak_mb"),
+    Target("growth of peak memory, 13.7 M / 1.37 M", 1.1, "ingest, 13.7 M", "ingest, csv", field="peak_mb"),
     Target("--help", 0.25, "--help", unit="s"),
 )
 
-
-def judge(results: Results) -> list[Verdict]:
-    """The verdict on each target whose cases were run."""
-    return [
-        _verdict(target, results)
-        for target in TARGETS
-        if target.case in results and (target.against is None or target.against in results)
-    ]
+GUARD = Target("load stage / psql, CSV", 1.1, "load stage, csv", "psql, csv")
+"""What `make bench-quick` holds."""
 
 
-def _verdict(target: Target, results: Results) -> Verdict:
-    values = [getattr(one, target.field) for one in results[target.case]]
-    if target.against is None:
-        return Verdict(target, median(values), min(values), max(values))
-    others = [getattr(one, target.field) for one in results[target.against]]
-    pairs = [value / other for value, other in zip(values, others, strict=False)]
-    return Verdict(target, median(values) / median(others), min(pairs), max(pairs))
+def was_run(target: Target, results: Results) -> bool:
+    """Whether its cases were run: a peer may be unavailable."""
+    return target.case in results and (target.against is None or target.against in results)
+
+
+def judge(target: Target, results: Results) -> Verdict:
+    """The verdict on a target whose cases were run.
+
+    A ratio is the median of the rounds' ratios: what slows down the machine for a while slows down
+    both sides of a round.
+    """
+    values = [getattr(run, target.field) for run in results[target.case]]
+    if target.against:
+        others = [getattr(run, target.field) for run in results[target.against]]
+        values = [value / other for value, other in zip(values, others, strict=False)]
+    return Verdict(target, median(values), min(values), max(values))

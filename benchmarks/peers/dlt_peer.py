@@ -1,6 +1,7 @@
 """dlt: Arrow batches through its postgres destination, by CSV files, the fastest way it has."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -28,7 +29,12 @@ credentials = {
     "port": int(parts["port"]),
     "database": parts["dbname"],
 }
-pipeline = dlt.pipeline(
-    "bench", destination=dlt.destinations.postgres(credentials=credentials), dataset_name="public"
-)
-pipeline.run(batches(), table_name=table, write_disposition="append", loader_file_format="csv")
+# Its state in a new folder: else it believes that its own tables are still there.
+with tempfile.TemporaryDirectory() as folder:
+    pipeline = dlt.pipeline(
+        "bench",
+        pipelines_dir=folder,
+        destination=dlt.destinations.postgres(credentials=credentials),
+        dataset_name="public",
+    )
+    pipeline.run(batches(), table_name=table, write_disposition="append", loader_file_format="csv")
