@@ -148,13 +148,8 @@ def _load(
     if _is_lookup(stream):
         table.lock_definition(cursor, target)
     previous = ledger.find(cursor, target, source.url, source.sha256)
-    if previous and previous.sha256 == source.sha256 and previous.flow_run_url == flow_run_url is not None:
-        # This very run has committed it before, but did not get the answer.
-        return Load.of(previous)
-    if previous and options.if_loaded == "fail":
-        raise already_loaded(previous, target)
-    if previous and previous.sha256 == source.sha256 and options.if_loaded == "skip":
-        return Load.of(previous, skipped=True)
+    if previous and (done := _done_before(previous, source, target, options, flow_run_url)):
+        return done
 
     record, existing = ledger.find_table(cursor, target), table.look_up(cursor, target)
     if record:
@@ -179,6 +174,19 @@ def _load(
         ledger.end(cursor, replaces, "replaced")
     ledger.end_dropped(cursor, target)
     return Load.of(ledger.finish(cursor, load_id, counts, known, verdict, [*stream.plan.warnings, *notes]))
+
+
+def _done_before(
+    previous: LoadRecord, source: SourceFile, target: Target, options: Options, flow_run_url: str | None
+) -> Load | None:
+    """What is to be said of a file that the table has; None if it is to be replaced."""
+    same = previous.sha256 == source.sha256
+    if same and flow_run_url and previous.flow_run_url == flow_run_url:
+        # This very run has committed it before, but did not get the answer.
+        return Load.of(previous)
+    if options.if_loaded == "fail":
+        raise already_loaded(previous, target)
+    return Load.of(previous, skipped=True) if same and options.if_loaded == "skip" else None
 
 
 def already_loaded(previous: LoadRecord, target: Target) -> DataError:
