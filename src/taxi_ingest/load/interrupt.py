@@ -14,7 +14,7 @@ _ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
 
 @contextmanager
 def cancelled_by_signals(connection: Connection) -> Iterator[None]:
-    """Cancel the connection's statement when a signal tells us to end.
+    """Cancel the connection's statement when a signal tells us to end, as a KeyboardInterrupt.
 
     Python runs a signal's handler only when psycopg2 returns, which may wait for a lock for hours; but
     it writes the signal's number to a file descriptor at once
@@ -26,10 +26,16 @@ def cancelled_by_signals(connection: Connection) -> Iterator[None]:
     listening, written = socket.socketpair()
     written.setblocking(False)
     before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-    listener = threading.Thread(target=_listen, args=(listening, connection), daemon=True)
+    cancelled = threading.Event()
+    listener = threading.Thread(target=_listen, args=(listening, connection, cancelled), daemon=True)
     listener.start()
     try:
         yield
+    except psycopg2.Error:
+        # psycopg2 may have swallowed the interrupt, where it struck while rows were handed to COPY.
+        if cancelled.is_set():
+            raise KeyboardInterrupt from None
+        raise
     finally:
         signal.set_wakeup_fd(before)
         written.close()
@@ -37,8 +43,9 @@ def cancelled_by_signals(connection: Connection) -> Iterator[None]:
         listening.close()
 
 
-def _listen(listening: socket.socket, connection: Connection) -> None:
+def _listen(listening: socket.socket, connection: Connection, cancelled: threading.Event) -> None:
     while numbers := listening.recv(64):
         if _ENDING.intersection(numbers):
+            cancelled.set()
             with suppress(psycopg2.Error):
                 connection.cancel()
