@@ -10,7 +10,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.data import MONTH, SMALL, TENTH, YEAR, Inputs
 from benchmarks.machine import machine
 from benchmarks.peers_environment import make_peers
-from benchmarks.place import Place, make_place
+from benchmarks.place import Place, running_place
 from benchmarks.report import Report, target_text
 from benchmarks.scale import MODELLED, fit
 from benchmarks.targets import GUARD, TARGETS, judge, was_run
@@ -28,11 +28,8 @@ def main() -> int:
     options = parser.parse_args()
     folder = _HERE.parent / "build" / "bench"
     inputs = Inputs(folder / "data")
-    place = make_place(folder, inputs.csv("csv", MONTH).paths[0])
-    try:
+    with running_place(folder, inputs.csv("csv", MONTH).paths[0]) as place:
         return _guard(place, inputs) if options.quick else _everything(place, inputs, options.rounds)
-    finally:
-        place.stop()
 
 
 def _guard(place: Place, inputs: Inputs) -> int:

@@ -31,5 +31,14 @@ def pins() -> list[str]:
 
 
 def _install(python: Path, *what: str) -> bool:
-    command = [python, "-m", "pip", "install", "--quiet", "--quiet", "--disable-pip-version-check", *what]
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--quiet",
+        "--disable-pip-version-check",
+        *what,
+    ]
     return subprocess.run(command, check=False).returncode == 0

@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +23,12 @@ _ANEW = (
 )
 
 _PROOF = """
-SELECT count(*), sum(round(total_amount * 100)::bigint), min(tpep_pickup_datetime), max(tpep_pickup_datetime)
+SELECT count(*), sum(round(total_amount * 100)::bigint),
+    min(tpep_pickup_datetime)::timestamp, max(tpep_pickup_datetime)::timestamp
 FROM trips
 """
 # In cents: a sum of floats depends on the order in which parallel workers add them, by cents at 13.7 M rows.
+# As timestamps without a zone: dlt makes columns with one, and means UTC.
 
 _PSQL = "from taxi_ingest.stack import psql_command; print(psql_command('')[0])"
 
@@ -73,7 +77,7 @@ class Place:
 
     def proof(self) -> str:
         """`rows|cents|first pickup|last pickup`: the same for all contenders that load the same rows."""
-        return self.sql(_PROOF)
+        return self.sql("SET timezone = 'UTC'", _PROOF)
 
     def stop(self) -> None:
         """Stop both servers."""
@@ -87,14 +91,20 @@ class Place:
         return done.stdout.strip()
 
 
-def make_place(folder: Path, sample: Path) -> Place:
-    """The place, its servers running; the typed table is made for a file such as `sample`."""
+@contextmanager
+def running_place(folder: Path, sample: Path) -> Iterator[Place]:
+    """The place, while its servers run; the typed table is made for a file such as `sample`."""
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(folder)
-    place.run(place.tool, "up", "--quiet")
-    status = json.loads(place.run(place.tool, "status", "--json"))
-    psql = place.run(sys.executable, "-c", _PSQL)
-    return replace(place, database=status["database"], psql=psql, typed_table=_typed_table(place, sample))
+    try:
+        place.run(place.tool, "up", "--quiet")
+        status = json.loads(place.run(place.tool, "status", "--json"))
+        place = replace(place, database=status["database"], psql=place.run(sys.executable, "-c", _PSQL))
+        # An interrupted run may have left a table, of which a dry run would print no DDL.
+        place.begin(typed=False)
+        yield replace(place, typed_table=_typed_table(place, sample))
+    finally:
+        place.stop()
 
 
 def _typed_table(place: Place, sample: Path) -> str:

@@ -56,7 +56,10 @@ class Report:
             "| case | rounds | seconds (median) | min-max | CPU s | peak MB |",
             "|---|---|---|---|---|---|",
         ]
-        reasons = [f"| {case} | – | not available: {why} | | | |" for case, why in self.unavailable.items()]
+        reasons = [
+            f"| {_cell(case)} | – | not available: {_cell(why)} | | | |"
+            for case, why in self.unavailable.items()
+        ]
         return head + [_case_line(case, runs) for case, runs in self.results.items()] + reasons
 
     def _targets(self) -> list[str]:
@@ -83,7 +86,12 @@ def _target_line(verdict: Verdict) -> str:
     unit = f" {verdict.target.unit}".rstrip()
     limit, reached, low, high = _numbers(verdict)
     met = "met" if verdict.met else "NOT MET"
-    return f"| {verdict.target.what} | <= {limit}{unit} | {reached}{unit} | {low}-{high} | {met} |"
+    return f"| {_cell(verdict.target.what)} | <= {limit}{unit} | {reached}{unit} | {low}-{high} | {met} |"
+
+
+def _cell(text: str) -> str:
+    """Text in which a `|` doesn't end the table's cell."""
+    return text.replace("|", r"\|")
 
 
 def _numbers(verdict: Verdict) -> list[str]:
@@ -107,7 +115,7 @@ def _spread(runs: Sequence[Measurement], field: str) -> dict[str, float]:
 def _case_line(case: str, runs: Sequence[Measurement]) -> str:
     seconds, cpu, peak = (_spread(runs, field.name) for field in fields(Measurement))
     return (
-        f"| {case} | {len(runs)} | {seconds['median']:.2f} "
+        f"| {_cell(case)} | {len(runs)} | {seconds['median']:.2f} "
         f"| {seconds['lowest']:.2f}-{seconds['highest']:.2f} "
         f"| {cpu['median']:.2f} | {peak['median']:.0f} |"
     )
