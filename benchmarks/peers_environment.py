@@ -17,10 +17,12 @@ def make_peers(folder: Path) -> Path:
         return python
     print("Installing the peers …", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    if not _install(python, "-r", str(_WANTED)):
-        for pin in pins():
-            _install(python, pin)
-    done.write_bytes(_WANTED.read_bytes())
+    if _install(python, "-r", str(_WANTED)):
+        done.write_bytes(_WANTED.read_bytes())
+        return python
+    # One that can't be had takes none of the others with it; the next run tries them all again.
+    for pin in pins():
+        _install(python, pin)
     return python
 
 

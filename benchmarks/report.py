@@ -29,7 +29,8 @@ class Report:
 
     def tables(self) -> str:
         """As Markdown, which reads well in a terminal too."""
-        return "\n\n".join(["\n".join(rows) for rows in (self._cases(), self._targets(), self._scale())])
+        parts = (self._conditions(), self._cases(), self._targets(), self._scale())
+        return "\n\n".join("\n".join(lines) for lines in parts)
 
     def json(self) -> str:
         """Every measurement, and what follows from them."""
@@ -50,6 +51,13 @@ class Report:
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.json())
+
+    def _conditions(self) -> list[str]:
+        machine = self.machine
+        load = f"load average before: {machine['load_average_before']}"
+        busy = machine["load_average_before"] > machine["cores"] / 4
+        verdict = "; BUSY: ratios and seconds are not to be relied on" if busy else ""
+        return [f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; {load}{verdict}"]
 
     def _cases(self) -> list[str]:
         head = [
