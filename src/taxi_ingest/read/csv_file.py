@@ -271,7 +271,7 @@ def _cut(file: BinaryIO, rows: int, quoted_newlines: bool) -> Iterator[bytes]:
 
 
 def _newlines(content: bytes) -> int:
-    """As `content.count(b"\\n")`, in a quarter of the time and without holding up other threads."""
+    """As `content.count(b"\\n")`, in a quarter of the time."""
     return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
 
 
