@@ -53,6 +53,7 @@ def _round(place: World, number: int, seed: int) -> Round:
     try:
         _check_round(place, random, fault)
     except Exception as problem:
+        place.reset()
         return Round(number, fault, f"{type(problem).__name__}: {problem}")
     return Round(number, fault, None)
 

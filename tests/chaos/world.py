@@ -113,8 +113,14 @@ class World:
     def forget(self) -> None:
         """Begin anew when there are many files."""
         if len(self.expected) >= _MOST_FILES:
-            self.execute(f"DROP TABLE {TABLE} CASCADE; DROP SCHEMA taxi_ingest CASCADE")
-            self.expected.clear()
+            self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: no table, no faults."""
+        self.execute(f"DROP TABLE IF EXISTS {TABLE} CASCADE; DROP SCHEMA IF EXISTS taxi_ingest CASCADE")
+        self.expected.clear()
+        self.http.faults.clear()
+        self.proxy.faults.clear()
 
 
 def finish(process: "subprocess.Popen[str]") -> Finished:

@@ -52,3 +52,6 @@ def main() -> None:
             app()
     finally:
         gc.freeze()
+        # All is done: an interrupt now would only spoil Python's own end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
