@@ -2,9 +2,11 @@
 
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import TracebackType
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -30,17 +32,35 @@ def cancelled_by_signals(connection: Connection) -> Iterator[None]:
     listener = threading.Thread(target=_listen, args=(listening, connection, cancelled), daemon=True)
     listener.start()
     try:
-        yield
+        with _swallowed_silently():
+            yield
     except psycopg2.Error:
-        # psycopg2 may have swallowed the interrupt, where it struck while rows were handed to COPY.
-        if cancelled.is_set():
-            raise KeyboardInterrupt from None
-        raise
+        if not cancelled.is_set():
+            raise
     finally:
         signal.set_wakeup_fd(before)
         written.close()
         listener.join()
         listening.close()
+    if cancelled.is_set():
+        # psycopg2 has swallowed it, where it struck while rows were handed to COPY.
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _swallowed_silently() -> Iterator[None]:
+    """Keep psycopg2 from printing the interrupts that it swallows: they are told once, by us."""
+    before = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, Exception):
+            before(kind, error, trace)
+
+    sys.excepthook = tell
+    try:
+        yield
+    finally:
+        sys.excepthook = before
 
 
 def _listen(listening: socket.socket, connection: Connection, cancelled: threading.Event) -> None:
