@@ -129,4 +129,6 @@ def _send_back(server: socket.socket, client: socket.socket, lost: Lost) -> None
                 lost.has = True
             else:
                 client.sendall(block)
+    # Also where the server was killed, and its end of the connection reset.
+    with suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)

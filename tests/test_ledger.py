@@ -93,6 +93,26 @@ def test_a_renamed_tables_load_can_be_undone(
     assert totals(embedded_database_url, "journeys") == [2]
 
 
+def test_a_renamed_table_keeps_its_loads_and_its_old_name_is_free(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = tmp_path / "yellow_tripdata_2024-01.csv"
+    execute(embedded_database_url, "CREATE SCHEMA other; ALTER TABLE trips RENAME TO journeys")
+    execute(embedded_database_url, "ALTER TABLE journeys SET SCHEMA other")
+    assert load_file(path, embedded_database, "other.journeys").outcome == "skipped"
+    loads = list_loads(embedded_database, Filter(target=Target("other", "journeys")))
+    assert [(load.load_id, load.status) for load in loads] == [(1, "loaded"), (2, "loaded")]
+    assert load_file(path, embedded_database).outcome == "loaded"
+    assert totals(embedded_database_url) == [1]
+    assert (
+        load_file(trips(tmp_path, [row(3)], path.name), embedded_database, "other.journeys").outcome
+        == "replaced"
+    )
+    assert totals(embedded_database_url, "other.journeys") == [2, 3]
+    undo(embedded_database, two[1].load_id)
+    assert totals(embedded_database_url, "other.journeys") == [3]
+
+
 def test_a_dropped_table_is_loaded_anew(
     two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:

@@ -253,6 +253,19 @@ def test_a_plain_table_is_appended_to_by_column_name(
         load_file(trips(tmp_path, [row(2)]), database, "mine")
 
 
+@pytest.mark.parametrize("rows", ["x,a\n", "1,a\n2,b\nx,c\n"])
+def test_values_that_a_plain_tables_column_cannot_hold_are_rejected(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, rows: str
+) -> None:
+    execute(embedded_database_url, "CREATE TABLE mine (id bigint, name text)")
+    path = tmp_path / "any.csv"
+    path.write_text(f"id,name\n{rows}")
+    with pytest.raises(DataError, match="id: 'x' is no bigint"):
+        load_file(path, embedded_database, "mine")
+    result = load_file(path, embedded_database, "mine", allowance=Allowance(rows=1))
+    assert (result.rows_loaded, result.rows_rejected) == (rows.count("\n") - 1, 1)
+
+
 def test_a_plain_table_that_does_not_fit_says_what_differs(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:

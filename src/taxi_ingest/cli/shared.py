@@ -43,10 +43,17 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
         yield known
     except TaxiIngestError as error:
         _fail(str(error), error.hint, error.exit_code, json, known)
-    except KeyboardInterrupt:
-        _fail(
-            "Interrupted.", "Nothing is half-loaded; run the same command again.", _INTERRUPTED, json, known
-        )
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
+        hint = "Nothing is half-loaded; run the same command again."
+        _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is an interrupt, or what pydantic makes of one that strikes inside its serializer."""
+    swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
+    return isinstance(error, KeyboardInterrupt) or any(name in str(error) for name in swallowed)
 
 
 def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:

@@ -15,7 +15,7 @@ _SILENCE_SECONDS = 60
 _MOST_REDIRECTS = 10
 
 _STATUS_HINTS = {
-    401: "Give TAXI_INGEST_SOURCE_LOGIN=user:password.",
+    401: "Give the right login as TAXI_INGEST_SOURCE_LOGIN=user:password.",
     403: "TLC's site answers 403 to months that are not published yet, and when it is asked too often.",
     404: "Check the address; TLC publishes a month about two months later.",
 }

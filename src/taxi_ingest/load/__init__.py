@@ -172,7 +172,7 @@ def _load(
     notes = destination.settle(cursor)
     if replaces is not None:
         ledger.end(cursor, replaces, "replaced")
-    ledger.end_dropped(cursor, target)
+    ledger.note_changes(cursor, target)
     return Load.of(ledger.finish(cursor, load_id, counts, known, verdict, [*stream.plan.warnings, *notes]))
 
 
@@ -225,7 +225,9 @@ def _fitted(stream: Stream, target: Target, existing: table.ExistingTable | None
         widens = existing.partitioned and table.is_wider(column.type, than=has)
         if has != column.type and not widens:
             table.check_loadable(target, column, has)
-            stream = stream.with_type(column.name, has)
+        if not widens:
+            # Values for which a user's own column would have to be widened are rejected.
+            stream = stream.with_type(column.name, has, final=not existing.partitioned)
     return stream
 
 

@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -49,14 +48,9 @@ def cancelled_by_signals(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def _swallowed_silently() -> Iterator[None]:
-    """Keep psycopg2 from printing the interrupts that it swallows: they are told once, by us."""
+    """Keep psycopg2 from printing what it swallows, interrupts and lost connections: we tell them, once."""
     before = sys.excepthook
-
-    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, Exception):
-            before(kind, error, trace)
-
-    sys.excepthook = tell
+    sys.excepthook = lambda *_: None
     try:
         yield
     finally:

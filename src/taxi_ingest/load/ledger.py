@@ -95,41 +95,51 @@ class Filter:
 _NAMES = [field.name for field in fields(LoadRecord)]
 _COLUMNS = ", ".join(_NAMES)
 
-_PRESENT = """
-CASE (SELECT relkind FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', table_schema, table_name)))
-    WHEN 'r' THEN is_partition IS NOT TRUE
-    WHEN 'p' THEN EXISTS (
-        SELECT FROM pg_inherits
-        WHERE inhparent = to_regclass(format('%%I.%%I', table_schema, table_name))
-          AND inhrelid = to_regclass('taxi_ingest.load_' || load_id))
-    ELSE false
-END
-"""
-"""Whether a load's rows are still where it put them: someone may have dropped the table or the partition."""
+_HOLDER = "(SELECT inhparent FROM pg_inherits WHERE inhrelid = to_regclass('taxi_ingest.load_' || load_id))"
+"""The table that has a load's partition now, whatever it was called then."""
+
+_IN_RECORDED = """(is_partition IS NOT TRUE AND (
+    SELECT relkind FROM pg_class
+    WHERE oid = to_regclass(format('%%I.%%I', table_schema, table_name))) = 'r')"""
+"""Whether a load without a partition has its table still."""
+
+_PRESENT = f"({_HOLDER} IS NOT NULL OR coalesce({_IN_RECORDED}, false))"
+"""Whether a load's rows are still there: someone may have dropped the table or the partition."""
+
+_IN_TARGET = f"""(
+    {_HOLDER} = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))
+    OR table_schema = %(schema)s AND table_name = %(table)s AND {_HOLDER} IS NULL AND {_IN_RECORDED})"""
+"""Whether a load's rows are in a table that goes by this name now."""
 
 _FIND = f"""
 SELECT {_COLUMNS} FROM taxi_ingest.loads
-WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
-  AND (source = %(source)s OR sha256 = %(sha256)s) AND {_PRESENT}
+WHERE status = 'loaded' AND (source = %(source)s OR sha256 = %(sha256)s) AND {_IN_TARGET}
 ORDER BY source = %(source)s DESC, load_id DESC
 LIMIT 1
 """  # noqa: S608
 
 _FIND_TABLE = f"""
 SELECT dataset, names, load_id FROM taxi_ingest.loads
-WHERE table_schema = %s AND table_name = %s
-  AND (status = 'loaded' AND {_PRESENT}
-    OR status = 'undone' AND to_regclass(format('%%I.%%I', table_schema, table_name)) IS NOT NULL)
+WHERE status = 'loaded' AND {_IN_TARGET}
+   OR status = 'undone' AND table_schema = %(schema)s AND table_name = %(table)s
+      AND to_regclass(format('%%I.%%I', table_schema, table_name)) IS NOT NULL
 ORDER BY load_id DESC
 LIMIT 1
 """  # noqa: S608
 
-_STATUS_NOW = f"CASE WHEN status = 'loaded' AND NOT {_PRESENT} THEN 'dropped' ELSE status END AS status"
+_NOW = {
+    "status": f"CASE WHEN status = 'loaded' AND NOT {_PRESENT} THEN 'dropped' ELSE status END",
+    "table_schema": f"""coalesce((
+        SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = {_HOLDER}), table_schema)""",  # noqa: S608
+    "table_name": f"coalesce((SELECT relname FROM pg_class WHERE oid = {_HOLDER}), table_name)",  # noqa: S608
+}
+"""What of a record may have changed without us."""
 
 _LIST = f"""
 SELECT * FROM
-    (SELECT {", ".join(_STATUS_NOW if name == "status" else name for name in _NAMES)} FROM taxi_ingest.loads)
-    AS loads
+    (SELECT {", ".join(f"{_NOW[name]} AS {name}" if name in _NOW else name for name in _NAMES)}
+    FROM taxi_ingest.loads) AS loads
 WHERE (table_schema = %(schema)s AND table_name = %(table)s OR %(schema)s IS NULL)
   AND (dataset = %(dataset)s OR %(dataset)s IS NULL)
   AND (month = %(month)s OR %(month)s IS NULL)
@@ -159,9 +169,12 @@ RETURNING {_COLUMNS}
 
 _END = "UPDATE taxi_ingest.loads SET status = %s, ended_at = clock_timestamp() WHERE load_id = %s"
 
-_END_DROPPED = f"""
-UPDATE taxi_ingest.loads SET status = 'dropped', ended_at = clock_timestamp()
-WHERE table_schema = %s AND table_name = %s AND status = 'loaded' AND NOT {_PRESENT}
+_NOTE_CHANGES = f"""
+UPDATE taxi_ingest.loads
+SET table_schema = {_NOW["table_schema"]}, table_name = {_NOW["table_name"]}, status = {_NOW["status"]},
+    ended_at = CASE WHEN {_PRESENT} THEN ended_at ELSE clock_timestamp() END
+WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
+  AND (NOT {_PRESENT} OR {_HOLDER} <> to_regclass(format('%%I.%%I', table_schema, table_name)))
 """  # noqa: S608
 
 
@@ -200,7 +213,7 @@ def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) ->
 
 def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
     """What is known of a table; None for one without loads."""
-    cursor.execute(_FIND_TABLE, target.key)
+    cursor.execute(_FIND_TABLE, {"schema": target.schema, "table": target.name})
     row = cursor.fetchone()
     return TableRecord(*row) if row else None
 
@@ -284,6 +297,6 @@ def end(cursor: Cursor, load_id: int, status: Literal["replaced", "undone"]) -> 
     cursor.execute(_END, (status, load_id))
 
 
-def end_dropped(cursor: Cursor, target: Target) -> None:
-    """Write down which loads' rows are gone because someone dropped them."""
-    cursor.execute(_END_DROPPED, target.key)
+def note_changes(cursor: Cursor, target: Target) -> None:
+    """Write down which loads' rows are gone because someone dropped them, or are in a renamed table."""
+    cursor.execute(_NOTE_CHANGES, {"schema": target.schema, "table": target.name})

@@ -60,9 +60,12 @@ class Plan:
         """The Arrow schema in which rows go to Postgres."""
         return pa.schema([(column.name, column.arrow_type) for column in self.loaded])
 
-    def with_type(self, name: str, type: str) -> "Plan":
-        """The same plan with another type for a column."""
-        columns = tuple(replace(c, type=type) if c.name == name else c for c in self.columns)
+    def with_type(self, name: str, type: str, final: bool = False) -> "Plan":
+        """The same plan with another type for a column; a `final` one is not widened any more."""
+        columns = tuple(
+            replace(c, type=type, guessed=c.guessed and not final) if c.name == name else c
+            for c in self.columns
+        )
         return replace(self, columns=columns)
 
 

@@ -74,12 +74,13 @@ class Stream:
 
         return convert
 
-    def with_type(self, column: str, type: str) -> "Stream":
-        """The same stream with another Postgres type for a column."""
+    def with_type(self, column: str, type: str, final: bool = False) -> "Stream":
+        """The same stream with another Postgres type for a column; values that a `final` one can't hold
+        are rejected."""
         return replace(
             self,
-            file_plan=self.file_plan.with_type(column, type),
-            plan=self.plan.with_type(column, type),
+            file_plan=self.file_plan.with_type(column, type, final),
+            plan=self.plan.with_type(column, type, final),
         )
 
     def _reader(self) -> Reader:
