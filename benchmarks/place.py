@@ -99,6 +99,9 @@ def running_place(folder: Path, sample: Path) -> Iterator[Place]:
     try:
         place.run(place.tool, "up", "--quiet")
         status = json.loads(place.run(place.tool, "status", "--json"))
+        if status["notes"]:
+            # Such as a server that a killed run has left on our port, and that would never be down.
+            raise RuntimeError(f"The stack is not the benchmark's own: {', '.join(status['notes'])}.")
         place = replace(place, database=status["database"], psql=place.run(sys.executable, "-c", _PSQL))
         # An interrupted run may have left a table, of which a dry run would print no DDL.
         place.begin(typed=False)
