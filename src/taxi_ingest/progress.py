@@ -56,7 +56,7 @@ class Lines:
         if now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._last = now
-        left = (total_bytes - bytes) * seconds / bytes if total_bytes and bytes else None
+        left = (total_bytes - bytes) * seconds / bytes if total_bytes and bytes and seconds else None
         ending = "" if left is None else f", {left:.0f} s left"
         self._console.print(
             f"{stage}: {describe(bytes, total_bytes, rows, seconds)}{ending}", highlight=False

@@ -124,7 +124,7 @@ def zones(
         str | None, typer.Option(metavar="URL", help="The lookup file, if not TLC's present one.")
     ] = None,
     table: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="The table [default: taxi_zones].")
+        str | None, typer.Option(metavar="TABLE", help="The table, taxi_zones unless told.")
     ] = None,
     block: Block = None,
     database_url: DatabaseUrl = None,

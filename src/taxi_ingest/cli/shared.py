@@ -19,9 +19,7 @@ _INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]
-Block = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Load into the database of this Prefect block.")
-]
+Block = Annotated[str | None, typer.Option(metavar="NAME", help="Use the database of this Prefect block.")]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(

@@ -51,7 +51,9 @@ class Downloader:
                 failures = 1 if reached > furthest else failures + 1
                 furthest = max(furthest, reached)
                 delay = _delay(failures, error.after_seconds)
-                if failures >= tries or delay > _LONGEST_DELAY_SECONDS:
+                if delay > _LONGEST_DELAY_SECONDS:
+                    raise SourceError(str(error), f"Its server asks to wait {delay:,.0f} s first.") from error
+                if failures >= tries:
                     raise
                 _logger.warning("%s Trying again in %.1f s.", error, delay)
                 time.sleep(delay)
