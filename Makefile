@@ -2,11 +2,14 @@
 # but for the local stack's data (see README, "The local stack").
 
 PYTHONS := python3 python3.13 python3.12 python3.11
+# The one behind an activated environment: .venv itself may be the active one, and is made anew.
 PYTHON := $(shell for python in $(PYTHONS); do \
-	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	&& command -v $$python && break; done)
+	$$python -c 'import sys, venv, ensurepip; sys.version_info < (3, 11) and sys.exit(1); print(sys._base_executable)' \
+	2>/dev/null && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+# Servers that run from .venv don't outlive it: nothing could stop them any more.
+DOWN = ! $(BIN)/python -c 'import taxi_ingest' 2>/dev/null || $(BIN)/taxi-ingest down --quiet
 NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
 	"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 
@@ -46,14 +49,12 @@ lock: ## Pin the newest versions that pyproject.toml allows, with hashes and wit
 		--generate-hashes --no-annotate --no-header --no-emit-index-url --quiet --output-file requirements.lock
 
 clean: ## Remove what was built and installed here
+	@$(DOWN)
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml requirements.lock
 	@$(NEEDS_PYTHON)
-	@echo "Installing into .venv (about a minute) …" >&2
-	@rm -rf .venv
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(DOWN) || echo "The old installation can't stop its servers: run 'taxi-ingest down' after this." >&2
+	@"$(PYTHON)" scripts/install
 	@touch $@
