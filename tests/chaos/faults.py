@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from chaos.world import File, Finished, World, finish
+from chaos.world import TABLE, File, Finished, World, finish
+from taxi_ingest import stack
 from taxi_ingest.stack.account import give_to_account
 
 Fault = Callable[[World, Random, File], list[Finished]]
@@ -121,6 +122,112 @@ def _different_files(world: World, random: Random, file: File) -> list[Finished]
     return finished
 
 
+def _prefect(number: signal.Signals) -> Fault:
+    """Prefect's server goes away at a moment of the run; the next run starts it again."""
+
+    def fault(world: World, random: Random, file: File) -> list[Finished]:
+        process = world.start(file)
+        _wait(world, random, process)
+        world.crash_prefect(number)
+        return [finish(process)]
+
+    return fault
+
+
+def _stopped_by_force(world: World, random: Random, file: File) -> list[Finished]:
+    process = world.start(file)
+    _wait(world, random, process)
+    world.command("down", "--force")
+    finished = [finish(process)]
+    stack.start_database(world.settings)
+    return finished
+
+
+def _detached(world: World, random: Random, file: File) -> list[Finished]:
+    """Someone sets another file's partition aside, and puts it back when the load is done."""
+    others = [load_id for load_id, name in world.loaded() if name != file.name]
+    if not others:
+        return world.ingest(file)
+    load_id = random.choice(others)
+    world.execute(f"ALTER TABLE {TABLE} DETACH PARTITION taxi_ingest.load_{load_id}")
+    finished = world.ingest(file)
+    world.execute(
+        f"ALTER TABLE {TABLE} ATTACH PARTITION taxi_ingest.load_{load_id} FOR VALUES IN ({load_id})"
+    )
+    return finished
+
+
+def _long_reader(world: World, random: Random, file: File) -> list[Finished]:
+    """Someone reads the table for longer than a lock is asked for."""
+    with world.reading():
+        process = world.start(file)
+        time.sleep(random.uniform(1, 4))
+    return [finish(process)]
+
+
+def _worst_settings(world: World, random: Random, file: File) -> list[Finished]:
+    """The database's defaults are what nobody would choose."""
+    del random
+    for name, value in _WORST.items():
+        world.execute(f"ALTER DATABASE {world.database} SET {name} = {value}")
+    try:
+        return world.ingest(file)
+    finally:
+        world.execute(f"ALTER DATABASE {world.database} RESET ALL")
+
+
+_WORST = {
+    "default_transaction_isolation": "'repeatable read'",
+    "default_transaction_read_only": "on",
+    "client_encoding": "'LATIN1'",
+    "datestyle": "'German, DMY'",
+    "timezone": "'Asia/Kolkata'",
+    "statement_timeout": "'300ms'",
+    "lock_timeout": "'10ms'",
+    "search_path": "''",
+    "bytea_output": "'escape'",
+    "row_security": "off",
+}
+
+
+def _spelled_otherwise(world: World, random: Random, file: File) -> list[Finished]:
+    """The same address in other letters."""
+    host = world.http.url("").removeprefix("http://").rstrip("/")
+    spelling = random.choice(
+        (
+            f"HTTP://{host}/{file.name}",
+            f"http://{host}/x/../{file.name}",
+            f"http://{host}/./{file.name.replace('_', '%5f')}",
+            f"http://{host}/{file.name}#part",
+        )
+    )
+    return [finish(world.start(file, spelling))]
+
+
+def _stray_cache(world: World, random: Random, file: File) -> list[Finished]:
+    """Someone left things in the folder of downloads."""
+    for folder in ("files", "locks", "runs"):
+        place = world.settings.cache_dir / folder / f"stray {random.randrange(1000)}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if random.random() < 0.5 and folder != "locks":
+            place.mkdir(exist_ok=True)
+        else:
+            place.touch()
+    return world.ingest(file)
+
+
+def _full_cache(world: World, random: Random, file: File) -> list[Finished]:
+    """The folder of downloads lies on a disk of 1 MB."""
+    del random
+    folder = Path(tempfile.mkdtemp(prefix="ti-chaos-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+    try:
+        return [finish(world.start(file, TAXI_INGEST_CACHE_DIR=str(folder)))]
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
+
+
 FAULTS: dict[str, Fault] = {
     "no fault": lambda world, _, file: world.ingest(file),
     "download cut": _download(cut_after_bytes=_anywhere),
@@ -144,18 +251,30 @@ FAULTS: dict[str, Fault] = {
     "backend terminated": _backend,
     "server killed (SIGKILL)": _server(signal.SIGKILL),
     "server shut down immediately": _server(signal.SIGQUIT),
+    "Prefect's server killed (SIGKILL)": _prefect(signal.SIGKILL),
+    "stack stopped by force": _stopped_by_force,
+    "partition detached and attached": _detached,
+    "long reader": _long_reader,
+    "worst settings": _worst_settings,
+    "address spelled otherwise": _spelled_otherwise,
+    "strays in the cache": _stray_cache,
     "same file by many": _same_file,
     "different files by many": _different_files,
 }
 if os.geteuid() == 0:
     FAULTS["disk full"] = _full_disk
+    FAULTS["cache's disk full"] = _full_cache
 
 ENDS: dict[str, set[int]] = {
     "client killed (SIGKILL)": {0, -signal.SIGKILL},
     # Minus a signal: before our own handling begins, in the first tenths of a second.
     "client interrupted (SIGINT)": {0, 130, -signal.SIGINT},
     "client ended (SIGTERM)": {0, 130, -signal.SIGTERM},
+    # Before the commit it is Prefect that failed; after it the load is told as done.
+    "Prefect's server killed (SIGKILL)": {0, 6},
+    "stack stopped by force": {0, 5, 6},
     # Nothing is written for a file that is loaded already.
     "disk full": {0, 5},
+    "cache's disk full": {0, 3},
 }
 """The exit codes with which a run may end; all others must succeed."""

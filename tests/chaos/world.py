@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
 
 from conftest import execute, free_port, query
 from http_server import Server, serve
@@ -20,6 +23,7 @@ from tcp_proxy import Proxy, proxy_before
 TABLE = "trips"
 _MOST_FILES = 6
 _LONGEST_RUN_SECONDS = 240
+_PROGRAM = str(Path(sys.executable).with_name("taxi-ingest"))
 
 
 @dataclass
@@ -56,12 +60,24 @@ class World:
         write_sample("yellow", name.removeprefix("yellow_tripdata_")[:7], path, rows=rows, seed=rows)
         return File(name, rows, path.stat().st_size)
 
-    def start(self, file: File) -> "subprocess.Popen[str]":
+    def start(self, file: File, address: str | None = None, **environment: str) -> "subprocess.Popen[str]":
         """Run `ingest` on a file, through web server and proxy."""
-        command = [str(Path(sys.executable).with_name("taxi-ingest")), "ingest", "--table", TABLE, "--quiet"]
-        command += ["--url", self.http.url(file.name), "--chunk-size", "5000", "--max-rejects", "0"]
-        env = {**os.environ, **self.environment()}
+        command = [_PROGRAM, "ingest", "--table", TABLE, "--quiet"]
+        command += [
+            "--url",
+            address or self.http.url(file.name),
+            "--chunk-size",
+            "5000",
+            "--max-rejects",
+            "0",
+        ]
+        env = {**os.environ, **self.environment(), **environment}
         return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+
+    def command(self, *arguments: str) -> None:
+        """Run another command of the tool to its end."""
+        env = {**os.environ, **self.environment()}
+        subprocess.run([_PROGRAM, *arguments], env=env, check=True, capture_output=True)
 
     def environment(self) -> dict[str, str]:
         return {
@@ -91,6 +107,34 @@ class World:
         assert pid
         os.kill(pid, number)
         stack.start_database(self.settings)
+
+    def crash_prefect(self, number: signal.Signals) -> None:
+        """Kill Prefect's server, if it runs; whoever needs it starts it again."""
+        if pid := stack.status(self.settings).prefect.pid:
+            os.kill(pid, number)
+
+    @property
+    def database(self) -> str:
+        """The database's name."""
+        return str(parse_dsn(self.database_url)["dbname"])
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold a transaction open that has read the table, if there is one."""
+        connection = psycopg2.connect(self.database_url)
+        with connection.cursor() as cursor, suppress(psycopg2.errors.UndefinedTable):
+            cursor.execute(f"SELECT count(*) FROM {TABLE}")
+        yield
+        connection.close()
+
+    def loaded(self) -> list[tuple[int, str]]:
+        """Number and file of each load whose rows are in the table."""
+        if query(self.database_url, "SELECT to_regclass('taxi_ingest.loads') IS NULL") == [(True,)]:
+            return []
+        rows = query(
+            self.database_url, "SELECT load_id, source FROM taxi_ingest.loads WHERE status = 'loaded'"
+        )
+        return [(load_id, str(source).rpartition("/")[2]) for load_id, source in rows]  # type: ignore[misc]
 
     def rows_by_file(self) -> dict[str, int]:
         """What the table has, proven three ways: by its rows, by the ledger, by the partitions."""
