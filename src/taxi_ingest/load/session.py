@@ -78,7 +78,7 @@ def make_ours(connection: Connection) -> None:
     connection.set_session(autocommit=True)
     with connection.cursor() as cursor:
         cursor.execute(_STATE)
-    connection.set_session("DEFAULT", "DEFAULT", "DEFAULT", autocommit=False)
+    connection.set_session("default", "default", "default", autocommit=False)
 
 
 def _check_encoding(connection: Connection) -> None:
