@@ -517,7 +517,7 @@ def test_verify_loads_nothing_of_a_file_that_is_short(
     assert load_file(trips(tmp_path, [row(1)]), embedded_database, verify=True).verdict == "unknown"
     assert known_rows("yellow", "2024-01", "parquet") == 2_964_624
     assert known_rows("yellow", "2021-01", "csv.gz") == 1_369_765
-    short = trips(tmp_path, [row(5)], "yellow_tripdata_2021-01.csv")
+    short = trips(tmp_path, ["1,2021-01-15 12:00:00,1,5"], "yellow_tripdata_2021-01.csv")
     with pytest.raises(DataError, match=r"has 1 rows; TLC's .* is known to have 1,369,765") as failure:
         load_file(short, embedded_database, verify=True, allow_short=True)
     assert "without --verify" in failure.value.hint
