@@ -1,15 +1,15 @@
 """Every session of ours means the same, whatever role, database, environment or schema say."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
+from taxi_ingest import Settings, prefect_api
 from taxi_ingest.blocks import database_of_block
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.fetch import local_file
@@ -17,7 +17,9 @@ from taxi_ingest.load import (
     Allowance,
     Database,
     Filter,
+    Load,
     Options,
+    Progress,
     Target,
     database_at,
     list_loads,
@@ -70,7 +72,8 @@ CREATE FUNCTION public.format(text, name, text) RETURNS text LANGUAGE sql AS $$ 
 CREATE FUNCTION public.format(text, text, text) RETURNS text LANGUAGE sql AS $$ SELECT 'stolen' $$;
 CREATE FUNCTION public.format_type(oid, integer) RETURNS text LANGUAGE sql AS $$ SELECT 'money' $$;
 CREATE FUNCTION public.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS $$ SELECT '' $$;
-CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT '1970-01-01'::timestamptz $$;
+CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+    AS $$ SELECT to_timestamp(0) $$;
 CREATE FUNCTION public.pg_try_advisory_xact_lock(bigint) RETURNS boolean LANGUAGE sql AS $$ SELECT true $$;
 CREATE FUNCTION public.pg_advisory_xact_lock(bigint) RETURNS void LANGUAGE sql AS $$ SELECT $$;
 CREATE FUNCTION public.never(text, text) RETURNS boolean LANGUAGE sql AS $$ SELECT false $$;
@@ -97,19 +100,20 @@ def set_for_role(database_url: str) -> Setting:
     def set_all(settings: dict[str, str]) -> None:
         parts = parse_dsn(database_url)
         known = {name for (name,) in query(database_url, "SELECT lower(name) FROM pg_settings")}
-        for name, value in settings.items():
-            if name.lower() in known:
-                literal = value if name == "search_path" else f"'{value}'"
-                execute(
-                    database_url,
-                    f"ALTER ROLE {parts['user']} IN DATABASE {parts['dbname']} SET {name} = {literal}",
-                )
+        whose = f"ALTER ROLE {parts['user']} IN DATABASE {parts['dbname']}"
+        statements = [
+            f"{whose} SET {name} = {value if name == 'search_path' else repr(value)}"
+            for name, value in settings.items()
+            if name.lower() in known
+        ]
+        # In one session, which the settings do not hold for yet.
+        execute(database_url, "; ".join(statements))
 
     return set_all
 
 
 @pytest.fixture
-def reset(database_url: str) -> object:
+def reset(database_url: str) -> Iterator[None]:
     """Put the role's settings back, also where they let no usual session of the tests live."""
     parts = parse_dsn(database_url)
     yield
@@ -140,20 +144,25 @@ def use_all(folder: Path, database: Database) -> list[object]:
     for path in (first, first, second):
         tell(path, "trips")
     stream = open_stream(second, second.name, 10)
-    told.append(preview(stream, local_file(str(second)), Target("public", "trips"), database, Options()).action)
+    told.append(
+        preview(stream, local_file(str(second)), Target("public", "trips"), database, Options()).action
+    )
     tell(second, "trips", if_loaded="replace")
     tell(zones, "taxi_zones")
     zones.write_text("LocationID,Borough,Zone,service_zone\n264,Unknown,Zürich,N/A\n265,Ω,Łódź,N/A\n")
     tell(zones, "taxi_zones")
     told.append(rejects_of(database, 1, 10))
     undo(database, 3)
-    told += [(load.load_id, load.status, load.table_name, load.finished_at.year) for load in list_loads(database, Filter())]
+    told += [
+        (load.load_id, load.status, load.table_name, load.finished_at.year)
+        for load in list_loads(database, Filter())
+    ]
     with database.connect() as connection, connection.cursor() as cursor:
         for statement in (
             "SELECT total_amount, tpep_pickup_datetime::pg_catalog.text FROM public.trips ORDER BY 1",
             'SELECT * FROM public.taxi_zones ORDER BY "LocationID"',
-            "SELECT pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute WHERE attrelid = "
-            "pg_catalog.to_regclass('public.trips') AND attnum > 0 ORDER BY attnum",
+            "SELECT pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute "
+            "WHERE attrelid = pg_catalog.to_regclass('public.trips') AND attnum > 0 ORDER BY attnum",
         ):
             cursor.execute(statement)
             told.append(cursor.fetchall())
@@ -170,7 +179,9 @@ def expected(usual: list[object], folder: Path, url: str) -> list[object]:
     if not usual:
         name = f"{parse_dsn(url)['dbname']}_usual"
         execute(url, f"CREATE DATABASE {name}")
-        usual += use_all(folder / "usual", database_at(join_dsn("", {**parse_dsn(url), "dbname": name}, None)))
+        usual += use_all(
+            folder / "usual", database_at(join_dsn("", {**parse_dsn(url), "dbname": name}, None))
+        )
         execute(url, f"DROP DATABASE {name}")
     return usual
 
@@ -196,10 +207,9 @@ def test_each_setting_of_ours_has_its_worst_here() -> None:
     assert set(WORST) == set(_SETTINGS)
 
 
+@pytest.mark.usefixtures("reset")
 @pytest.mark.parametrize("name", WORST)
-def test_a_hostile_setting_does_not_hold_for_us(
-    set_for_role: Setting, reset: object, database_url: str, name: str
-) -> None:
+def test_a_hostile_setting_does_not_hold_for_us(set_for_role: Setting, database_url: str, name: str) -> None:
     database = database_at(database_url)
     before = states(database)
     if name.lower() not in before:
@@ -207,17 +217,19 @@ def test_a_hostile_setting_does_not_hold_for_us(
     set_for_role({name: WORST[name]})
     after = states(database)
     with database.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_catalog.current_setting('transaction_isolation'), pg_catalog.current_setting('transaction_read_only')")
+        cursor.execute(
+            "SELECT pg_catalog.current_setting('transaction_isolation'), "
+            "pg_catalog.current_setting('transaction_read_only')"
+        )
         assert cursor.fetchone() == ("read committed", "off")
     assert after[name.lower()] in (*_SETTINGS[name], *(["0"] if name.startswith("tcp_") else []))
     assert after == before
 
 
+@pytest.mark.usefixtures("prefect_server", "reset")
 @pytest.mark.parametrize("way", ["url", "block"])
 def test_with_all_of_them_at_once_everything_is_as_usual(
-    prefect_server: str,
     set_for_role: Setting,
-    reset: object,
     usual: list[object],
     tmp_path: Path,
     database_url: str,
@@ -229,8 +241,9 @@ def test_with_all_of_them_at_once_everything_is_as_usual(
     set_for_role(WORST)
     for name, value in {"PGCLIENTENCODING": "LATIN1", "PGTZ": "Asia/Tokyo", "PGDATESTYLE": "German"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PGOPTIONS", "-c search_path=public,pg_catalog -c default_transaction_isolation=serializable")
-    from taxi_ingest import Settings, prefect_api
+    monkeypatch.setenv(
+        "PGOPTIONS", "-c search_path=public,pg_catalog -c default_transaction_isolation=serializable"
+    )
 
     with prefect_api(Settings()):
         database = database_at(database_url) if way == "url" else block(database_url, "hostile")
@@ -241,10 +254,13 @@ def test_with_all_of_them_at_once_everything_is_as_usual(
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252"])
-def test_a_database_that_cannot_hold_all_text_is_refused(embedded_url: str, tmp_path: Path, encoding: str) -> None:
+def test_a_database_that_cannot_hold_all_text_is_refused(
+    embedded_url: str, tmp_path: Path, encoding: str
+) -> None:
     name = f"test_{encoding.lower()}"
     execute(
-        embedded_url, f"CREATE DATABASE {name} ENCODING {encoding} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        embedded_url,
+        f"CREATE DATABASE {name} ENCODING {encoding} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'",
     )
     try:
         database = database_at(join_dsn("", {**parse_dsn(embedded_url), "dbname": name}, None))
@@ -267,13 +283,11 @@ def test_text_arrives_whole_whatever_encoding_the_environment_names(
     assert query(embedded_database_url, "SELECT t FROM towns") == [("Zürich 🚕",)]
 
 
+@pytest.mark.usefixtures("reset")
 def test_a_load_that_waited_sees_what_the_other_has_committed(
-    tmp_path: Path, set_for_role: Setting, reset: object, database_url: str
+    tmp_path: Path, set_for_role: Setting, database_url: str
 ) -> None:
     """Under REPEATABLE READ, who waited for the lock on the file would not see that it is loaded."""
-    from taxi_ingest.load import Load, Progress
-    import threading
-
     set_for_role({"default_transaction_isolation": "repeatable read"})
     path = trips(tmp_path, [row(n) for n in range(6)])
     database = database_at(database_url)
