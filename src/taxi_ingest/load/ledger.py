@@ -223,13 +223,12 @@ def lock(cursor: Cursor, target: Target, source: SourceFile, plan: Plan) -> None
 
     By its address, by its content, by its month: always in this order, so that no two wait for each other.
     """
-    locked = [(source.url, "this file"), (source.sha256, "this file")]
+    whose = "|".join(target.key)
+    file = [f"{whose}|{source.url}", f"{whose}|{source.sha256}"]
+    wait_for(cursor, file, f"loading this file into {target}")
     if plan.dataset and (plan.month or tlc.dataset_named(plan.dataset).kind == "lookup"):
-        month = f"{plan.dataset} {plan.month or ''}".rstrip()
-        locked.append((month, month))
-    for what, called in locked:
-        key = "|".join((*target.key, what))
-        wait_for(cursor, key, 0, f"loading {called} into {target}")
+        what = f"{plan.dataset} {plan.month}" if plan.month else plan.dataset
+        wait_for(cursor, [f"{whose}|{what}"], f"loading {what} into {target}")
 
 
 def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) -> LoadRecord | None:

@@ -4,6 +4,7 @@ All are held to the end of the transaction, or until it goes back to a savepoint
 """
 
 import logging
+from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -12,14 +13,17 @@ from taxi_ingest.load.connection import one
 _log = logging.getLogger(__name__)
 
 
-def wait_for(cursor: Cursor, key: str, kind: int, doing: str) -> None:
-    """Wait until no one else has the lock of this key and kind; say what the other is doing."""
-    numbered = "hashtextextended(%s, %s)"
-    cursor.execute(f"SELECT pg_try_advisory_xact_lock({numbered})", (key, kind))
-    if one(cursor)[0]:
-        return
-    say_waiting(f"Another run is {doing}: waiting for it.")
-    cursor.execute(f"SELECT pg_advisory_xact_lock({numbered})", (key, kind))
+def wait_for(cursor: Cursor, keys: Sequence[str], doing: str) -> None:
+    """Wait until no one else has the locks of these keys, one after the other; say what the other is doing."""
+    numbered, waiting = "hashtextextended(%s, 0)", False
+    for key in keys:
+        cursor.execute(f"SELECT pg_try_advisory_xact_lock({numbered})", (key,))
+        if one(cursor)[0]:
+            continue
+        if not waiting:
+            say_waiting(f"Another run is {doing}: waiting for it.")
+            waiting = True
+        cursor.execute(f"SELECT pg_advisory_xact_lock({numbered})", (key,))
 
 
 def say_waiting(message: str) -> None:
