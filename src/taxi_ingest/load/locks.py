@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def wait_for(cursor: Cursor, keys: Sequence[str], doing: str) -> None:
-    """Wait until no one else has the locks of these keys, one after the other; say what the other is doing."""
+    """Wait until no one else has the locks of these keys, in turn; say what the other is doing."""
     numbered, waiting = "hashtextextended(%s, 0)", False
     for key in keys:
         cursor.execute(f"SELECT pg_try_advisory_xact_lock({numbered})", (key,))
