@@ -11,8 +11,10 @@ import pytest
 from conftest import execute, query
 from taxi_ingest.errors import DataError, TaxiIngestError, UsageError
 from taxi_ingest.fetch import local_file
-from taxi_ingest.load import Allowance, Database, Load, Options, load, parse_target, preview
+from taxi_ingest.load import Allowance, Database, Load, Options, _check_counts, load, parse_target, preview
+from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.decision import IfLoaded
+from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips
 
@@ -369,6 +371,13 @@ def test_rows_that_the_server_did_not_keep_abort_the_load(
         load_file(trips(tmp_path, [row(1), row(2), row(3)]), embedded_database)
     assert totals(embedded_database_url) == []
     assert query(embedded_database_url, "SELECT count(*) FROM taxi_ingest.loads") == [(0,)]
+
+
+def test_rows_that_no_step_removed_are_lost(tmp_path: Path) -> None:
+    path = trips(tmp_path, [row(1)])
+    counts = Counts(read=3, loaded=2, removed=1)
+    with pytest.raises(DataError, match="Of 3 rows some got lost"), RejectSpool(1) as spool:
+        _check_counts(counts, open_stream(path, path.name, 10), spool, Allowance())
 
 
 def test_a_failed_load_says_nothing_in_the_ledger(tmp_path: Path, embedded_database: Database) -> None:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -12,9 +13,11 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError, DataError
-from taxi_ingest.load import Database, Load, Progress, database_at, undo
+from taxi_ingest.fetch import local_file
+from taxi_ingest.load import Database, Load, Options, Progress, Target, database_at, load, undo
 from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.load.patience import patiently
+from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips
 
 
@@ -130,28 +133,86 @@ def test_who_waits_for_the_same_file_says_so_and_skips(
     assert totals(database_url) == list(range(6))
 
 
-@pytest.mark.parametrize("same", ["content", "month"])
+def at_once(
+    first: Callable[[Callable[[Progress], None]], Load], second: Callable[[], Load], url: str
+) -> Background:
+    """Begin the second load while the first is copying, and let it wait; then end the first."""
+    begun: list[Background] = []
+
+    def begin(_: Progress) -> None:
+        if not begun:
+            begun.append(Background(second))
+            until(url, "wait_event = 'advisory'")
+
+    first(begin)
+    return begun[0]
+
+
 def test_two_places_of_a_month_at_once_do_not_both_get_in(
-    tmp_path: Path, database: Database, database_url: str, same: str
+    tmp_path: Path, database: Database, database_url: str
 ) -> None:
     (tmp_path / "mirror").mkdir()
-    rows = [row(n) for n in range(6)]
-    here = trips(tmp_path, rows)
-    there = trips(tmp_path / "mirror", rows if same == "content" else rows[1:])
-    others: list[Background] = []
+    here = trips(tmp_path, [row(1), row(2), row(3)])
+    there = trips(tmp_path / "mirror", [row(4)])
+    other = at_once(
+        lambda begin: load_file(here, database, on_progress=begin),
+        lambda: load_file(there, database),
+        database_url,
+    )
+    with pytest.raises(DataError, match="yellow 2024-01 already"):
+        other.result()
+    assert totals(database_url) == [1, 2, 3]
 
-    def start_another(_: Progress) -> None:
-        if not others:
-            others.append(Background(lambda: load_file(there, database)))
-            until(database_url, "wait_event = 'advisory'")
 
-    load_file(here, database, on_progress=start_another)
-    if same == "content":
-        assert others[0].result().outcome == "skipped"
-    else:
-        with pytest.raises(DataError, match="yellow 2024-01 already"):
-            others[0].result()
-    assert totals(database_url) == list(range(6))
+def test_two_copies_of_a_file_of_no_month_at_once_are_loaded_once(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    one, two = (trips(tmp_path, [row(1), row(2), row(3)], name) for name in ("a.csv", "b.csv"))
+    other = at_once(
+        lambda begin: load_file(one, database, on_progress=begin),
+        lambda: load_file(two, database),
+        database_url,
+    )
+    assert other.result().outcome == "skipped"
+    assert totals(database_url) == [1, 2, 3]
+
+
+def test_two_versions_of_an_address_at_once_replace_each_other(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    old, new = (trips(tmp_path, [row(n), row(n), row(n)], name) for n, name in ((1, "a.csv"), (2, "b.csv")))
+    source = replace(local_file(str(new)), url=local_file(str(old)).url)
+    other = at_once(
+        lambda begin: load_file(old, database, on_progress=begin),
+        lambda: load(open_stream(new, new.name, 10), source, Target("public", "trips"), database, Options()),
+        database_url,
+    )
+    assert other.result().outcome == "replaced"
+    assert totals(database_url) == [2, 2, 2]
+
+
+def test_nobody_puts_rows_into_a_lookup_while_it_is_replaced(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = tmp_path / "zones.csv"
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,A,S\n")
+    load_file(path, embedded_database, "taxi_zones")
+    tried: list[type] = []
+
+    def insert(_: Progress) -> None:
+        with pytest.raises(psycopg2.errors.LockNotAvailable) as failure:
+            execute(
+                embedded_database_url,
+                "SET lock_timeout = 50",
+                "INSERT INTO taxi_zones VALUES (9, 'B', 'mine', 'S')",
+            )
+        tried.append(failure.type)
+        assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("A",)]
+
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,B,S\n")
+    load_file(path, embedded_database, "taxi_zones", on_progress=insert)
+    assert len(tried) == 1
+    assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("B",)]
 
 
 def test_first_loads_into_an_empty_database_go_side_by_side_and_copy_once(
