@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -141,11 +142,13 @@ def embedded_database(embedded_database_url: str) -> Database:
     return database_at(embedded_database_url)
 
 
-def execute(url: str, statement: str) -> None:
+def execute(url: str, *statements: str) -> None:
+    """Execute statements in one session, each committed at once."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
-    connection.cursor().execute(statement)
-    connection.close()
+    with closing(connection), connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
 
 
 Query = Callable[[str], list[tuple[object, ...]]]

@@ -101,10 +101,13 @@ def test_chunk_size_and_transform_are_passed_on(
 def test_dataset_and_month_do_the_same_as_the_url(cli: Cli, tmp_path: Path, db: dict[str, str]) -> None:
     write_sample("green", "2024-01", tmp_path / "green_tripdata_2024-01.parquet", rows=50)
     env = {**db, "TAXI_INGEST_TLC_URL": str(tmp_path)}
-    by_month = cli("ingest", "--dataset", "green", "--month", "2024-01", "--json", env=env)
+    month = ("ingest", "--dataset", "green", "--month", "2024-01", "--json")
+    refused = cli(*month, env=env)
+    assert (refused.returncode, "--allow-short" in json.loads(refused.stdout)["hint"]) == (4, True)
+    by_month = cli(*month, "--allow-short", env=env)
     first = json.loads(by_month.stdout)
     assert (first["status"], first["table"], first["rows_loaded"]) == ("loaded", "green_tripdata", 50)
-    assert first["verdict"] == "short"
+    assert (first["verdict"], first["notes"][-1] in by_month.stderr) == ("short", True)
     by_url = cli(
         "ingest", "--url", tmp_path / "green_tripdata_2024-01.parquet", "--table", "green_tripdata", env=db
     )

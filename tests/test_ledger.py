@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from conftest import execute, query
@@ -33,6 +34,11 @@ def two(tmp_path: Path, embedded_database: Database) -> list[Load]:
     """Two loads into the table `trips`."""
     files = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (1, 2)]
     return [load_file(path, embedded_database) for path in files]
+
+
+def statuses(database: Database) -> list[str]:
+    """What became of each load, as `loads` tells it."""
+    return [load.status for load in list_loads(database, Filter())]
 
 
 def test_an_undone_load_is_gone_and_the_ledger_knows_it(
@@ -121,11 +127,7 @@ def test_a_dropped_table_is_loaded_anew(
     again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
     assert (again.outcome, again.load_id > two[1].load_id) == ("loaded", True)
     assert totals(embedded_database_url) == [1]
-    assert query(embedded_database_url, "SELECT status FROM taxi_ingest.loads ORDER BY load_id") == [
-        ("dropped",),
-        ("dropped",),
-        ("loaded",),
-    ]
+    assert statuses(embedded_database) == ["dropped", "dropped", "loaded"]
 
 
 def test_a_dropped_partition_is_loaded_anew(
@@ -195,7 +197,7 @@ def test_an_older_ledger_is_read_and_brought_up_to_date(
 ) -> None:
     first_ledger(database_url)
     assert [load.source for load in list_loads(database, Filter())] == ["file:///old.csv"]
-    assert load_file(trips(tmp_path, [row(1)]), database).outcome == "loaded"
+    assert load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-02.csv"), database).outcome == "loaded"
     assert query(database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(LATEST,)]
     undo(database, 1)
     assert totals(database_url) == [1]
@@ -261,3 +263,135 @@ def test_the_commands_list_show_and_undo(
     assert (refused.returncode, "is undone already" in refused.stderr) == (4, True)
     assert cli("undo", 99, env=env).returncode == 2
     assert totals(embedded_database_url) == [2, 3]
+
+
+DETACH = "ALTER TABLE trips DETACH PARTITION taxi_ingest.load_1"
+ATTACH = "ALTER TABLE trips ATTACH PARTITION taxi_ingest.load_1 FOR VALUES IN (1)"
+
+
+def test_a_partition_that_is_attached_again_counts_as_loaded(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    del two
+    execute(embedded_database_url, DETACH)
+    assert statuses(embedded_database) == ["dropped", "loaded"]
+    load_file(trips(tmp_path, [row(3)], "yellow_tripdata_2024-03.csv"), embedded_database)
+    execute(embedded_database_url, ATTACH)
+    assert statuses(embedded_database) == ["loaded"] * 3
+    first = tmp_path / "yellow_tripdata_2024-01.csv"
+    assert load_file(first, embedded_database).outcome == "skipped"
+    assert totals(embedded_database_url) == [1, 2, 3]
+    undo(embedded_database, 1)
+    assert totals(embedded_database_url) == [2, 3]
+
+
+def test_what_is_detached_is_loaded_anew_and_not_undone(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    del two
+    execute(embedded_database_url, DETACH)
+    with pytest.raises(DataError, match="dropped or detached the rows of load 1"):
+        undo(embedded_database, 1)
+    again = load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
+    assert (again.outcome, again.load_id) == ("loaded", 3)
+    assert statuses(embedded_database) == ["dropped", "loaded", "loaded"]
+    assert totals(embedded_database_url) == [1, 2]
+
+
+def test_a_partition_whose_detaching_is_pending_is_not_there(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    del two
+    reader = psycopg2.connect(embedded_database_url)
+    reader.cursor().execute("SELECT count(*) FROM trips")
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        execute(embedded_database_url, "SET statement_timeout = 200", f"{DETACH} CONCURRENTLY")
+    reader.close()
+    assert statuses(embedded_database) == ["dropped", "loaded"]
+    with pytest.raises(DataError, match="dropped or detached"):
+        undo(embedded_database, 1)
+    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).outcome == "loaded"
+    assert totals(embedded_database_url) == [1, 2]
+
+
+def test_a_load_moved_to_another_table_is_undone_there(
+    two: list[Load], embedded_database: Database, embedded_database_url: str
+) -> None:
+    del two
+    execute(
+        embedded_database_url,
+        f"CREATE TABLE other (LIKE trips) PARTITION BY LIST (_load_id); {DETACH};"
+        f"{ATTACH.replace('trips', 'other')}",
+    )
+    assert [str(load.target) for load in list_loads(embedded_database, Filter())] == ["other", "trips"]
+    assert str(undo(embedded_database, 1).target) == "other"
+    assert (totals(embedded_database_url, "other"), totals(embedded_database_url)) == ([], [2])
+
+
+def test_truncated_rows_count_as_loaded_until_they_are_replaced(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    del two
+    execute(embedded_database_url, "TRUNCATE trips")
+    first = tmp_path / "yellow_tripdata_2024-01.csv"
+    assert load_file(first, embedded_database).outcome == "skipped"
+    assert load_file(first, embedded_database, if_loaded="replace").outcome == "replaced"
+    assert totals(embedded_database_url) == [1]
+
+
+def test_what_an_older_ledger_has_as_dropped_counts_again_once_it_is_attached(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    first_ledger(embedded_database_url)
+    execute(embedded_database_url, files("taxi_ingest.load.migrations").joinpath("2.sql").read_text())
+    execute(embedded_database_url, f"UPDATE taxi_ingest.loads SET status = 'dropped'; {DETACH}")
+    assert statuses(embedded_database) == ["dropped"]
+    load_file(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), embedded_database)
+    execute(embedded_database_url, ATTACH)
+    assert statuses(embedded_database) == ["loaded", "loaded"]
+
+
+def test_looking_at_an_older_ledger_changes_and_locks_nothing(
+    embedded_database: Database, embedded_database_url: str
+) -> None:
+    first_ledger(embedded_database_url)
+    execute(embedded_database_url, files("taxi_ingest.load.migrations").joinpath("2.sql").read_text())
+    loading = psycopg2.connect(embedded_database_url)
+    loading.cursor().execute("LOCK TABLE taxi_ingest.loads IN ROW EXCLUSIVE MODE")
+    assert statuses(embedded_database) == ["loaded"]
+    loading.close()
+    assert query(embedded_database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "near"),
+    [("--dataset", "yelow", "Did you mean yellow?"), ("--month", "2024-1", "Did you mean 2024-01?")],
+)
+def test_a_filter_that_fits_nothing_is_refused_with_the_near_miss(
+    cli: Cli, embedded_database_url: str, flag: str, value: str, near: str
+) -> None:
+    result = cli("loads", flag, value, "--database-url", embedded_database_url)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert near in " ".join(result.stderr.split())
+
+
+def test_what_a_terminal_would_obey_is_shown(
+    cli: Cli, tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    load_file(
+        trips(tmp_path, [row(1), row(2, "\x1b[31mred\x07\x9b")], "a\x1b[2J [bold]\n.csv"),
+        embedded_database,
+        "[red]trips[/]\x1b]0;title\x07",
+        allowance=Allowance(rows=1),
+    )
+    env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
+    listed, rejected, undone = (
+        cli(*command, env=env) for command in (["loads"], ["rejects", 1], ["undo", 1])
+    )
+    for result in (listed, rejected, undone):
+        assert result.returncode == 0, result.stderr
+        assert not {"\x1b", "\x07", "\x9b"} & set(result.stdout + result.stderr)
+    assert r"[red]trips[/]\x1b]0;title\x07" in listed.stdout
+    assert "[bold]" in listed.stdout.replace("%5B", "[").replace("%5D", "]")
+    assert r"\x1b[31mred\x07\x9b" in rejected.stdout
+    assert r"[red]trips[/]\x1b]0;title\x07" in undone.stdout

@@ -35,7 +35,7 @@ from taxi_ingest.load import (
     preview,
 )
 from taxi_ingest.load.connection import address_of, explained, join_dsn
-from taxi_ingest.load.verdict import judge
+from taxi_ingest.load.verdict import compare
 from taxi_ingest.tlc import known_rows
 from taxi_ingest.transform import open_stream
 
@@ -59,6 +59,8 @@ def load_file(
     if_loaded: str = "skip",
     allowance: Allowance | None = None,
     verify: bool = False,
+    keep_both: bool = False,
+    allow_short: bool = False,
     **options: object,
 ) -> Load:
     return load(
@@ -66,7 +68,7 @@ def load_file(
         local_file(str(path)),
         parse_target(table),
         database,
-        Options(if_loaded, allowance or Allowance(), verify),  # type: ignore[arg-type]
+        Options(if_loaded, allowance or Allowance(), verify, keep_both, allow_short),  # type: ignore[arg-type]
         **options,  # type: ignore[arg-type]
     )
 
@@ -176,8 +178,8 @@ def test_a_failed_first_load_leaves_no_table(tmp_path: Path, database: Database,
     with pytest.raises(DataError):
         load_file(trips(tmp_path, [row(1, "x")]), database)
     assert query(
-        database_url, "SELECT to_regclass('trips') IS NULL, to_regclass('taxi_ingest.loads') IS NULL"
-    ) == [(True, True)]
+        database_url, "SELECT to_regclass('trips') IS NULL, (SELECT count(*) FROM taxi_ingest.loads)"
+    ) == [(True, 0)]
 
 
 @pytest.mark.parametrize("name", ['we"ird', "drop table x; --", "Grün 🚕", "a.b.c", "%s {} \\", "select"])
@@ -484,12 +486,29 @@ def test_anything_else_is_no_allowance(text: str) -> None:
         parse_allowance(text)
 
 
-def test_a_known_count_gives_a_verdict() -> None:
-    assert judge(100, None, changed=False) == "unknown"
-    assert judge(100, 100, changed=False) == "match"
-    assert judge(100, 100, changed=True) == "revised"
-    assert judge(101, 100, changed=False) == "revised"
-    assert judge(99, 100, changed=True) == "short"
+@pytest.mark.parametrize(
+    ("name", "read", "outside", "changed", "verdict"),
+    [
+        ("yellow_tripdata_2024-01.csv", 100, 0, False, "unknown"),
+        ("trips.csv", 1_369_765, 0, False, "unknown"),
+        ("yellow_tripdata_2021-01.csv", 1_369_765, 0, False, "match"),
+        ("yellow_tripdata_2021-01.csv", 1_369_765, 209, False, "match"),
+        ("yellow_tripdata_2021-01.csv", 1_369_765, 0, True, "revised"),
+        ("yellow_tripdata_2021-01.csv", 1_369_766, 0, False, "revised"),
+        ("yellow_tripdata_2021-01.csv", 1_369_764, 0, True, "short"),
+        ("yellow_tripdata_2021-01.csv", 1_369_765, 1_369_765, False, "unknown"),
+        ("yellow_tripdata_2021-01.csv", 2_000_000, 200_000, False, "unknown"),
+        ("yellow_tripdata_2021-01.csv", 0, 0, False, "short"),
+    ],
+)
+def test_a_known_count_gives_a_verdict_on_rows_of_that_month(
+    tmp_path: Path, name: str, read: int, outside: int, changed: bool, verdict: str
+) -> None:
+    path = trips(tmp_path, [row(1)], name)
+    comparison = compare(open_stream(path, name, 10), read, {"pickup_outside_month": outside}, changed)
+    assert comparison.verdict == verdict
+    assert (comparison.known is None) == (verdict == "unknown")
+    assert bool(comparison.note) == (verdict == "short" or outside > 209)
 
 
 def test_verify_loads_nothing_of_a_file_that_is_short(
@@ -498,11 +517,11 @@ def test_verify_loads_nothing_of_a_file_that_is_short(
     assert load_file(trips(tmp_path, [row(1)]), embedded_database, verify=True).verdict == "unknown"
     assert known_rows("yellow", "2024-01", "parquet") == 2_964_624
     assert known_rows("yellow", "2021-01", "csv.gz") == 1_369_765
-    short = trips(tmp_path, [row(5)], "yellow_tripdata_2021-01.csv")
-    with pytest.raises(DataError, match="has 1 rows, but TLC's is known to have 1,369,765"):
-        load_file(short, embedded_database, verify=True)
+    short = trips(tmp_path, ["1,2021-01-15 12:00:00,1,5"], "yellow_tripdata_2021-01.csv")
+    with pytest.raises(DataError, match=r"has 1 rows; TLC's .* is known to have 1,369,765") as failure:
+        load_file(short, embedded_database, verify=True, allow_short=True)
+    assert "without --verify" in failure.value.hint
     assert query(embedded_database_url, "SELECT verdict FROM taxi_ingest.loads") == [("unknown",)]
-    assert load_file(short, embedded_database).verdict == "short"
 
 
 def test_oddities_are_counted_and_loaded_all_the_same(
@@ -577,7 +596,8 @@ def test_a_preview_tells_what_would_happen_and_writes_nothing(
     path, target = trips(tmp_path, [row(1)]), Target("public", "trips")
 
     def look() -> Preview:
-        return preview(open_stream(path, path.name, 10), local_file(str(path)), target, embedded_database)
+        stream = open_stream(path, path.name, 10)
+        return preview(stream, local_file(str(path)), target, embedded_database, Options())
 
     first = look()
     assert (first.action, first.rows, first.mapped["VendorID"]) == ("load", None, "VendorID")

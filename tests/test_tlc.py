@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 
 import pytest
@@ -136,3 +137,25 @@ def test_every_text_code_in_the_real_files_is_documented() -> None:
             for name in {"vendor_name", "payment_type_name", "store_and_fwd_flag"} & set(rows.schema.names):
                 found = {(name, value) for value in rows.column(name).unique().to_pylist() if value}
                 assert found <= documented, path.name
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "hint"),
+    [
+        (tlc.dataset_named, "yelow", "Did you mean yellow?"),
+        (tlc.dataset_named, "Green", "Did you mean green?"),
+        (tlc.dataset_named, "fhvh", "Did you mean fhv"),
+        (tlc.dataset_named, "zone", "Did you mean zones?"),
+        (tlc.dataset_named, "", "Choose one of yellow"),
+        (tlc.parse_month, "2024-1", "Did you mean 2024-01?"),
+        (tlc.parse_month, "2024/01", "Did you mean 2024-01?"),
+        (tlc.parse_month, "202401", "Did you mean 2024-01?"),
+        (tlc.parse_month, "2024-01-15", "Did you mean 2024-01?"),
+        (tlc.parse_month, "2024-13", "Write it like 2024-01."),
+        (tlc.parse_month, "", "Write it like 2024-01."),
+    ],
+)
+def test_a_near_miss_is_named(parse: Callable[[str], object], text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        parse(text)
+    assert hint in failure.value.hint

@@ -82,6 +82,8 @@ def ingest(
     step: str | None = None,
     cache: bool = True,
     dry_run: bool = False,
+    keep_both: bool = False,
+    allow_short: bool = False,
 ) -> Outcome:
     """Load one file into a table, exactly once.
 
@@ -99,6 +101,8 @@ def ingest(
         step: `module:function` of the user's, from DataFrame to DataFrame, called with each chunk.
         cache: Whether a download is kept, and taken from those kept before.
         dry_run: Find out what would happen, and load nothing.
+        keep_both: Whether a month that the table has from another address is loaded beside it.
+        allow_short: Whether a file is loaded that lacks most of the rows its month is known to have.
 
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
@@ -106,10 +110,10 @@ def ingest(
     began = time.monotonic()
     crash_dead_runs()
     claim_run()
-    log_table_name(table)
+    log_table_name(table, dry_run)
     settings = Settings()
     target = loading.parse_target(table)
-    options = Options(if_loaded, loading.parse_allowance(max_rejects), verify)
+    options = Options(if_loaded, loading.parse_allowance(max_rejects), verify, keep_both, allow_short)
     database = find_database(block, settings)
     history = _look_back(database, target, url)
     previous = history.file
@@ -123,16 +127,16 @@ def ingest(
             return Outcome.of(Load.of(previous, skipped=True), target, database, began, _run_url())
         stream = transform(source, chunk_size, step, chosen_names(names, history.table, target))
         if dry_run:
-            plan = loading.preview(stream, source, target, database)
+            plan = loading.preview(stream, source, target, database, options)
             return Outcome.planned(plan, stream, source, target, database, began, _run_url())
         result = load(stream, source, target, database, options)
     return Outcome.of(result, target, database, began, _run_url())
 
 
 @flow(name="log-table-name", flow_run_name="{table}")
-def log_table_name(table: str) -> None:
-    """The sub-flow: say which table is loaded."""
-    get_run_logger().info("Loading into table %s", table)
+def log_table_name(table: str, dry_run: bool = False) -> None:
+    """The sub-flow: say which table is loaded, or only looked at."""
+    get_run_logger().info("Looking at table %s" if dry_run else "Loading into table %s", table)
 
 
 @task(cache_policy=NO_CACHE)

@@ -8,10 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
-from taxi_ingest import tlc
 from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import Database, Load, Preview, Target, parse_target
-from taxi_ingest.load.verdict import judge
 from taxi_ingest.transform import Stream
 from taxi_ingest.transform.quality import ODDITIES
 
@@ -89,19 +87,19 @@ class Outcome:
         flow_run_url: str | None,
     ) -> "Outcome":
         """What `--dry-run` found out."""
-        dataset, month = stream.plan.dataset, stream.plan.month
-        known = tlc.known_rows(dataset, month, stream.layout.format)
+        comparison = plan.comparison
+        notes = [comparison.note] if comparison and comparison.note else []
         return cls(
             status="planned",
             table=str(target),
             url=source.url,
-            dataset=dataset,
-            month=month,
+            dataset=stream.plan.dataset,
+            month=stream.plan.month,
             rows_read=plan.rows,
             rows_loaded=0,
             rows_rejected=0,
-            known_rows=known,
-            verdict="unknown" if plan.rows is None else judge(plan.rows, known, changed=False),
+            known_rows=comparison.known if comparison else None,
+            verdict=comparison.verdict if comparison else "unknown",
             load_id=None,
             sha256=source.sha256,
             bytes=source.bytes,
@@ -109,7 +107,7 @@ class Outcome:
             rows_per_second=0,
             flow_run_url=flow_run_url,
             quality={},
-            notes=stream.plan.warnings,
+            notes=(*stream.plan.warnings, *notes),
             database=database.address,
             plan=plan,
         )
@@ -157,18 +155,15 @@ class Outcome:
         ]
 
     def _verdict(self) -> str:
-        return f"{self.verdict}: {_VERDICTS[self.verdict]} {self.known_rows:,} rows"
+        """What was compared: how many rows the file has, whatever became of them."""
+        return f"{self.verdict}: {self.rows_read:,} rows read, {_VERDICTS[self.verdict]} {self.known_rows:,}"
 
     def _plan_rows(self, plan: Preview) -> list[tuple[str, str]]:
         return [
             ("would", f"{plan.action} it"),
             ("layout", plan.layout),
             ("rows", "not counted before they are read" if plan.rows is None else f"{plan.rows:,}"),
-            *(
-                [("verdict", self._verdict())]
-                if self.known_rows is not None and plan.rows is not None
-                else []
-            ),
+            *([("verdict", self._verdict())] if self.verdict != "unknown" else []),
             ("space", f"about {plan.space_bytes / 1e6:,.0f} MB in the database"),
             ("columns", ", ".join(_mapping(name, source) for name, source in plan.mapped.items())),
             *([("null", ", ".join(plan.missing))] if plan.missing else []),
@@ -182,9 +177,9 @@ def _mapping(name: str, source: str) -> str:
 
 
 _VERDICTS = {
-    "match": "TLC's file is known to have",
-    "revised": "whole, but republished since it was known to have",
-    "short": "TLC's file is known to have",
+    "match": "as many as TLC's file of the month is known to have:",
+    "revised": "and TLC has republished its file of the month since that was known to have",
+    "short": "but TLC's file of the month is known to have",
 }
 
 _TITLES = {

@@ -34,6 +34,8 @@ def run_ingest(
     step: str | None = None,
     cache: bool = True,
     dry_run: bool = False,
+    keep_both: bool = False,
+    allow_short: bool = False,
 ) -> Outcome:
     """Run the flow (whose docstring tells the parameters) and show on `console` how it goes.
 
@@ -59,6 +61,8 @@ def run_ingest(
         "step": step,
         "cache": cache,
         "dry_run": dry_run,
+        "keep_both": keep_both,
+        "allow_short": allow_short,
     }
     with display(console, quiet) as shown, ExitStack() as lasting:
         return _Run(settings, console, quiet, shown, lasting, parameters).watched()

@@ -14,6 +14,7 @@ tlc_columns.csv, from TLC's data dictionaries and the headers of all published f
 """
 
 import csv
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ ZONES_FILES = ("taxi_zone_lookup.csv", "taxi+_zone_lookup.csv")
 _FORMATS = ("parquet", "csv.gz", "csv")
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_NEARLY_MONTH = re.compile(r"(?P<year>\d{4})[-_/. ]?(?P<month>\d{1,2})([-_/. ]\d{1,2})?")
 _FILE_NAME = re.compile(
     r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)"
 )
@@ -118,8 +120,26 @@ def dataset_named(name: str) -> Dataset:
     for dataset in datasets():
         if dataset.name == name:
             return dataset
-    known = ", ".join(dataset.name for dataset in datasets())
-    raise UsageError(f"TLC has no dataset {name!r}.", f"Choose one of {known}.")
+    known = [dataset.name for dataset in datasets()]
+    near = difflib.get_close_matches(name.strip().lower(), known, n=1)
+    raise UsageError(
+        f"TLC has no dataset {name!r}.",
+        f"Did you mean {near[0]}? There are {', '.join(known)}."
+        if near
+        else f"Choose one of {', '.join(known)}.",
+    )
+
+
+def parse_month(text: str) -> str:
+    """A month as it is written here, `2024-01`. Raises UsageError for anything else, with the near miss."""
+    if _MONTH.fullmatch(text):
+        return text
+    near = _NEARLY_MONTH.fullmatch(text.strip())
+    month = f"{near['year']}-{near['month']:0>2}" if near else ""
+    raise UsageError(
+        f"{text!r} is no month.",
+        f"Did you mean {month}?" if _MONTH.fullmatch(month) else "Write it like 2024-01.",
+    )
 
 
 def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple[str, ...]:
@@ -129,9 +149,7 @@ def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple
     """
     if dataset.kind != "trips":
         raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
-    if not _MONTH.fullmatch(month):
-        raise UsageError(f"{month!r} is no month.", "Write --month 2024-01.")
-    if not dataset.first_month <= month <= f"{today:%Y-%m}":
+    if not dataset.first_month <= parse_month(month) <= f"{today:%Y-%m}":
         raise UsageError(
             f"TLC has no {dataset.name} trips of {month}.",
             f"They begin in {dataset.first_month} and end now.",

@@ -69,6 +69,14 @@ def ingest(
         bool,
         typer.Option("--verify", help="Load nothing if rows are missing by TLC's known counts."),
     ] = False,
+    allow_short: Annotated[
+        bool,
+        typer.Option("--allow-short", help="Load a file though most rows of its month are missing."),
+    ] = False,
+    keep_both: Annotated[
+        bool,
+        typer.Option("--keep-both", help="Load a month beside the one that the table has from elsewhere."),
+    ] = False,
     transform: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +123,8 @@ def ingest(
             step=transform,
             cache=cache,
             dry_run=dry_run,
+            keep_both=keep_both,
+            allow_short=allow_short,
         )
 
 

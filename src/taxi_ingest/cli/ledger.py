@@ -1,5 +1,6 @@
 """The commands of the ledger: loads, rejects, undo."""
 
+import io
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from taxi_ingest.cli.shared import (
     stderr,
     stdout,
 )
+from taxi_ingest.printable import printable
 
 if TYPE_CHECKING:
     from taxi_ingest.load import LoadRecord
@@ -62,9 +64,13 @@ def loads(
     """List what was loaded: every file, when, by which run, and what became of it."""
     with failures_told(json):
         from taxi_ingest.load import Filter, list_loads, parse_target
+        from taxi_ingest.tlc import dataset_named, parse_month
 
         wanted = Filter(
-            parse_target(table) if table else None, dataset, month, status.value if status else None
+            parse_target(table) if table is not None else None,
+            dataset_named(dataset).name if dataset is not None else None,
+            parse_month(month) if month is not None else None,
+            status.value if status else None,
         )
         found = list_loads(chosen_database(block, database_url, json), wanted)
         if json:
@@ -88,12 +94,12 @@ def rejects(
 
         database = chosen_database(block, database_url, quiet=csv)
         if csv:
-            write_rejects(database, load_id, sys.stdout.buffer)
+            write_rejects(database, load_id, _Terminal() if sys.stdout.isatty() else sys.stdout.buffer)
             return
         found = rejects_of(database, load_id, _SHOWN_REJECTS + 1)
         for reject in found[:_SHOWN_REJECTS]:
             column = f"{reject.column}: " if reject.column else ""
-            typer.echo(f"{reject.number}\t{column}{reject.reason}\t{reject.raw}")
+            typer.echo("\t".join(map(printable, (str(reject.number), column + reject.reason, reject.raw))))
         if not found:
             stderr().print(f"Load {load_id} rejected nothing.")
         elif len(found) > _SHOWN_REJECTS:
@@ -120,10 +126,22 @@ def undo(
             print_json(_as_json(undone) | {"status": "undone"})
         elif not quiet:
             stdout().print(
-                f"Undone: the {undone.rows_loaded:,} rows of load {load_id} ({undone.source}) are no longer "
-                f"in {undone.target}.",
+                printable(
+                    f"Undone: the {undone.rows_loaded:,} rows of load {load_id} ({undone.source}) are no "
+                    f"longer in {undone.target}."
+                ),
                 highlight=False,
+                markup=False,
             )
+
+
+class _Terminal(io.BytesIO):
+    """Where bytes go that a terminal shows: as they are but for what it would obey."""
+
+    def write(self, content: Any) -> int:
+        for line in bytes(content).decode(errors="backslashreplace").splitlines():
+            typer.echo(printable(line))
+        return len(content)
 
 
 def _as_json(load: "LoadRecord") -> dict[str, Any]:
@@ -134,12 +152,13 @@ def _as_json(load: "LoadRecord") -> dict[str, Any]:
 def _print_table(loads: "list[LoadRecord]") -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=None, header_style="cyan", pad_edge=False)
     for name, has_numbers in _SHOWN_COLUMNS.items():
         shown.add_column(name, justify="right" if has_numbers else "left", no_wrap=True)
     for load in loads:
-        shown.add_row(*_shown(load))
+        shown.add_row(*(Text(printable(cell)) for cell in _shown(load)))
     # A line is a load, also where a terminal is too narrow for it, and for grep.
     Console(width=_WIDEST, highlight=False).print(shown)
 

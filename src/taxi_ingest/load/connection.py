@@ -14,7 +14,10 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
 from taxi_ingest.load.interrupt import cancelled_by_signals
+from taxi_ingest.load.session import ENCODING, make_ours
 
+_NO_ROOM = "Free disk space on the database's machine and run the same command again."
+_NO_RIGHT = "README names the rights that a loading role needs."
 _HINTS: tuple[tuple[str, str], ...] = (
     ("password authentication failed", "Check user and password; nothing was sent to any table."),
     (
@@ -30,11 +33,21 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ),
     ("No such file or directory", "Is the server running? `taxi-ingest up` starts the local one."),
     ("timeout expired", "Is the server reachable from here (network, firewall)?"),
-    ("No space left on device", "Free disk space on the database's machine and run the same command again."),
-    ("could not extend file", "Free disk space on the database's machine and run the same command again."),
-    ("permission denied", "README names the rights that a loading role needs."),
-    ("must be owner", "README names the rights that a loading role needs."),
+    ("No space left on device", _NO_ROOM),
+    ("could not extend file", _NO_ROOM),
+    ("permission denied", _NO_RIGHT),
+    ("must be owner", _NO_RIGHT),
 )
+"""What the server or libpq says -> what to do. The server's words may be in any language: where there is
+an SQLSTATE, `_HINTS_BY_CODE` goes first."""
+
+_HINTS_BY_CODE = {
+    "3D000": "Create the database first, or name another one (createdb).",
+    "3F000": "Create the schema first, or name another one (CREATE SCHEMA).",
+    "42501": _NO_RIGHT,
+    "53100": _NO_ROOM,
+}
+_LOST_CODES = ("57P01", "57P02", "08")
 _LOST = (
     "invalid socket",
     "connection already closed",
@@ -97,8 +110,12 @@ class Database:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection, closed at the end. Raises DatabaseError for all that Postgres refuses."""
+        """A connection whose session is ours (see session.py), closed at the end.
+
+        Raises DatabaseError for all that Postgres refuses, and for a database that can't hold all text.
+        """
         with explained(), self.open() as connection, cancelled_by_signals(connection):
+            make_ours(connection)
             yield connection
 
     @contextmanager
@@ -123,7 +140,8 @@ def database_at(url: str) -> Database:
 
     Raises DatabaseError for what is neither, without repeating it: it may hold a password.
     """
-    parameters = {**_DEFAULTS, **_parsed(url)}
+    # The encoding at once, as psycopg2 does not know all that an environment may name.
+    parameters = {**_DEFAULTS, **_parsed(url), "client_encoding": ENCODING}
     return Database(address_of(url), lambda: closing(_open(parameters)))
 
 
@@ -188,14 +206,16 @@ def explained() -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
-        if any(text in str(error) for text in _LOST):
+        if (error.pgcode or "").startswith(_LOST_CODES) or any(text in str(error) for text in _LOST):
             raise TransientDatabaseError(
                 "The connection to Postgres was lost.",
                 "See that the server runs, and run the same command again: what is loaded is skipped.",
             ) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         message = lines[0] if lines else type(error).__name__
-        hint = next((hint for text, hint in _HINTS if text in str(error)), _OTHER_HINT)
+        hint = _HINTS_BY_CODE.get(error.pgcode or "") or next(
+            (hint for text, hint in _HINTS if text in str(error)), _OTHER_HINT
+        )
         kind = TransientDatabaseError if _can_pass(error) else DatabaseError
         raise kind(f"Postgres refused: {message}", hint) from error
 

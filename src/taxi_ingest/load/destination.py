@@ -25,26 +25,31 @@ class Destination(Protocol):
     def freeze(self) -> bool:
         """Whether COPY may FREEZE: only into a table made in the same transaction."""
 
-    def prepare(self, cursor: Cursor) -> sql.Composable:
+    def check(self, cursor: Cursor) -> None:
+        """Change nothing; raise DataError where the target can't take the file."""
+
+    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
         """The table to copy into."""
 
-    def settle(self, cursor: Cursor) -> tuple[str, ...]:
+    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
         """After the copy: make the rows the target's; what the user should know of it."""
 
 
 def choose(
-    stream: Stream, target: Target, existing: ExistingTable | None, load_id: int, replaces: int | None
+    cursor: Cursor, stream: Stream, target: Target, existing: ExistingTable | None, replaces: int | None
 ) -> Destination:
-    """The destination for a file; `replaces` is the load whose rows it replaces.
-
-    Raises DataError where a plain table of the user's can't take it.
-    """
+    """The destination for a file; `replaces` is the load whose rows it replaces."""
     plan = stream.plan
-    if plan.dataset and tlc.dataset_named(plan.dataset).kind == "lookup" and (existing is None or replaces):
+    if is_lookup(plan) and (existing is None or table.is_marked(cursor, target)):
         return Lookup(plan, target, existing is not None)
     if existing and not existing.partitioned:
         return PlainTable(plan, target, existing, replaces)
-    return Partition(stream, target, existing, load_id, replaces)
+    return Partition(stream, target, existing, replaces)
+
+
+def is_lookup(plan: Plan) -> bool:
+    """Whether a file is a whole small table, and not one month of many."""
+    return plan.dataset is not None and tlc.dataset_named(plan.dataset).kind == "lookup"
 
 
 @dataclass(frozen=True)
@@ -54,37 +59,56 @@ class Partition:
     stream: Stream
     target: Target
     existing: ExistingTable | None
-    load_id: int
     replaces: int | None
     freeze: bool = True
 
-    def prepare(self, cursor: Cursor) -> sql.Composable:
-        columns = self.stream.plan.columns
+    def check(self, cursor: Cursor) -> None:
+        wider = self._wider(self.existing) if self.existing else []
+        if views := table.views_on(cursor, self.target, [column.name for column in wider]):
+            columns = ", ".join(f"{column.name!r} to {column.type}" for column in wider)
+            raise DataError(
+                f"{self.target} would have to widen {columns} for this file, but these views use "
+                f"it: {', '.join(views)}.",
+                "Drop the views and make them again afterwards, or load into another --table.",
+            )
+
+    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+        columns, partition = self.stream.plan.columns, table.partition_target(load_id)
         if self.existing is None:
-            table.create_partition(cursor, columns, self.load_id)
+            table.create_partition(cursor, columns, load_id)
         else:
-            table.create_partition_of(cursor, self.existing, self.load_id)
+            table.create_partition_of(cursor, self.existing, load_id)
             if missing := self._missing(self.existing):
-                table.add_columns(cursor, table.partition_target(self.load_id), missing)
+                table.add_columns(cursor, partition, missing)
             for column in self._wider(self.existing):
-                table.widen_column(cursor, table.partition_target(self.load_id), column)
-        return table.partition_target(self.load_id).sql
+                table.widen_column(cursor, partition, column)
+        return partition.sql
 
-    def settle(self, cursor: Cursor) -> tuple[str, ...]:
-        table.prove_partition(cursor, self.load_id)
+    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+        partition = table.look_up(cursor, table.partition_target(load_id))
+        assert partition, "it was made in this transaction"
+        table.prove_partition(cursor, load_id)
+        return patiently(cursor, lambda: self._join(cursor, load_id, partition))
+
+    def _join(self, cursor: Cursor, load_id: int, partition: ExistingTable) -> tuple[str, ...]:
         table.lock_definition(cursor, self.target)
-        return patiently(cursor, lambda: self._join(cursor))
-
-    def _join(self, cursor: Cursor) -> tuple[str, ...]:
         existing = table.look_up(cursor, self.target)
-        if existing != self.existing:
+        if existing != self.existing and not self._still_fits(partition, existing):
             raise TableChanged
         notes = self._define(cursor, existing)
-        table.attach(cursor, self.target, self.load_id)
+        table.attach(cursor, self.target, load_id)
         # Last, as this alone locks out those who read the table.
         if self.replaces is not None:
             table.drop_partition(cursor, self.target, self.replaces)
         return notes
+
+    def _still_fits(self, partition: ExistingTable, existing: ExistingTable | None) -> bool:
+        """Whether the rows that were copied go into the table as someone else has made it meanwhile."""
+        if existing is None or not existing.partitioned:
+            return False
+        added = {column.name for column in self._missing(existing)}
+        own = set(partition.definitions) | {table.LOAD_ID}
+        return own >= set(existing.definitions) and set(partition.columns) == {*existing.columns, *added}
 
     def _define(self, cursor: Cursor, existing: ExistingTable | None) -> tuple[str, ...]:
         plan = self.stream.plan
@@ -119,12 +143,13 @@ class PlainTable:
     replaces: int | None
     freeze: bool = False
 
-    def prepare(self, cursor: Cursor) -> sql.Composable:
+    def check(self, cursor: Cursor) -> None:
         del cursor
         if self.replaces is not None:
             raise DataError(
-                f"The file is in {self.target} already, as load {self.replaces}; since taxi-ingest did not "
-                "make that table, its old rows can't be told from others and replaced.",
+                f"{self.target} has this file already, or another version of it, as load {self.replaces}; "
+                "since taxi-ingest did not make that table, its old rows can't be told from others and "
+                "replaced.",
                 "Load into a new --table, which taxi-ingest makes.",
             )
         missing = [
@@ -135,29 +160,42 @@ class PlainTable:
                 f"{self.target} has no column {', '.join(missing)}.",
                 "Add it to the table, or load into a new --table.",
             )
+
+    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+        del cursor, load_id
         return self.target.sql
 
-    def settle(self, cursor: Cursor) -> tuple[str, ...]:
-        del cursor
+    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+        del cursor, load_id
         return ()
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """A small table with a key, replaced whole."""
+    """A small table with a key, which taxi-ingest makes and replaces whole."""
 
     plan: Plan
     target: Target
     exists: bool
     freeze: bool = False
 
-    def prepare(self, cursor: Cursor) -> sql.Composable:
+    def check(self, cursor: Cursor) -> None:
+        if self.exists and table.has_foreign_rows(cursor, self.target):
+            raise DataError(
+                f"{self.target} has rows that taxi-ingest did not put there; replacing it would delete them.",
+                "Rename or drop the table first, or load into another --table.",
+            )
+
+    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+        del load_id
         if self.exists:
+            patiently(cursor, lambda: table.lock_rows(cursor, self.target))
+            self.check(cursor)
             table.delete_all(cursor, self.target)
         else:
             table.create_with_key(cursor, self.target, self.plan.columns)
         return self.target.sql
 
-    def settle(self, cursor: Cursor) -> tuple[str, ...]:
-        del cursor
+    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+        table.mark(cursor, self.target, load_id)
         return ()

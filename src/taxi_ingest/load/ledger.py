@@ -12,13 +12,15 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
+from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.fetch import SourceFile, Validators
 from taxi_ingest.load import migrations
 from taxi_ingest.load.connection import one
 from taxi_ingest.load.copy import Counts
+from taxi_ingest.load.locks import wait_for
 from taxi_ingest.load.table import Target
-from taxi_ingest.load.verdict import Verdict
+from taxi_ingest.load.verdict import Comparison, Verdict
 from taxi_ingest.transform import Names, Plan
 
 Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]
@@ -95,13 +97,17 @@ class Filter:
 _NAMES = [field.name for field in fields(LoadRecord)]
 _COLUMNS = ", ".join(_NAMES)
 
-_HOLDER = "(SELECT inhparent FROM pg_inherits WHERE inhrelid = to_regclass('taxi_ingest.load_' || load_id))"
-"""The table that has a load's partition now, whatever it was called then."""
+_HOLDER = """(SELECT inhparent FROM pg_inherits
+    WHERE inhrelid = to_regclass('taxi_ingest.load_' || load_id) AND NOT inhdetachpending)"""
+"""The table that has a load's partition now, whatever it was called then; null while it is detached."""
 
 _IN_RECORDED = """(is_partition IS NOT TRUE AND (
-    SELECT relkind FROM pg_class
-    WHERE oid = to_regclass(format('%%I.%%I', table_schema, table_name))) = 'r')"""
-"""Whether a load without a partition has its table still."""
+    SELECT relkind = 'r' AND (description NOT LIKE 'taxi-ingest: load %%'
+        OR description LIKE 'taxi-ingest: load ' || load_id || ', %%') IS NOT FALSE
+    FROM pg_class LEFT JOIN pg_description
+        ON objoid = pg_class.oid AND classoid = 'pg_class'::regclass AND objsubid = 0
+    WHERE pg_class.oid = to_regclass(format('%%I.%%I', table_schema, table_name))))"""
+"""Whether a load without a partition has its table still; that of a lookup says whose rows it has."""
 
 _PRESENT = f"({_HOLDER} IS NOT NULL OR coalesce({_IN_RECORDED}, false))"
 """Whether a load's rows are still there: someone may have dropped the table or the partition."""
@@ -116,6 +122,19 @@ SELECT {_COLUMNS} FROM taxi_ingest.loads
 WHERE status = 'loaded' AND (source = %(source)s OR sha256 = %(sha256)s) AND {_IN_TARGET}
 ORDER BY source = %(source)s DESC, load_id DESC
 LIMIT 1
+"""  # noqa: S608
+
+_FIND_RUN = f"""
+SELECT {_COLUMNS} FROM taxi_ingest.loads
+WHERE status = 'loaded' AND sha256 = %(sha256)s AND flow_run_url = %(run)s AND {_IN_TARGET}
+ORDER BY load_id DESC
+LIMIT 1
+"""  # noqa: S608
+
+_FIND_MONTH = f"""
+SELECT {_COLUMNS} FROM taxi_ingest.loads
+WHERE status = 'loaded' AND dataset = %(dataset)s AND month = %(month)s AND {_IN_TARGET}
+ORDER BY load_id
 """  # noqa: S608
 
 _FIND_TABLE = f"""
@@ -136,16 +155,20 @@ _NOW = {
 }
 """What of a record may have changed without us."""
 
-_LIST = f"""
+_LIVE = f"""
 SELECT * FROM
     (SELECT {", ".join(f"{_NOW[name]} AS {name}" if name in _NOW else name for name in _NAMES)}
     FROM taxi_ingest.loads) AS loads
+"""  # noqa: S608
+
+_LIST = f"""
+{_LIVE}
 WHERE (table_schema = %(schema)s AND table_name = %(table)s OR %(schema)s IS NULL)
   AND (dataset = %(dataset)s OR %(dataset)s IS NULL)
   AND (month = %(month)s OR %(month)s IS NULL)
   AND (status = %(status)s OR %(status)s IS NULL)
 ORDER BY load_id
-"""  # noqa: S608
+"""
 
 _BEGIN = """
 INSERT INTO taxi_ingest.loads
@@ -169,39 +192,43 @@ RETURNING {_COLUMNS}
 
 _END = "UPDATE taxi_ingest.loads SET status = %s, ended_at = clock_timestamp() WHERE load_id = %s"
 
-_NOTE_CHANGES = f"""
-UPDATE taxi_ingest.loads
-SET table_schema = {_NOW["table_schema"]}, table_name = {_NOW["table_name"]}, status = {_NOW["status"]},
-    ended_at = CASE WHEN {_PRESENT} THEN ended_at ELSE clock_timestamp() END
-WHERE table_schema = %(schema)s AND table_name = %(table)s AND status = 'loaded'
-  AND (NOT {_PRESENT} OR {_HOLDER} <> to_regclass(format('%%I.%%I', table_schema, table_name)))
-"""  # noqa: S608
-
 
 def _described(dataset: str | None) -> str:
     return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"
 
 
+_READABLE = 2
+"""The ledger's first version that has all columns that are read here."""
+
+
 def exists(cursor: Cursor) -> bool:
-    """Whether this database has a ledger; an older one is brought up to date."""
-    if migrations.version(cursor) == 0:
-        return False
-    migrations.upgrade(cursor)
-    return True
+    """Whether this database has a ledger that can be read; the very first is brought up to date for it."""
+    number = migrations.version(cursor)
+    if 0 < number < _READABLE:
+        migrations.upgrade(cursor)
+    return number > 0
 
 
 def make_or_upgrade(cursor: Cursor) -> None:
-    """Make the ledger where it is missing, and bring an older one up to date."""
+    """Make the ledger where it is missing, and bring an older one up to date; committed at once.
+
+    Otherwise all first loads into a database would wait for the one that makes its ledger.
+    """
     migrations.upgrade(cursor)
+    cursor.connection.commit()
 
 
-def lock(cursor: Cursor, target: Target, source: SourceFile) -> None:
-    """Wait until no one else loads this file (by its address, then by its content) into this table."""
-    for what in (source.url, source.sha256):
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            ("\0".join((*target.key, what)).replace("\0", "|"),),
-        )
+def lock(cursor: Cursor, target: Target, source: SourceFile, plan: Plan) -> None:
+    """Wait until no one else loads this file, or another of the same month, into this table.
+
+    By its address, by its content, by its month: always in this order, so that no two wait for each other.
+    """
+    whose = "|".join(target.key)
+    file = [f"{whose}|{source.url}", f"{whose}|{source.sha256}"]
+    wait_for(cursor, file, f"loading this file into {target}")
+    if plan.dataset and (plan.month or tlc.dataset_named(plan.dataset).kind == "lookup"):
+        what = f"{plan.dataset} {plan.month}" if plan.month else plan.dataset
+        wait_for(cursor, [f"{whose}|{what}"], f"loading {what} into {target}")
 
 
 def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) -> LoadRecord | None:
@@ -218,9 +245,24 @@ def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
     return TableRecord(*row) if row else None
 
 
+def find_run(cursor: Cursor, target: Target, sha256: str, flow_run_url: str) -> LoadRecord | None:
+    """What a flow run has loaded of this content into this table."""
+    values = {"schema": target.schema, "table": target.name, "sha256": sha256, "run": flow_run_url}
+    cursor.execute(_FIND_RUN, values)
+    row = cursor.fetchone()
+    return LoadRecord(*row) if row else None
+
+
+def find_month(cursor: Cursor, target: Target, dataset: str, month: str) -> list[LoadRecord]:
+    """What the table has of a dataset's month, from whatever address, oldest first."""
+    values = {"schema": target.schema, "table": target.name, "dataset": dataset, "month": month}
+    cursor.execute(_FIND_MONTH, values)
+    return [LoadRecord(*row) for row in cursor.fetchall()]
+
+
 def find_load(cursor: Cursor, load_id: int) -> LoadRecord | None:
-    """A load by its number."""
-    cursor.execute(f"SELECT {_COLUMNS} FROM taxi_ingest.loads WHERE load_id = %s", (load_id,))  # noqa: S608
+    """A load by its number, as it is now."""
+    cursor.execute(f"{_LIVE} WHERE load_id = %s", (load_id,))
     row = cursor.fetchone()
     return LoadRecord(*row) if row else None
 
@@ -261,20 +303,14 @@ def begin(
         "tool_version": version("taxi-ingest"),
     }
     cursor.execute(_BEGIN, values)
-    load_id = int(one(cursor)[0])
-    if load_id == 1:
-        # The sequence was made in this transaction. With wal_level=minimal Postgres (18.4) then takes the
-        # next 32 values for logged though they are not, and gives them out again after a crash.
-        cursor.execute("SELECT setval(pg_get_serial_sequence('taxi_ingest.loads', 'load_id'), 1)")
-    return load_id
+    return int(one(cursor)[0])
 
 
 def finish(
     cursor: Cursor,
     load_id: int,
     counts: Counts,
-    known_rows: int | None,
-    verdict: Verdict,
+    comparison: Comparison,
     notes: Sequence[str],
 ) -> LoadRecord:
     """Write down what was loaded; return the whole record."""
@@ -283,10 +319,10 @@ def finish(
         "read": counts.read,
         "loaded": counts.loaded,
         "rejected": counts.rejected,
-        "known": known_rows,
-        "verdict": verdict,
+        "known": comparison.known,
+        "verdict": comparison.verdict,
         "quality": Json(counts.oddities),
-        "notes": Json(list(notes)),
+        "notes": Json([*notes, *([comparison.note] if comparison.note else [])]),
     }
     cursor.execute(_FINISH, values)
     return LoadRecord(*one(cursor))
@@ -295,8 +331,3 @@ def finish(
 def end(cursor: Cursor, load_id: int, status: Literal["replaced", "undone"]) -> None:
     """Write down that a load's rows are gone."""
     cursor.execute(_END, (status, load_id))
-
-
-def note_changes(cursor: Cursor, target: Target) -> None:
-    """Write down which loads' rows are gone because someone dropped them, or are in a renamed table."""
-    cursor.execute(_NOTE_CHANGES, {"schema": target.schema, "table": target.name})

@@ -4,6 +4,7 @@ Who reads a table lets us wait; and whoever comes after us would wait for us
 (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES).
 """
 
+import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,20 +13,27 @@ from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
+from taxi_ingest.load.locks import say_waiting
 
 _LOCK_TIMEOUT = "500ms"
-_PAUSE_SECONDS = 0.5
-_PATIENCE_SECONDS = 600
+_PAUSE_SECONDS = (0.5, 1.0)
+"""As long as the lock is asked for, at least: that is when others get theirs. By chance, so that two who
+wait do not ask in step."""
+_PATIENCE_SECONDS = 600.0
 
 Result = TypeVar("Result")
 
 
-def patiently(cursor: Cursor, change: Callable[[], Result]) -> Result:
+def patiently(
+    cursor: Cursor, change: Callable[[], Result], patience_seconds: float = _PATIENCE_SECONDS
+) -> Result:
     """Do what needs a table's lock; what came before in the transaction stays while we wait for it.
 
-    Raises DatabaseError if others use the table for ten minutes on end.
+    All locks that `change` takes, advisory ones too, are given back between two tries. Raises
+    DatabaseError if others use the table all the time.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
+    waiting = False
     while True:
         cursor.execute("SAVEPOINT patience")
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
@@ -38,7 +46,10 @@ def patiently(cursor: Cursor, change: Callable[[], Result]) -> Result:
                     "Others have used the table without a pause, so that it could not be changed.",
                     "See who: SELECT pid, query FROM pg_stat_activity WHERE state <> 'idle'.",
                 ) from error
-            time.sleep(_PAUSE_SECONDS)
+            if not waiting:
+                say_waiting("Others are using the table: waiting until they let go of it.")
+                waiting = True
+            time.sleep(random.uniform(*_PAUSE_SECONDS))
         else:
-            cursor.execute("SET LOCAL lock_timeout = DEFAULT")
+            cursor.execute("SET LOCAL lock_timeout = 0")
             return result

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from psycopg2.extensions import cursor as Cursor
-
 from taxi_ingest.fetch import SourceFile
-from taxi_ingest.load import ledger, table
+from taxi_ingest.load import table
 from taxi_ingest.load.connection import Database
-from taxi_ingest.load.ledger import LoadRecord, TableRecord
+from taxi_ingest.load.decision import Options, decide
 from taxi_ingest.load.table import ExistingTable, Target
+from taxi_ingest.load.verdict import Comparison, compare
 from taxi_ingest.read import Format
-from taxi_ingest.transform import Plan, Stream
+from taxi_ingest.transform import Plan, Stream, TooNarrow
 
 _ROW_OVERHEAD_BYTES = 28 + 4 + 4
 """Tuple header with its null bitmap, line pointer and `_load_id`
@@ -32,6 +31,8 @@ class Preview:
     layout: str
     rows: int | None
     """As a Parquet file's footer says; None for CSV."""
+    comparison: Comparison | None
+    """These rows against the known ones; None where they are not counted."""
     mapped: dict[str, str]
     """Column of the table -> the file's name for it."""
     missing: tuple[str, ...]
@@ -44,43 +45,51 @@ class Preview:
     """About how much room the rows take in the database."""
 
 
-def preview(stream: Stream, source: SourceFile, target: Target, database: Database) -> Preview:
+def preview(
+    stream: Stream, source: SourceFile, target: Target, database: Database, options: Options
+) -> Preview:
     """Look at the table and the ledger, and say what `load` would do with this file.
 
-    Raises DataError where it would be refused for what the table holds.
+    Raises DataError where `load` would refuse it, as far as that is known before all rows are read.
     """
     # Never committed.
     with database.connect() as connection, connection.cursor() as cursor:
-        previous, record = _known(cursor, target, source)
-        if record:
-            record.check_dataset(stream.plan.dataset, target)
-        existing = table.look_up(cursor, target)
-        ddl = "" if existing else table.create_statement(target, stream.plan.columns).as_string(cursor)
+        decision = decide(cursor, stream, source, target, options)
+        ddl = (
+            "" if decision.existing else table.create_statement(target, stream.plan.columns).as_string(cursor)
+        )
+    comparison = _comparison(stream, decision.changed)
+    if comparison and decision.destination:
+        comparison.check(options.verify, options.allow_short)
     plan = stream.plan
     return Preview(
-        action=_action(previous, source),
+        action=decision.action,
         layout=_described(stream),
         rows=stream.layout.rows,
+        comparison=comparison,
         mapped={column.name: column.source for column in plan.loaded if column.source},
         missing=tuple(column.name for column in plan.columns if column.source is None),
-        added=_added(plan, existing),
+        added=_added(plan, decision.existing),
         ddl=ddl,
         space_bytes=_space(stream, source),
     )
 
 
-def _known(
-    cursor: Cursor, target: Target, source: SourceFile
-) -> tuple[LoadRecord | None, TableRecord | None]:
-    if not ledger.exists(cursor):
-        return None, None
-    return ledger.find(cursor, target, source.url, source.sha256), ledger.find_table(cursor, target)
-
-
-def _action(previous: LoadRecord | None, source: SourceFile) -> Literal["load", "skip", "replace"]:
-    if previous is None:
-        return "load"
-    return "skip" if previous.sha256 == source.sha256 else "replace"
+def _comparison(stream: Stream, changed: bool) -> Comparison | None:
+    """What is known of the rows before all are read; the first ones tell of which month they are."""
+    if stream.layout.rows is None:
+        return None
+    oddities: dict[str, int] = {}
+    if first := next(stream.pieces(), None):
+        try:
+            batch = stream.converter()(first)
+        except TooNarrow:
+            return None
+        oddities = {
+            name: round(count / batch.rows_read * stream.layout.rows)
+            for name, count in batch.oddities.items()
+        }
+    return compare(stream, stream.layout.rows, oddities, changed)
 
 
 def _described(stream: Stream) -> str:

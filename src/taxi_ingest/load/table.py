@@ -7,11 +7,25 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.load.connection import one
 from taxi_ingest.transform import PlannedColumn
 from taxi_ingest.transform.types import ARROW_OF_POSTGRES, WIDER
 
 _LONGEST_NAME_BYTES = 63
 """https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS"""
+
+LEDGER_SCHEMA = "taxi_ingest"
+"""Where the ledger and the partitions are."""
+
+_RESERVED_PREFIX = "pg_"
+"""Postgres' own schemas, those of temporary tables among them
+(https://www.postgresql.org/docs/current/ddl-schemas.html#DDL-SCHEMAS-CATALOG)."""
+
+LOAD_ID = "_load_id integer NOT NULL"
+"""The definition of the column that the table is partitioned by; that of a partition has a default."""
+
+_MARK = "taxi-ingest: load "
+"""How the comment on a table begins that taxi-ingest made and replaces whole."""
 
 _SPELLINGS = {
     "timestamp without time zone": "timestamp",
@@ -38,18 +52,26 @@ class Target:
     @property
     def quoted(self) -> str:
         """The name as psql needs it."""
-        parts = self.key if self.schema != "public" else (self.name,)
-        return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+        return _quoted(self.key if self.schema != "public" else (self.name,))
+
+    @property
+    def quoted_whole(self) -> str:
+        """The name with its schema, as to_regclass needs it in a session of ours."""
+        return _quoted(self.key)
 
     def __str__(self) -> str:
         plain = self.schema == "public" and "." not in self.name
         return self.name if plain else f"{self.schema}.{self.name}"
 
 
+def _quoted(parts: tuple[str, ...]) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
 def parse_target(table: str) -> Target:
     """`table` in the schema public, or `schema.table`; only the first dot separates.
 
-    Raises UsageError for a name that Postgres can't hold.
+    Raises UsageError for a name that Postgres can't hold, and for one in a schema of Postgres' or ours.
     """
     schema, dot, name = table.partition(".")
     target = Target(schema, name) if dot else Target("public", table)
@@ -58,7 +80,18 @@ def parse_target(table: str) -> Target:
             raise UsageError(
                 f"{table!r} is no table name.", "Names have 1 to 63 bytes; write TABLE or SCHEMA.TABLE."
             )
+    if dot and _is_reserved(schema):
+        raise UsageError(
+            f"{table!r} is in a schema that Postgres or taxi-ingest has for itself.",
+            "Choose another schema, or none: write TABLE or SCHEMA.TABLE.",
+        )
     return target
+
+
+def _is_reserved(schema: str) -> bool:
+    """Whether a schema is no user's, however its name is spelled: nearly such a name is a slip, too."""
+    bare = schema.strip(' "').casefold()
+    return bare.startswith(_RESERVED_PREFIX) or bare in ("information_schema", LEDGER_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -130,6 +163,27 @@ def lock_definition(cursor: Cursor, target: Target) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", ("|".join(target.key),))
 
 
+def views_on(cursor: Cursor, target: Target, columns: Sequence[str]) -> list[str]:
+    """The views that use one of these columns of the table or of its partitions: their types are fixed."""
+    cursor.execute(
+        """
+        SELECT DISTINCT format('%%I.%%I', namespace.nspname, seen.relname)
+        FROM pg_depend
+        JOIN pg_rewrite rule ON rule.oid = objid
+        JOIN pg_class seen ON seen.oid = rule.ev_class
+        JOIN pg_namespace namespace ON namespace.oid = seen.relnamespace
+        JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+        WHERE pg_depend.classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass
+          AND refobjid IN (SELECT to_regclass(%(table)s) UNION ALL
+                           SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(table)s))
+          AND attname = ANY (%(columns)s)
+        ORDER BY 1
+        """,
+        {"table": target.quoted_whole, "columns": list(columns)},
+    )
+    return [name for (name,) in cursor.fetchall()]
+
+
 def create(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -> None:
     """Make the target, partitioned by load, its columns commented with what they mean."""
     cursor.execute(create_statement(target, columns))
@@ -138,8 +192,8 @@ def create(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -> 
 
 def create_statement(target: Target, columns: Sequence[PlannedColumn]) -> sql.Composable:
     """The statement that makes the target."""
-    return sql.SQL("CREATE TABLE {} (_load_id integer NOT NULL, {}) PARTITION BY LIST (_load_id)").format(
-        target.sql, _definitions(columns)
+    return sql.SQL("CREATE TABLE {} ({}, {}) PARTITION BY LIST (_load_id)").format(
+        target.sql, sql.SQL(LOAD_ID), _definitions(columns)
     )
 
 
@@ -153,9 +207,54 @@ def create_with_key(cursor: Cursor, target: Target, columns: Sequence[PlannedCol
     _comment(cursor, target, columns)
 
 
+def mark(cursor: Cursor, target: Target, load_id: int) -> None:
+    """Write down on the table itself that it is ours, and what its rows are.
+
+    A comment goes with the table wherever it is renamed, moved or restored from a dump.
+    """
+    comment = f"{_MARK}{load_id}, content {_content(cursor, target)}"
+    cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(target.sql, sql.Literal(comment)))
+
+
+def is_marked(cursor: Cursor, target: Target) -> bool:
+    """Whether taxi-ingest has made this table and filled it."""
+    return _comment_of(cursor, target).startswith(_MARK)
+
+
+def has_foreign_rows(cursor: Cursor, target: Target) -> bool:
+    """Whether a marked table holds anything but the rows that it was filled with."""
+    cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.sql))
+    if not one(cursor)[0]:
+        return False
+    return not _comment_of(cursor, target).endswith(f", content {_content(cursor, target)}")
+
+
+def lock_rows(cursor: Cursor, target: Target) -> None:
+    """Let no one else change the table's rows; readers may go on."""
+    cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(target.sql))
+
+
 def delete_all(cursor: Cursor, target: Target) -> None:
     """Empty a table; readers see the old rows until the commit."""
     cursor.execute(sql.SQL("DELETE FROM {}").format(target.sql))
+
+
+def _comment_of(cursor: Cursor, target: Target) -> str:
+    cursor.execute(
+        "SELECT coalesce(obj_description(to_regclass(%s), 'pg_class'), '')", (target.quoted_whole,)
+    )
+    return str(one(cursor)[0])
+
+
+def _content(cursor: Cursor, target: Target) -> str:
+    """A digest of all rows of a (small) table, in whatever order they lie."""
+    cursor.execute(
+        sql.SQL(
+            "SELECT encode(sha256(coalesce(string_agg(line, '\\x0a' ORDER BY line), '')), 'hex')"
+            " FROM (SELECT convert_to(content::text, 'UTF8') AS line FROM {} AS content) AS lines"
+        ).format(target.sql)
+    )
+    return str(one(cursor)[0])
 
 
 def add_columns(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -> None:
@@ -210,7 +309,7 @@ def check_loadable(target: Target, column: PlannedColumn, existing_type: str) ->
 
 def partition_target(load_id: int) -> Target:
     """The table that holds the rows of a load."""
-    return Target("taxi_ingest", f"load_{load_id}")
+    return Target(LEDGER_SCHEMA, f"load_{load_id}")
 
 
 def create_partition(cursor: Cursor, columns: Sequence[PlannedColumn], load_id: int) -> None:
@@ -220,8 +319,8 @@ def create_partition(cursor: Cursor, columns: Sequence[PlannedColumn], load_id: 
     The constant default puts the load's id into rows that COPY brings without it.
     """
     cursor.execute(
-        sql.SQL("CREATE TABLE {} (_load_id integer NOT NULL DEFAULT {}, {})").format(
-            partition_target(load_id).sql, sql.Literal(load_id), _definitions(columns)
+        sql.SQL("CREATE TABLE {} ({} DEFAULT {}, {})").format(
+            partition_target(load_id).sql, sql.SQL(LOAD_ID), sql.Literal(load_id), _definitions(columns)
         )
     )
 
@@ -281,9 +380,9 @@ def table_with(cursor: Cursor, load_id: int) -> Target | None:
         FROM pg_inherits
         JOIN pg_class class ON class.oid = inhparent
         JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
-        WHERE inhrelid = to_regclass(%s)
+        WHERE inhrelid = to_regclass(%s) AND NOT inhdetachpending
         """,
-        (partition_target(load_id).quoted,),
+        (partition_target(load_id).quoted_whole,),
     )
     row = cursor.fetchone()
     return Target(*row) if row else None

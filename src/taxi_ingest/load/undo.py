@@ -18,17 +18,20 @@ def undo(database: Database, load_id: int) -> LoadRecord:
     rows are gone or can't be told from others.
     """
     with database.transaction() as cursor:
-        table.lock_definition(cursor, known_load(cursor, load_id).target)
-        record = known_load(cursor, load_id)
-        holder = _holder(cursor, record)
-        patiently(cursor, lambda: table.drop_partition(cursor, holder, load_id))
-        ledger.end(cursor, load_id, "undone")
+        return patiently(cursor, lambda: _undo(cursor, load_id))
+
+
+def _undo(cursor: Cursor, load_id: int) -> LoadRecord:
+    table.lock_definition(cursor, known_load(cursor, load_id).target)
+    record = known_load(cursor, load_id)
+    table.drop_partition(cursor, _holder(cursor, record), load_id)
+    ledger.end(cursor, load_id, "undone")
     return record
 
 
 def _holder(cursor: Cursor, record: LoadRecord) -> Target:
     """The table that has the load's rows as a partition. Raises DataError."""
-    if record.status != "loaded":
+    if record.status in ("replaced", "undone"):
         raise DataError(
             f"Load {record.load_id} is {record.status} already: its rows are not in {record.target}.",
             "`taxi-ingest loads` tells what became of each load.",
@@ -43,6 +46,6 @@ def _holder(cursor: Cursor, record: LoadRecord) -> Target:
             "Only tables that taxi-ingest makes for trips can be undone; DELETE the rows yourself.",
         )
     raise DataError(
-        f"Someone has dropped the rows of load {record.load_id} from {record.target} already.",
+        f"Someone has dropped or detached the rows of load {record.load_id} from {record.target} already.",
         "To have them again, ingest the file again.",
     )

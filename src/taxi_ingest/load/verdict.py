@@ -1,19 +1,65 @@
 """What a known count of rows says about a file."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
+
+from taxi_ingest import tlc
+from taxi_ingest.errors import DataError
+from taxi_ingest.transform import Stream
 
 Verdict = Literal["match", "revised", "short", "unknown"]
 
+_OTHER_MONTH = 0.05
+"""The share of rows picked up outside the month from which on a file is not compared with that month's:
+what TLC publishes has a few such rows in thousands."""
 
-def judge(read: int, known: int | None, changed: bool) -> Verdict:
-    """Compare the rows read with the rows that the file is known to have.
+_MOSTLY_MISSING = 0.5
+"""The share of the known rows below which a file is refused unless it is meant to be a part."""
 
-    `changed`: whether the same address had other content before. `match`: all known rows, no more.
-    `revised`: whole, but republished by TLC since the count was taken: more rows, or as many in other
-    content. `short`: rows are missing. `unknown`: no count is known.
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows that were read, before a user's step, against those that TLC's file is known to have."""
+
+    verdict: Verdict
+    read: int
+    known: int | None
+    """None where there is nothing to compare with."""
+    note: str | None = None
+    """What the user should know of it."""
+
+    def check(self, verify: bool, allow_short: bool) -> None:
+        """Raise DataError for a file that lacks rows: any if `verify`, else most, unless that is allowed."""
+        if self.verdict != "short" or self.known is None:
+            return
+        if verify or (self.read < self.known * _MOSTLY_MISSING and not allow_short):
+            raise DataError(
+                f"{self.note} Nothing was loaded.",
+                "Fetch the file again; if it is meant to be a part of the month, load it with --allow-short"
+                f"{' and without --verify' if verify else ''}.",
+            )
+
+
+def compare(stream: Stream, read: int, oddities: Mapping[str, int], changed: bool) -> Comparison:
+    """Compare the rows read with the count that is known of the file's month.
+
+    `changed`: whether the same address had other content before. The count alone is compared: as many rows
+    as TLC's file has do not make a file TLC's.
     """
+    plan = stream.plan
+    known = tlc.known_rows(plan.dataset, plan.month, stream.layout.format)
     if known is None:
-        return "unknown"
+        return Comparison("unknown", read, None)
+    outside = oddities.get("pickup_outside_month", 0)
+    if outside > read * _OTHER_MONTH:
+        note = (
+            f"{outside:,} of {read:,} rows were picked up outside {plan.month}, so the file is not compared "
+            f"with TLC's of that month."
+        )
+        return Comparison("unknown", read, None, note)
     if read < known:
-        return "short"
-    return "revised" if read > known or changed else "match"
+        month = f"{plan.dataset} {plan.month}"
+        note = f"The file has {read:,} rows; TLC's of {month} is known to have {known:,}."
+        return Comparison("short", read, known, note)
+    return Comparison("revised" if read > known or changed else "match", read, known)

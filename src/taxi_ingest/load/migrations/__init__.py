@@ -9,8 +9,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load.connection import one
+from taxi_ingest.load.locks import say_waiting
 
-LATEST = 2
+LATEST = 3
 """The number of the last file."""
 
 _LOCK = 7482916301
@@ -30,7 +31,10 @@ def upgrade(cursor: Cursor) -> None:
     """
     if version(cursor) == LATEST:
         return
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
+    if not one(cursor)[0]:
+        say_waiting("Another run is making the ledger: waiting for it.")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     for number in range(version(cursor) + 1, LATEST + 1):
         cursor.execute(files(__name__).joinpath(f"{number}.sql").read_text(encoding="utf-8"))
 

@@ -1,0 +1,131 @@
+"""What is to become of a file: decided here, for the load and for the dry run alike."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from psycopg2.extensions import cursor as Cursor
+
+from taxi_ingest.errors import DataError
+from taxi_ingest.fetch import SourceFile
+from taxi_ingest.load import ledger, table
+from taxi_ingest.load.destination import Destination, choose, is_lookup
+from taxi_ingest.load.ledger import LoadRecord, TableRecord
+from taxi_ingest.load.rejects import Allowance
+from taxi_ingest.load.table import ExistingTable, Target
+from taxi_ingest.transform import Stream
+
+IfLoaded = Literal["skip", "replace", "fail"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to load."""
+
+    if_loaded: IfLoaded = "skip"
+    allowance: Allowance = field(default_factory=Allowance)
+    verify: bool = False
+    """Whether fewer rows than the file is known to have abort the load."""
+    keep_both: bool = False
+    """Whether a month that the table has from another address is loaded beside it."""
+    allow_short: bool = False
+    """Whether a file is loaded that lacks most of its month's known rows."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """To load a file, and how; or to skip it."""
+
+    stream: Stream
+    """With the types that the table's columns have."""
+    existing: ExistingTable | None
+    destination: Destination | None
+    """None for a file that is skipped."""
+    known: LoadRecord | None
+    """The file, if the table has it."""
+    replaces: int | None
+    """The load whose rows it replaces."""
+    changed: bool
+    """Whether its address had other content before."""
+
+    @property
+    def action(self) -> Literal["load", "skip", "replace"]:
+        if self.destination is None:
+            return "skip"
+        return "load" if self.replaces is None else "replace"
+
+
+def decide(cursor: Cursor, stream: Stream, source: SourceFile, target: Target, options: Options) -> Decision:
+    """Look at the table and the ledger, and decide; change nothing.
+
+    Raises DataError where the file is refused: it is there already and should not be, its month is there
+    from elsewhere, or the table can't take it.
+    """
+    has_ledger = ledger.exists(cursor)
+    known = ledger.find(cursor, target, source.url, source.sha256) if has_ledger else None
+    record = ledger.find_table(cursor, target) if has_ledger else None
+    existing = table.look_up(cursor, target)
+    if known and options.if_loaded == "fail":
+        raise already_loaded(known, target)
+    if known and known.sha256 == source.sha256 and options.if_loaded == "skip":
+        return Decision(stream, existing, None, known, None, changed=False)
+    if record:
+        record.check_dataset(stream.plan.dataset, target)
+    replaces = known.load_id if known else _replaced(cursor, stream, source, target, record, options)
+    stream = _fitted(stream, target, existing)
+    destination = choose(cursor, stream, target, existing, replaces)
+    destination.check(cursor)
+    changed = known is not None and known.sha256 != source.sha256
+    return Decision(stream, existing, destination, known, replaces, changed)
+
+
+def already_loaded(previous: LoadRecord, target: Target) -> DataError:
+    """The error for a file that the table already has, for those who want one."""
+    return DataError(
+        f"{previous.source} is already in {target}, as load {previous.load_id}.",
+        "Leave out --if-loaded fail to skip it, or use --if-loaded replace to load it anew.",
+    )
+
+
+def _replaced(
+    cursor: Cursor,
+    stream: Stream,
+    source: SourceFile,
+    target: Target,
+    record: TableRecord | None,
+    options: Options,
+) -> int | None:
+    """The load that a file replaces which is new to the table: a lookup's last, a month's from elsewhere."""
+    plan = stream.plan
+    if record is None or plan.dataset is None:
+        return None
+    if is_lookup(plan):
+        return record.load_id
+    others = ledger.find_month(cursor, target, plan.dataset, plan.month) if plan.month else []
+    if not others or options.keep_both:
+        return None
+    if options.if_loaded == "replace" and len(others) == 1:
+        return others[0].load_id
+    raise _elsewhere(others, source, target, f"{plan.dataset} {plan.month}")
+
+
+def _elsewhere(others: list[LoadRecord], source: SourceFile, target: Target, month: str) -> DataError:
+    loads = ", ".join(f"load {other.load_id} from {other.source}" for other in others)
+    message = f"{target} has {month} already: {loads}. This one, from {source.url}, has other content."
+    if len(others) > 1:
+        return DataError(message, "`taxi-ingest undo` those that it replaces, or load it too: --keep-both.")
+    return DataError(message, "Replace that load: --if-loaded replace; or load this one too: --keep-both.")
+
+
+def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> Stream:
+    """The stream with the types that the table's columns already have, where those are wide enough."""
+    if existing is None:
+        return stream
+    for column in stream.plan.loaded:
+        has = existing.columns.get(column.name, column.type)
+        widens = existing.partitioned and table.is_wider(column.type, than=has)
+        if has != column.type and not widens:
+            table.check_loadable(target, column, has)
+        if not widens:
+            # Values for which a user's own column would have to be widened are rejected.
+            stream = stream.with_type(column.name, has, final=not existing.partitioned)
+    return stream

@@ -1,0 +1,331 @@
+"""Who waits for whom: as few as can be, as short as can be, and it is said."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import parse_dsn
+
+from conftest import execute, query
+from taxi_ingest.errors import DatabaseError, DataError
+from taxi_ingest.fetch import local_file
+from taxi_ingest.load import Database, Load, Options, Progress, Target, database_at, load, undo
+from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.patience import patiently
+from taxi_ingest.transform import open_stream
+from test_load import load_file, row, totals, trips
+
+
+def months(folder: Path, numbers: range) -> list[Path]:
+    return [trips(folder, [row(n)], f"yellow_tripdata_2024-{n:02}.csv") for n in numbers]
+
+
+class Background:
+    """A load in a thread; its result or its error."""
+
+    def __init__(self, act: Callable[[], Load]) -> None:
+        self.results: list[Load | BaseException] = []
+        self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
+        self._thread.start()
+
+    def _run(self, act: Callable[[], Load]) -> None:
+        try:
+            self.results.append(act())
+        except BaseException as error:
+            self.results.append(error)
+
+    def result(self) -> Load:
+        self._thread.join(60)
+        [result] = self.results
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+def until(url: str, condition: str) -> None:
+    """Wait until a session of this database is in a state."""
+    deadline = time.monotonic() + 30
+    statement = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+    while query(url, statement) == [(0,)]:
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.02)
+
+
+WAITING = "wait_event_type = 'Lock'"
+SAID = "waiting"
+
+
+def said(log: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in log.records if record.name.startswith("taxi_ingest.load")]
+
+
+def test_a_replacement_that_waits_for_a_reader_holds_up_no_other_load(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, *others = months(tmp_path, range(1, 5))
+    load_file(first, embedded_database)
+    reader = psycopg2.connect(embedded_database_url)
+    reader.cursor().execute("SELECT count(*) FROM trips")
+    replacing = Background(lambda: load_file(first, embedded_database, if_loaded="replace"))
+    until(embedded_database_url, WAITING)
+    loading = [Background(lambda path=path: load_file(path, embedded_database)) for path in others]
+    assert [load.result().outcome for load in loading] == ["loaded"] * 3
+    assert replacing.results == []
+    assert "Others are using the table: waiting until they let go of it." in said(caplog)
+    reader.close()
+    assert replacing.result().outcome == "replaced"
+    assert totals(embedded_database_url) == [1, 2, 3, 4]
+
+
+def test_an_undo_that_waits_for_a_reader_holds_up_no_load(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    first, second = months(tmp_path, range(1, 3))
+    load_file(first, embedded_database)
+    reader = psycopg2.connect(embedded_database_url)
+    reader.cursor().execute("SELECT count(*) FROM trips")
+    undoing = threading.Thread(target=lambda: undo(embedded_database, 1), daemon=True)
+    undoing.start()
+    until(embedded_database_url, WAITING)
+    assert load_file(second, embedded_database).outcome == "loaded"
+    assert undoing.is_alive()
+    reader.close()
+    undoing.join(30)
+    assert totals(embedded_database_url) == [2]
+
+
+def test_patience_ends_and_nothing_has_changed(
+    embedded_database: Database, embedded_database_url: str
+) -> None:
+    execute(embedded_database_url, "CREATE TABLE busy (a int)")
+    reader = psycopg2.connect(embedded_database_url)
+    reader.cursor().execute("SELECT count(*) FROM busy")
+    with (
+        pytest.raises(DatabaseError, match="Others have used the table without a pause") as failure,
+        embedded_database.transaction() as cursor,
+    ):
+        patiently(cursor, lambda: cursor.execute("ALTER TABLE public.busy ADD b int"), patience_seconds=0.1)
+    assert "pg_stat_activity" in failure.value.hint
+    reader.close()
+    columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'busy'"
+    assert query(embedded_database_url, columns) == [(1,)]
+
+
+def test_who_waits_for_the_same_file_says_so_and_skips(
+    tmp_path: Path, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = trips(tmp_path, [row(n) for n in range(6)])
+    others: list[Background] = []
+
+    def start_another(_: Progress) -> None:
+        if not others:
+            others.append(Background(lambda: load_file(path, database)))
+            until(database_url, "wait_event = 'advisory'")
+
+    assert load_file(path, database, on_progress=start_another).outcome == "loaded"
+    assert others[0].result().outcome == "skipped"
+    assert said(caplog) == ["Another run is loading this file into trips: waiting for it."]
+    assert totals(database_url) == list(range(6))
+
+
+def at_once(
+    first: Callable[[Callable[[Progress], None]], Load], second: Callable[[], Load], url: str
+) -> Background:
+    """Begin the second load while the first is copying, and let it wait; then end the first."""
+    begun: list[Background] = []
+
+    def begin(_: Progress) -> None:
+        if not begun:
+            begun.append(Background(second))
+            until(url, "wait_event = 'advisory'")
+
+    first(begin)
+    return begun[0]
+
+
+def test_two_places_of_a_month_at_once_do_not_both_get_in(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    here = trips(tmp_path, [row(1), row(2), row(3)])
+    there = trips(tmp_path / "mirror", [row(4)])
+    other = at_once(
+        lambda begin: load_file(here, database, on_progress=begin),
+        lambda: load_file(there, database),
+        database_url,
+    )
+    with pytest.raises(DataError, match="yellow 2024-01 already"):
+        other.result()
+    assert totals(database_url) == [1, 2, 3]
+
+
+def test_two_copies_of_a_file_of_no_month_at_once_are_loaded_once(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    one, two = (trips(tmp_path, [row(1), row(2), row(3)], name) for name in ("a.csv", "b.csv"))
+    other = at_once(
+        lambda begin: load_file(one, database, on_progress=begin),
+        lambda: load_file(two, database),
+        database_url,
+    )
+    assert other.result().outcome == "skipped"
+    assert totals(database_url) == [1, 2, 3]
+
+
+def test_two_versions_of_an_address_at_once_replace_each_other(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    old, new = (trips(tmp_path, [row(n), row(n), row(n)], name) for n, name in ((1, "a.csv"), (2, "b.csv")))
+    source = replace(local_file(str(new)), url=local_file(str(old)).url)
+    other = at_once(
+        lambda begin: load_file(old, database, on_progress=begin),
+        lambda: load(open_stream(new, new.name, 10), source, Target("public", "trips"), database, Options()),
+        database_url,
+    )
+    assert other.result().outcome == "replaced"
+    assert totals(database_url) == [2, 2, 2]
+
+
+def test_nobody_puts_rows_into_a_lookup_while_it_is_replaced(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = tmp_path / "zones.csv"
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,A,S\n")
+    load_file(path, embedded_database, "taxi_zones")
+    tried: list[type] = []
+
+    def insert(_: Progress) -> None:
+        with pytest.raises(psycopg2.errors.LockNotAvailable) as failure:
+            execute(
+                embedded_database_url,
+                "SET lock_timeout = 50",
+                "INSERT INTO taxi_zones VALUES (9, 'B', 'mine', 'S')",
+            )
+        tried.append(failure.type)
+        assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("A",)]
+
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,B,S\n")
+    load_file(path, embedded_database, "taxi_zones", on_progress=insert)
+    assert len(tried) == 1
+    assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("B",)]
+
+
+def test_first_loads_into_an_empty_database_go_side_by_side_and_copy_once(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    """The second begins and ends while the first is copying; the first then finds the table made."""
+    first, second = months(tmp_path, range(1, 3))
+    progress: list[int] = []
+    inner: list[Load] = []
+
+    def load_another(seen: Progress) -> None:
+        progress.append(seen.rows)
+        if not inner:
+            inner.append(load_file(second, database))
+
+    assert load_file(first, database, on_progress=load_another).outcome == "loaded"
+    assert [load.outcome for load in inner] == ["loaded"]
+    assert progress == [1]
+    assert totals(database_url) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "copies"),
+    [
+        ("n,t\n1,x\n", "n,t\n2,y\n", 1),  # alike
+        ("n,t,u\n1,x,u\n", "n,t\n2,y\n", 1),  # the first adds a column to what the second has made
+        ("n,t\n1,x\n", "n,t,u\n2,y,u\n", 2),  # the second has a column that the first's partition lacks
+        ("n,t\n1.5,x\n", "n,t\n2,y\n", 2),  # the first must widen what the second has made
+        ("n,t\n1,x\n", "n,t\n2.5,y\n", 2),  # the second is wider
+    ],
+)
+def test_a_copy_begins_anew_only_if_the_columns_differ(
+    tmp_path: Path,
+    embedded_database: Database,
+    embedded_database_url: str,
+    first: str,
+    second: str,
+    copies: int,
+) -> None:
+    for name, content in (("a.csv", first), ("b.csv", second)):
+        (tmp_path / name).write_text(content)
+    progress: list[int] = []
+
+    def load_another(seen: Progress) -> None:
+        progress.append(seen.rows)
+        if len(progress) == 1:
+            load_file(tmp_path / "b.csv", embedded_database, "things")
+
+    load_file(tmp_path / "a.csv", embedded_database, "things", on_progress=load_another)
+    assert len(progress) == copies
+    assert query(embedded_database_url, "SELECT t FROM things ORDER BY n") == [("x",), ("y",)]
+
+
+def test_a_failed_first_load_holds_up_nobody_and_leaves_an_empty_ledger(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    with pytest.raises(DataError):
+        load_file(trips(tmp_path, [row(1, "x")]), embedded_database)
+    state = "SELECT to_regclass('trips') IS NULL, (SELECT count(*) FROM taxi_ingest.loads)"
+    assert query(embedded_database_url, state) == [(True, 0)]
+
+
+def test_a_table_dropped_while_it_is_loaded_into_is_made_anew(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    first, second = months(tmp_path, range(1, 3))
+    load_file(first, embedded_database)
+    dropped: list[bool] = []
+
+    def drop(_: Progress) -> None:
+        if not dropped:
+            dropped.append(True)
+            execute(embedded_database_url, "DROP TABLE trips")
+
+    assert load_file(second, embedded_database, on_progress=drop).outcome == "loaded"
+    assert totals(embedded_database_url) == [2]
+
+
+def test_several_roles_load_into_one_table(tmp_path: Path, system_url: str) -> None:
+    """As README has it: members of the role that made the tables; a stranger is told what is missing."""
+    execute(
+        system_url,
+        "DROP DATABASE IF EXISTS several",
+        "CREATE DATABASE several",
+        "DROP ROLE IF EXISTS team, ann, bob, eve",
+        "CREATE ROLE team; CREATE ROLE ann LOGIN PASSWORD 'x' IN ROLE team; "
+        "CREATE ROLE bob LOGIN PASSWORD 'x' IN ROLE team; CREATE ROLE eve LOGIN PASSWORD 'x'",
+        "ALTER ROLE ann SET role = team; ALTER ROLE bob SET role = team",
+    )
+    url = join_dsn("", {**parse_dsn(system_url), "dbname": "several"}, None)
+    execute(
+        url, "GRANT CREATE ON DATABASE several TO team; GRANT USAGE, CREATE ON SCHEMA public TO team, eve"
+    )
+    ann, bob, eve = (
+        database_at(join_dsn("", {**parse_dsn(url), "user": who, "password": "x"}, None))
+        for who in ("ann", "bob", "eve")
+    )
+    first, second, third = months(tmp_path, range(1, 4))
+    assert load_file(first, ann).outcome == "loaded"
+    assert load_file(second, bob).outcome == "loaded"
+    assert load_file(first, bob, if_loaded="replace").outcome == "replaced"
+    with pytest.raises(DatabaseError, match="permission denied") as failure:
+        load_file(third, eve)
+    assert "README" in failure.value.hint
+    undo(ann, 2)
+    assert totals(url) == [1]
+    execute(system_url, "DROP DATABASE several WITH (FORCE)")
+
+
+def test_waiting_is_a_warning_of_our_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """It reaches stderr by the command line's handler, which takes INFO and WARNING of these loggers."""
+    from taxi_ingest.load.locks import say_waiting
+
+    say_waiting("x")
+    [record] = caplog.records
+    assert (record.levelno, record.name.startswith("taxi_ingest")) == (logging.WARNING, True)
