@@ -1,6 +1,5 @@
 """The commands that load: ingest, zones."""
 
-import os
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -40,7 +39,8 @@ def ingest(
     url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet."
+            metavar="URL",
+            help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet; - reads stdin.",
         ),
     ] = None,
     table: Annotated[
@@ -161,20 +161,22 @@ def _load(
     **parameters: Any,
 ) -> None:
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
-    from taxi_ingest.fetch import login_of, without_login
+    from pydantic import SecretStr
+
+    from taxi_ingest.fetch import canonical_url, login_of
     from taxi_ingest.run import run_ingest
 
-    known |= {"url": without_login(url), "table": parameters["table"]}
-    # What a flow gets as a parameter, Prefect stores: secrets go by the environment.
-    if login := login_of(url):
-        os.environ["TAXI_INGEST_SOURCE_LOGIN"] = login
+    known["table"] = parameters["table"]
+    known["url"] = canonical_url(url)
+    # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
+    settings = read_settings().with_login(login_of(url))
     if database_url:
-        os.environ["TAXI_INGEST_DATABASE_URL"] = database_url
+        settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
     outcome = run_ingest(
-        read_settings(),
+        settings,
         stderr(),
         quiet,
-        url=known["url"],
+        url=url,
         block=None if database_url else block,
         **parameters,
     )

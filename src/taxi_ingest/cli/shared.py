@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from taxi_ingest.errors import TaxiIngestError, UsageError
+from taxi_ingest.printable import printable_lines, without_login
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,31 +43,35 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
     except TaxiIngestError as error:
         _fail(str(error), error.hint, error.exit_code, json, known)
     except BaseException as error:
-        if not _is_interrupt(error):
+        if _is_interrupt(error):
+            hint = "Nothing is half-loaded; run the same command again."
+            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+        if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
             raise
-        hint = "Nothing is half-loaded; run the same command again."
-        _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+        from taxi_ingest.cli.unexpected import explained
+
+        _fail(*explained(error), json, known)
 
 
 def _is_interrupt(error: BaseException) -> bool:
     """Whether it is an interrupt, or what pydantic makes of one that strikes inside its serializer."""
     swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
-    return isinstance(error, KeyboardInterrupt) or any(name in str(error) for name in swallowed)
+    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
 
 
 def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
+    message, hint = without_login(message), without_login(hint)
     if json:
         print_json({"status": "failed", **known, "error": message, "hint": hint})
-    console = stderr()
-    console.print(f"[bold red]Error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
-    console.print(f"[bold]Hint:[/] {_escaped(hint)}", soft_wrap=True, highlight=False)
+    _tell("Error:", "bold red", message)
+    _tell("Hint:", "bold", hint)
     raise SystemExit(exit_code)
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
+def _tell(title: str, style: str, text: str) -> None:
+    from rich.text import Text
 
-    return escape(text)
+    stderr().print(Text.assemble((title, style), " ", printable_lines(text)), soft_wrap=True)
 
 
 def stderr() -> "Console":
@@ -97,6 +102,11 @@ def read_settings() -> "Settings":
         name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
         raise UsageError(
             f"{name} is wrong: {problem['msg']}.", ".env.example explains each setting."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(
+            f".env in the current folder can't be read: {reason}.", "Mend it, or move it away."
         ) from None
 
 
