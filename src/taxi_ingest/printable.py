@@ -6,7 +6,8 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066
 """C0, DEL and C1 (what a terminal obeys), marks that turn the direction of writing, line separators,
 and the halves of characters that stand for bytes which are not UTF-8."""
 
-_LOGIN = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s@]*:[^\s@]*@)+")
+_LOGIN = re.compile(r"(?<=://)(?!user:password@)(?:[^\s/?#]*@|[^\s@]*:[^\s@]*@)+")
+"""All but the one in our own hints."""
 
 
 def printable(text: str) -> str:

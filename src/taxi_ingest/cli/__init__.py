@@ -57,6 +57,8 @@ def main() -> None:
     if os.environ.get("HOME") == "":
         # Else a home folder would be taken for the root of the file system.
         del os.environ["HOME"]
+    # NumPy's threads, which nothing here uses, would end us with SIGINT where the system refuses them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports make a million objects that stay. To look through them for garbage again and again takes
     # a tenth of the start, and 0.4 s at the very end.
     gc.set_threshold(100_000)

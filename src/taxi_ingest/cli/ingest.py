@@ -10,6 +10,7 @@ from taxi_ingest.cli.shared import (
     DatabaseUrl,
     Json,
     Quiet,
+    check_certificates,
     failures_told,
     print_json,
     read_settings,
@@ -167,6 +168,8 @@ def _load(
     from taxi_ingest.run import run_ingest
 
     known["table"] = parameters["table"]
+    check_certificates()
+    _check_text(table=parameters["table"], block=block)
     known["url"] = canonical_url(url)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
     settings = read_settings().with_login(login_of(url))
@@ -186,3 +189,11 @@ def _load(
         from taxi_ingest.stack import psql_command
 
         stdout().print(outcome.summary(psql_command(outcome.database)))
+
+
+def _check_text(**named: str | None) -> None:
+    for name, text in named.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"--{name} is not UTF-8 text.", "Write it in UTF-8.") from None

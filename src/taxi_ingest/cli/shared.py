@@ -1,12 +1,14 @@
 """What the commands share: flags, how results and errors are printed, the settings, the database."""
 
 import json as jsonlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from taxi_ingest.cli.unexpected import explained
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.printable import printable_lines, without_login
 
@@ -48,8 +50,6 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
             _fail("Interrupted.", hint, _INTERRUPTED, json, known)
         if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
             raise
-        from taxi_ingest.cli.unexpected import explained
-
         _fail(*explained(error), json, known)
 
 
@@ -63,15 +63,16 @@ def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, 
     message, hint = without_login(message), without_login(hint)
     if json:
         print_json({"status": "failed", **known, "error": message, "hint": hint})
-    _tell("Error:", "bold red", message)
-    _tell("Hint:", "bold", hint)
+    _tell("Error:", "red", message)
+    _tell("Hint:", None, hint)
     raise SystemExit(exit_code)
 
 
-def _tell(title: str, style: str, text: str) -> None:
-    from rich.text import Text
-
-    stderr().print(Text.assemble((title, style), " ", printable_lines(text)), soft_wrap=True)
+def _tell(title: str, color: str | None, text: str) -> None:
+    # Without rich: there may be no memory left to import it.
+    no_color = False if os.environ.get("NO_COLOR") else None
+    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
+    typer.echo(f" {printable_lines(text)}", err=True)
 
 
 def stderr() -> "Console":
@@ -101,7 +102,8 @@ def read_settings() -> "Settings":
         problem = error.errors()[0]
         name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
         raise UsageError(
-            f"{name} is wrong: {problem['msg']}.", ".env.example explains each setting."
+            f"{name} is wrong: {problem['msg'].removeprefix('Value error, ')}.",
+            ".env.example explains each setting.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -110,8 +112,16 @@ def read_settings() -> "Settings":
         ) from None
 
 
+def check_certificates() -> None:
+    """Raise UsageError where SSL_CERT_FILE names no file: Prefect's client would fail for it, too."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if path and not os.access(path, os.R_OK):
+        raise UsageError(f"SSL_CERT_FILE names {path}, which can't be read.", "Mend it, or unset it.")
+
+
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
+    check_certificates()
     from taxi_ingest.orchestration import prefect_api
     from taxi_ingest.progress import show_prefect_logs
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import traceback
 from pathlib import Path
 
 from taxi_ingest.printable import printable, without_login
@@ -18,7 +17,7 @@ _REFUSALS = {
     errno.EROFS: "Name folders that can be written: TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR, TMPDIR.",
     errno.EACCES: "Name folders that you may use: HOME, TMPDIR, TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR.",
     errno.EPERM: "Name folders that you may use: HOME, TMPDIR, TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR.",
-    errno.ENOENT: "Check that the current folder, TMPDIR and HOME exist.",
+    errno.ENOENT: "Check that the current folder, TMPDIR, HOME and SSL_CERT_FILE exist.",
     errno.ENOTDIR: "Check that TMPDIR and HOME are folders.",
 }
 """What to do where the operating system refuses something, by its error number."""
@@ -30,7 +29,7 @@ def explained(error: Exception) -> tuple[str, str, int]:
     if isinstance(cause, OSError) and cause.errno in _REFUSALS:
         where = f": {os.fsdecode(cause.filename)}" if isinstance(cause.filename, str | bytes) else ""
         return f"The system refuses: {cause.strerror or cause}{where}.", _REFUSALS[cause.errno], 1
-    if isinstance(cause, MemoryError):
+    if isinstance(cause, MemoryError) or "failed to map segment" in str(cause):
         return "There is not enough memory.", _REFUSALS[errno.ENOMEM], 1
     if isinstance(cause, RuntimeError) and "start new thread" in str(cause):
         return "The system refuses to start another thread.", _REFUSALS[errno.EAGAIN], 1
@@ -39,10 +38,10 @@ def explained(error: Exception) -> tuple[str, str, int]:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What lies behind an error: the one that the system itself raised, if it is one, else the error."""
+    """What lies behind an error: what the system has refused, if it is that, else the error itself."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError | MemoryError):
+        if isinstance(seen, MemoryError) or (isinstance(seen, OSError) and seen.errno in _REFUSALS):
             return seen
         seen = seen.__cause__ or seen.__context__
     return error
@@ -50,6 +49,8 @@ def _root(error: BaseException) -> BaseException:
 
 def _report(error: Exception) -> str:
     """Keep the traceback, which shows no values but those of the error's own text; say where it is."""
+    import traceback
+
     text = without_login("".join(traceback.format_exception(error)))
     try:
         path = _log()
@@ -57,7 +58,7 @@ def _report(error: Exception) -> str:
             os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w"
         ) as file:
             file.write(text)
-    except Exception:
+    except (OSError, ValueError):
         return "Please report it, with the command line that led to it."
     return f"Please report it, with the command line that led to it and what {path} says."
 

@@ -120,8 +120,10 @@ def _check_is_path(source: str, scheme: str) -> None:
 def _file_url(path: str, resolve: Callable[[str], str]) -> str:
     try:
         resolved = resolve(path)
-    except (OSError, ValueError) as error:
-        raise SourceError("The file's path can't be made absolute.", f"{error}.") from None
+    except OSError as error:
+        raise SourceError(
+            f"The current folder can't be used: {error.strerror}.", "Go to one that exists."
+        ) from None
     if not os.path.lexists(resolved):
         # What /dev/fd/63 or /dev/stdin links to has no path of its own.
         resolved = os.path.abspath(path)  # noqa: PTH100
