@@ -82,6 +82,8 @@ def local_path(url: str) -> Path | None:
 
 
 def _canonical(source: str, resolve: Callable[[str], str]) -> str:
+    if "\0" in source:
+        raise UsageError("An address can't hold a NUL character.", _HINT)
     scheme = _scheme(source.strip())
     if scheme in _DEFAULT_PORTS:
         return _http_url(source.strip())
@@ -157,7 +159,7 @@ def _path_in(canonical: str) -> str:
 def _decoded(path: str) -> str:
     name = unquote_to_bytes(path.encode(errors="surrogateescape"))
     if b"\0" in name:
-        raise UsageError("A path can't hold a NUL character.", _HINT)
+        raise UsageError("An address can't hold a NUL character.", _HINT)
     return os.fsdecode(name)
 
 

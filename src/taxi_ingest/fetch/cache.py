@@ -85,7 +85,7 @@ class Entry:
         _remove(unfinished)
         with _opened(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
             file.write(json.dumps(asdict(version)).encode())
-        unfinished.replace(_description(of))
+        _put(unfinished, _description(of))
 
     def append(self) -> BinaryIO:
         """The partial file, to be written on."""
@@ -94,7 +94,7 @@ class Entry:
     def complete(self, version: Version) -> None:
         """The partial file is whole: make it the content."""
         # In this order a crash in between leaves a content whose sha256 is not the described one.
-        self.partial.replace(self.content)
+        _put(self.partial, self.content)
         self.describe(self.content, version)
         _description(self.partial).unlink(missing_ok=True)
 
@@ -125,8 +125,16 @@ def _remove(path: Path) -> None:
     """Remove a file, a link or a whole folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        return
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
+
+
+def _put(file: Path, place: Path) -> None:
+    """Move a file to where another may lie, or a link, or a folder."""
+    if place.is_dir():
+        _remove(place)
+    file.replace(place)
 
 
 @dataclass(frozen=True)
@@ -163,11 +171,13 @@ class Cache:
         return sum(self._removed(entry) for entry in self._entries() if entry.name != kept) > 0
 
     def _entries(self) -> list[Path]:
-        files = self.folder / "files"
-        with suppress(OSError):
-            if not files.is_symlink():
-                return [path for path in files.iterdir() if _ENTRY.fullmatch(path.name) and path.is_dir()]
-        return []
+        """The folders of all URLs of which there is something, be it only a lock."""
+        files, locks = self.folder / "files", self.folder / "locks"
+        names: set[str] = set()
+        for place in (files, locks):
+            with suppress(OSError):
+                names |= {path.name for path in place.iterdir() if _ENTRY.fullmatch(path.name)}
+        return [files / name for name in names if not files.is_symlink()]
 
     def _removed(self, entry: Path) -> int:
         """Remove an entry that nobody uses; how many bytes it had, at least one."""
@@ -175,7 +185,8 @@ class Cache:
             if not mine:
                 return 0
             size = _size(entry)
-            shutil.rmtree(entry, ignore_errors=True)
+            _remove(entry)
+            _remove(self.folder / "locks" / entry.name)
             return max(size, 1)
 
     @contextmanager
@@ -183,19 +194,11 @@ class Cache:
         """Hold an entry's lock, and say whether we do; not in its folder, which may be removed."""
         with storing(self.folder):
             lock = _private(self.folder / "locks") / name
-            if lock.is_dir():
-                _remove(lock)
-            file = _opened(lock, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            file = _locked(lock, wait)
+        if file is None:
+            yield False
+            return
         with file:
-            # flock, unlike lockf, also keeps apart the threads of one process.
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    yield False
-                    return
-                _logger.warning("Another run is downloading this file: waiting for it.")
-                fcntl.flock(file, fcntl.LOCK_EX)
             yield True
 
 
@@ -225,6 +228,28 @@ def _made_in(parent: Path) -> Path:
         if error.errno not in _FULL or not Cache(parent.parent, 0).make_room():
             raise
         return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+
+
+def _locked(path: Path, wait: bool) -> BinaryIO | None:
+    """The file of a lock that we hold; None if another run has it and we are not to wait."""
+    while True:
+        if path.is_dir():
+            _remove(path)
+        file = _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        # flock, unlike lockf, also keeps apart the threads of one process.
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                file.close()
+                return None
+            _logger.warning("Another run is downloading this file: waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # Who had it may have removed it: then others hold another file of this name.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.lstat(), os.fstat(file.fileno())):
+                return file
+        file.close()
 
 
 def linked(content: Path, folder: Path) -> Path:

@@ -65,7 +65,7 @@ def request(url: str, login: Login | None, headers: dict[str, str]) -> Iterator[
         raise PassingError(f"The proxy refuses {url}: {error}.", _PROXY_HINT) from error
     except httpx.ConnectError as error:
         raise PassingError(
-            f"{urlsplit(url).hostname} can't be reached: {error}.",
+            f"{error.request.url.host or url} can't be reached: {error}.",
             "Check the address, your network and, if you need one, the proxy.",
         ) from error
     except httpx.HTTPError as error:
