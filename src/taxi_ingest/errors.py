@@ -1,6 +1,6 @@
 """Every error that taxi-ingest raises on purpose.
 
-    TaxiIngestError
+    TaxiIngestError         1  (none is raised; the command line ends so for what nobody foresaw)
     ├── UsageError      2  the command line is wrong
     ├── SourceError     3  the source: missing, unreachable, cut short, not what its name says
     ├── DataError       4  the data: an unknown schema, or more rejects than allowed

@@ -1,6 +1,7 @@
 """Settings: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,14 @@ def _whole(path: Path) -> Path:
         return Path(os.path.abspath(whole))  # noqa: PTH100
     except OSError as error:
         raise ValueError(f"the current folder can't be used ({error.strerror})") from None
+
+
+def _usual(path_of: Callable[[str], Path]) -> Path:
+    try:
+        return path_of("taxi-ingest")
+    except RuntimeError:
+        # There is neither HOME nor an entry for us in the password file.
+        return Path("~")
 
 
 Folder = Annotated[Path, AfterValidator(_whole)]
@@ -54,10 +63,10 @@ class Settings(BaseSettings):
     tlc_url: str = TLC_URL
     """Where TLC's files lie: an http(s) or file:// address, or a folder."""
 
-    home: Folder = Field(default_factory=lambda: user_data_path("taxi-ingest"))
+    home: Folder = Field(default_factory=lambda: _usual(user_data_path))
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs."""
 
-    cache_dir: Folder = Field(default_factory=lambda: user_cache_path("taxi-ingest"))
+    cache_dir: Folder = Field(default_factory=lambda: _usual(user_cache_path))
     """The folder of downloads, which are kept until `cache_gb` are full."""
 
     cache_gb: float = Field(default=10, ge=0, le=1e9, allow_inf_nan=False)

@@ -10,7 +10,7 @@ from taxi_ingest.cli.shared import (
     DatabaseUrl,
     Json,
     Quiet,
-    check_certificates,
+    check_environment,
     failures_told,
     print_json,
     read_settings,
@@ -168,7 +168,7 @@ def _load(
     from taxi_ingest.run import run_ingest
 
     known["table"] = parameters["table"]
-    check_certificates()
+    check_environment()
     _check_text(table=parameters["table"], block=block)
     known["url"] = canonical_url(url)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.

@@ -112,8 +112,10 @@ def read_settings() -> "Settings":
         ) from None
 
 
-def check_certificates() -> None:
-    """Raise UsageError where SSL_CERT_FILE names no file: Prefect's client would fail for it, too."""
+def check_environment() -> None:
+    """Raise UsageError for what would make Prefect fail when it is imported."""
+    if os.path.expanduser("~") == "~" and "PREFECT_HOME" not in os.environ:  # noqa: PTH111
+        raise UsageError("There is no home folder.", "Set HOME to a folder of yours.")
     path = os.environ.get("SSL_CERT_FILE")
     if path and not os.access(path, os.R_OK):
         raise UsageError(f"SSL_CERT_FILE names {path}, which can't be read.", "Mend it, or unset it.")
@@ -121,7 +123,7 @@ def check_certificates() -> None:
 
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
-    check_certificates()
+    check_environment()
     from taxi_ingest.orchestration import prefect_api
     from taxi_ingest.progress import show_prefect_logs
 

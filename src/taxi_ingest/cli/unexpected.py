@@ -58,7 +58,7 @@ def _report(error: Exception) -> str:
             os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w"
         ) as file:
             file.write(text)
-    except (OSError, ValueError):
+    except Exception:
         return "Please report it, with the command line that led to it."
     return f"Please report it, with the command line that led to it and what {path} says."
 
