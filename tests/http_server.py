@@ -48,6 +48,8 @@ class Server:
         self.port = port
         self.login = login
         self.without_validators = False
+        self.without_if_range = False
+        """Whether parts are sent whatever If-Range says."""
         self.requests: list[Request] = []
         self.faults: dict[str, list[Fault]] = defaultdict(list)
 
@@ -104,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"Content-Length": str(len(body)), **headers, **fault.headers}
         self.send_response(status)
         for name, value in headers.items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         time.sleep(fault.stall_seconds)
         self.wfile.write(body[: fault.cut_after_bytes])
@@ -132,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         if etag == self.headers["If-None-Match"] or date == self.headers["If-Modified-Since"]:
             return HTTPStatus.NOT_MODIFIED, headers, b""
         wanted = self.headers["Range"]
-        if wanted and self.headers["If-Range"] in (None, etag):
+        heeded = not self.server.server.without_if_range  # type: ignore[attr-defined]
+        if wanted and (not heeded or self.headers["If-Range"] in (None, etag)):
             start = int(wanted.removeprefix("bytes=").partition("-")[0])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             return HTTPStatus.PARTIAL_CONTENT, headers, content[start:]

@@ -2,8 +2,15 @@
 
 import base64
 import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -15,6 +22,7 @@ from taxi_ingest.fetch import (
     Download,
     Validators,
     canonical_url,
+    download,
     fetch,
     is_unchanged,
     login_of,
@@ -23,6 +31,11 @@ from taxi_ingest.fetch import (
 )
 
 CONTENT = b"a,b\n1,2\n" * 100_000
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_FIRST_DELAY_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -207,6 +220,106 @@ def test_a_checksum_that_came_with_the_file_is_checked(
     assert statuses(server) == [200, 200]
 
 
+OTHER_VERSION = {
+    "ETag": [("ETag", '"other"')],
+    "Last-Modified": [("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")],
+    "no validator at all": [("ETag", ""), ("Last-Modified", "")],
+    "weak ETag": [("ETag", 'W/"other"')],
+    "whole length": [("Content-Range", f"bytes 300000-{len(CONTENT)}/{len(CONTENT) + 1}")],
+    "many parts": [("Content-Range", ""), ("Content-Type", "multipart/byteranges; boundary=x")],
+    "no sense": [("Content-Range", "bytes x-y/z")],
+}
+
+
+@pytest.mark.parametrize("difference", OTHER_VERSION)
+def test_a_part_of_another_version_is_not_taken(
+    server: Server, folder: Path, cache: Cache, difference: str
+) -> None:
+    server.fault("trips.csv", cut_after_bytes=300_000, times=1)
+    server.fault("trips.csv", headers=dict(OTHER_VERSION[difference]), times=1)
+    source = fetch(server.url("trips.csv"), folder, cache)
+    assert source
+    assert source.path.read_bytes() == CONTENT
+    assert statuses(server) == [200, 206, 200]
+
+
+def test_a_server_that_does_not_heed_if_range_mixes_no_versions(
+    server: Server, folder: Path, cache: Cache
+) -> None:
+    def change() -> None:
+        (server.folder / "trips.csv").write_bytes(CONTENT.replace(b"1", b"3"))
+
+    server.without_if_range = True
+    server.fault("trips.csv", cut_after_bytes=300_000, then=change, times=1)
+    source = fetch(server.url("trips.csv"), folder, cache)
+    assert source
+    assert source.path.read_bytes() == CONTENT.replace(b"1", b"3")
+    assert statuses(server) == [200, 206, 200]
+
+
+@pytest.mark.parametrize(
+    ("headers", "resumed"),
+    [
+        ({"ETag": 'W/"1"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, False),
+        ({"ETag": "", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, True),
+        ({"ETag": "", "Last-Modified": formatdate(time.time(), usegmt=True)}, False),
+        ({"ETag": "", "Last-Modified": "yesterday"}, False),
+        ({"ETag": '"ü"', "Last-Modified": ""}, False),
+    ],
+)
+def test_only_a_strong_validator_resumes(
+    server: Server, folder: Path, cache: Cache, headers: dict[str, str], resumed: bool
+) -> None:
+    server.without_if_range = True
+    server.fault("trips.csv", cut_after_bytes=300_000, headers=headers, times=1)
+    server.fault("trips.csv", headers=headers)
+    source = fetch(server.url("trips.csv"), folder, cache)
+    assert source
+    assert source.path.read_bytes() == CONTENT
+    assert statuses(server) == [200, 206 if resumed else 200]
+
+
+ODD_ANSWERS = [
+    ({"status": 304}, "answers 304"),
+    ({"status": 204}, "answers 204"),
+    ({"status": 205}, "answers 205"),
+    ({"status": 202}, "answers 202"),
+    ({"status": 300}, "answers 300"),
+    ({"status": 206}, "another part"),
+    ({"status": 416}, "become shorter"),
+    ({"status": 407}, "answers 407"),
+    ({"headers": {"Content-Length": "abc"}}, "broke off"),
+    ({"headers": {"Content-Length": "-5"}}, "broke off"),
+    ({"redirect_to": "http://[/x"}, "can't be reached"),
+    ({"redirect_to": "x.csv"}, "can't be followed"),
+    ({"redirect_to": "http://127.0.0.1:9/x"}, "can't be reached"),
+    *(
+        ({"status": 503, "headers": {"Retry-After": value}}, "answers 503")
+        for value in ("abc", "-5", "nan", "1e9", "²", "9" * 400, "Fri, 31 Dec 9999999 23:59:59 GMT", "0")
+    ),
+]
+
+
+@pytest.mark.parametrize(("fault", "message"), ODD_ANSWERS)
+def test_no_answer_is_taken_for_a_file_that_is_none(
+    server: Server, folder: Path, cache: Cache, fault: dict[str, object], message: str
+) -> None:
+    (server.folder / "x.csv").write_bytes(CONTENT)
+    server.fault("x.csv", **fault)
+    with pytest.raises(SourceError, match=message):
+        fetch(server.url("x.csv"), folder, cache, tries=1)
+
+
+@pytest.mark.parametrize("value", ["abc", "=", "sha-256=abc", "sha-256=:!:", "sha-256=:YQ==:", "YQ=="])
+@pytest.mark.parametrize("name", ["Content-MD5", "Repr-Digest", "Digest", "x-amz-checksum-sha256"])
+def test_what_is_no_checksum_checks_nothing(
+    server: Server, folder: Path, cache: Cache, name: str, value: str
+) -> None:
+    server.fault("trips.csv", headers={name: value, "x-amz-checksum-type": "FULL_OBJECT"})
+    assert fetch(server.url("trips.csv"), folder, cache, tries=1)
+    assert statuses(server) == [200]
+
+
 def test_two_runs_download_a_file_once(server: Server, folder: Path, cache: Cache) -> None:
     server.fault("trips.csv", stall_seconds=0.5, times=1)
     with ThreadPoolExecutor(2) as pool:
@@ -280,6 +393,61 @@ def test_a_login_opens_the_source_and_is_no_part_of_its_address(
     assert login_of(url) == "me:secret"
 
 
+def authorizations(server: Server) -> list[str | None]:
+    return [request.headers.get("Authorization") for request in server.requests]
+
+
+@pytest.mark.parametrize("by", ["argument", "netrc"])
+def test_a_login_is_not_taken_along_to_another_server(
+    server: Server, tmp_path: Path, folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc") if by == "netrc" else "/none")
+    with serve(tmp_path, login="me:secret") as first:
+        first.fault("moved.csv", redirect_to=server.url("trips.csv"))
+        first.fault("near.csv", redirect_to="trips.csv")
+        for name in ("moved.csv", "near.csv"):
+            login = ("me", "secret") if by == "argument" else None
+            source = fetch(first.url(name), folder, cache, login=login)
+            assert source
+            assert source.bytes == len(CONTENT)
+    assert authorizations(server) == [None]
+    assert [value is not None for value in authorizations(first)] == [True, True, True]
+
+
+def test_a_netrc_that_cannot_be_read_is_not_used(
+    server: Server, tmp_path: Path, folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"nonsense x", b"\xff\xfe", b"machine other login a password b"):
+        (tmp_path / "netrc").write_bytes(content)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        assert fetch(server.url("trips.csv"), folder, cache)
+    assert set(authorizations(server)) == {None}
+
+
+def test_a_proxy_is_used_for_sources_and_its_password_told_to_nobody(
+    server: Server, folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url("").rstrip("/"))
+    (server.folder / "x.csv").write_bytes(CONTENT)
+    source = fetch("http://no-such-host.invalid/x.csv", folder, cache)
+    assert source
+    assert source.bytes == len(CONTENT)
+    assert server.requests[0].headers["Host"] == "no-such-host.invalid"
+    for proxy in (
+        "http://me:secret@127.0.0.1:9",
+        "socks5://me:secret@127.0.0.1:9",
+        "ftp://me:secret@h",
+        "http://me:secret@[",
+    ):
+        monkeypatch.setenv("http_proxy", proxy)
+        with pytest.raises(SourceError) as failure:
+            fetch("http://no-such-host.invalid/x.csv", folder, cache, tries=1)
+        assert "secret" not in f"{failure.value} {failure.value.hint}"
+        assert "proxy" in failure.value.hint
+
+
 def test_a_path_becomes_an_absolute_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert canonical_url("a b.csv") == f"{tmp_path.as_uri()}/a%20b.csv"
@@ -310,6 +478,210 @@ def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not(tmp_
         folder.mkdir(parents=True)
     with run_folder(tmp_path):
         assert (killed.exists(), living.exists()) == (False, True)
+
+
+STRANGERS = [
+    "files/x",
+    "files/" + "0" * 32,
+    "files/" + "1" * 33,
+    "runs/x",
+    "runs/-1-x",
+    "runs/99999999999-x",
+    "locks/x",
+]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_else_lies_in_the_cache_is_no_matter(
+    server: Server, cache: Cache, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "trips.csv").write_bytes(CONTENT)
+    for name in STRANGERS:
+        path = cache.folder / name
+        for parent in (cache.folder, path.parent):
+            parent.mkdir(mode=0o700, exist_ok=True)
+        {"file": path.touch, "folder": path.mkdir, "link": lambda path=path: path.symlink_to("/etc")}[kind]()
+    with run_folder(cache.folder) as place:
+        assert fetch(server.url("trips.csv"), place, Cache(cache.folder, 0))
+    left = {name for name in STRANGERS if os.path.lexists(cache.folder / name)}
+    assert left == set(STRANGERS) - {"files/" + "0" * 32}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "content", "content.json", "partial", "partial.json", "description.new"]
+)
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "garbage"])
+def test_whatever_stands_in_the_place_of_a_download_is_replaced(
+    server: Server, folder: Path, cache: Cache, name: str, kind: str, tmp_path: Path
+) -> None:
+    fetch(server.url("trips.csv"), folder, cache)
+    [entry] = (cache.folder / "files").iterdir()
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    path = entry / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    garbage = json.dumps({"url": 1, "validators": {"etag": 2}, "total": "x", "sha256": [], "strong": {}})
+    if kind == "folder":
+        (path / "x").mkdir(parents=True)
+    elif kind == "link":
+        path.symlink_to(victim)
+    else:
+        path.write_text("" if kind == "file" else garbage)
+    source = fetch(server.url("trips.csv"), folder, cache, tries=1)
+    assert source
+    assert source.path.read_bytes() == CONTENT
+    assert victim.read_text() == "as it was"
+
+
+def test_a_cache_that_another_account_can_write_to_is_refused(
+    server: Server, folder: Path, cache: Cache, tmp_path: Path
+) -> None:
+    fetch(server.url("trips.csv"), folder, cache)
+    (cache.folder / "files").chmod(0o777)
+    with pytest.raises(SourceError, match="only we can write"):
+        fetch(server.url("trips.csv"), folder, cache)
+    (cache.folder / "files").rename(tmp_path / "elsewhere")
+    (cache.folder / "files").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match="only we can write"):
+        fetch(server.url("trips.csv"), folder, cache)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_the_cache_is_for_its_owner_only_whatever_the_umask(
+    server: Server, cache: Cache, tmp_path: Path, umask: int
+) -> None:
+    (tmp_path / "trips.csv").write_bytes(CONTENT)
+    server.fault("trips.csv", cut_after_bytes=300_000, times=1)
+    before = os.umask(umask)
+    try:
+        with run_folder(cache.folder) as place:
+            fetch(server.url("trips.csv"), place, cache)
+            modes = [path.stat().st_mode for path in (cache.folder, *cache.folder.rglob("*"))]
+    finally:
+        os.umask(before)
+    assert len(modes) > 6
+    assert {oct(mode & 0o077) for mode in modes} == {"0o0"}
+
+
+def test_two_runs_that_trim_at_once_disturb_nobody(server: Server, folder: Path, cache: Cache) -> None:
+    tiny = Cache(cache.folder, 0)
+
+    def work(number: int) -> bool:
+        place = folder / str(number)
+        place.mkdir()
+        (server.folder / f"{number}.csv").write_bytes(CONTENT)
+        return all(fetch(server.url(f"{number}.csv"), place, tiny) for _ in range(3))
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(work, range(12)))
+
+
+def small_disk(path: Path, options: str) -> Iterator[Path]:
+    path.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture
+def megabyte(tmp_path: Path) -> Iterator[Path]:
+    yield from small_disk(tmp_path / "small", "size=1m,mode=700")
+
+
+@pytest.fixture
+def few_inodes(tmp_path: Path) -> Iterator[Path]:
+    yield from small_disk(tmp_path / "few", "size=9m,nr_inodes=14,mode=700")
+
+
+def test_a_full_disk_makes_room_of_what_is_kept(server: Server, megabyte: Path) -> None:
+    for name in ("a.csv", "b.csv", "a.csv"):
+        (server.folder / name).write_bytes(CONTENT[:700_000])
+        with run_folder(megabyte) as place:
+            assert fetch(server.url(name), place, Cache(megabyte, 10**9))
+
+
+def test_a_download_that_fills_the_disk_fails_and_the_next_small_one_works(
+    server: Server, megabyte: Path
+) -> None:
+    (server.folder / "big.csv").write_bytes(CONTENT * 2)
+    (server.folder / "small.csv").write_bytes(CONTENT[:90_000])
+    cache = Cache(megabyte, 10**9)
+    with run_folder(megabyte) as place, pytest.raises(SourceError, match="No space left"):
+        fetch(server.url("big.csv"), place, cache)
+    with run_folder(megabyte) as place:
+        source = fetch(server.url("small.csv"), place, cache)
+        assert source
+        assert source.path.read_bytes() == CONTENT[:90_000]
+
+
+def test_where_no_inodes_are_left_downloads_make_room_too(server: Server, few_inodes: Path) -> None:
+    for number in range(8):
+        (server.folder / f"{number}.csv").write_bytes(CONTENT[:1000])
+        with run_folder(few_inodes) as place:
+            source = fetch(server.url(f"{number}.csv"), place, Cache(few_inodes, 10**9))
+            assert source
+            assert source.path.read_bytes() == CONTENT[:1000]
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(server: Server, tmp_path: Path, megabyte: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", megabyte], check=True)
+    (tmp_path / "file").touch()
+    for folder in (megabyte / "x", Path("/dev/null/x"), Path("/proc/x"), tmp_path / "file"):
+        with pytest.raises(SourceError, match="can't be written"):
+            fetch(server.url("trips.csv"), tmp_path, Cache(folder, 0))
+        with pytest.raises(SourceError, match="can't be written"), run_folder(folder):
+            pass
+
+
+def test_what_comes_through_a_pipe_is_kept_and_known_by_its_content(tmp_path: Path, cache: Cache) -> None:
+    fifo = tmp_path / "trips.csv"
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(fifo.write_bytes, CONTENT)
+        source = fetch(str(fifo), tmp_path, cache)
+    assert source
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    assert (source.url, source.sha256, source.bytes) == (f"pipe:{sha256}", sha256, len(CONTENT))
+    assert source.path.read_bytes() == CONTENT
+    with pytest.raises(SourceError, match="can't be read again"):
+        fetch(source.url, tmp_path, cache)
+
+
+def test_a_pipe_that_fills_the_disk_is_an_error_and_downloads_make_room_for_it(
+    server: Server, megabyte: Path
+) -> None:
+    cache = Cache(megabyte, 10**9)
+    (server.folder / "kept.csv").write_bytes(CONTENT[:600_000])
+    with run_folder(megabyte) as place:
+        fetch(server.url("kept.csv"), place, cache)
+    fifo = server.folder / "fifo"
+    os.mkfifo(fifo)
+    for content, fits in ((CONTENT, True), (CONTENT * 2, False)):
+        with ThreadPoolExecutor(1) as pool, run_folder(megabyte) as place:
+            pool.submit(fifo.write_bytes, content)
+            if fits:
+                source = fetch(str(fifo), place, cache)
+                assert source
+                assert source.path.read_bytes() == content
+            else:
+                with pytest.raises(SourceError, match="No space left"):
+                    fetch(str(fifo), place, cache)
+
+
+def test_devices_and_sockets_are_no_files(tmp_path: Path, cache: Cache) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for path, kind in (
+            (tmp_path / "socket", "socket"),
+            (Path("/dev/zero"), "device"),
+            (tmp_path, "folder"),
+        ):
+            with pytest.raises(SourceError, match=f"is a {kind}"):
+                fetch(str(path), tmp_path, cache)
 
 
 def test_a_run_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Every error that taxi-ingest raises on purpose.
 
-    TaxiIngestError
+    TaxiIngestError         1  (none is raised; the command line ends so for what nobody foresaw)
     ├── UsageError      2  the command line is wrong
     ├── SourceError     3  the source: missing, unreachable, cut short, not what its name says
     ├── DataError       4  the data: an unknown schema, or more rejects than allowed
@@ -13,6 +13,8 @@ Library code raises them; only cli.py prints them and exits.
 
 from typing import ClassVar
 
+from taxi_ingest.printable import printable_lines
+
 
 class TaxiIngestError(Exception):
     """One sentence that says what is wrong, and one hint that says what to do about it.
@@ -23,8 +25,9 @@ class TaxiIngestError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+        # They name files, values and what servers say; terminals, and Prefect's database, show them.
+        super().__init__(printable_lines(message))
+        self.hint = printable_lines(hint)
 
     def __reduce__(self) -> tuple[type["TaxiIngestError"], tuple[str, str]]:
         # Prefect pickles the exceptions of failed tasks; the default would drop the hint.

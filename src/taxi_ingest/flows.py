@@ -52,6 +52,8 @@ class Watch:
     on_load: Callable[[SourceFile, Progress], None] = lambda _, __: None
     prefetched: Future[SourceFile | None] | None = None
     """A download that was begun while Prefect's server was still starting."""
+    settings: Settings | None = None
+    """Those of the command line, secrets included, instead of what the environment says."""
 
 
 _NOBODY = Watch()
@@ -111,7 +113,7 @@ def ingest(
     crash_dead_runs()
     claim_run()
     log_table_name(table, dry_run)
-    settings = Settings()
+    settings = _watch.get().settings or Settings()
     target = loading.parse_target(table)
     options = Options(if_loaded, loading.parse_allowance(max_rejects), verify, keep_both, allow_short)
     database = find_database(block, settings)
@@ -152,7 +154,7 @@ def extract(
             url,
             folder,
             Cache(settings.cache_dir if cache else folder, settings.cache_bytes),
-            login=settings.login,
+            login=settings.login_for(url),
             known=previous.validators if previous else None,
             tries=settings.download_tries,
             on_progress=watch.on_download,

@@ -3,7 +3,7 @@
 from datetime import date
 
 from taxi_ingest import tlc
-from taxi_ingest.fetch import first_that_exists
+from taxi_ingest.fetch import first_that_exists, login_of
 from taxi_ingest.settings import Settings
 
 
@@ -16,7 +16,7 @@ def month_address(settings: Settings, dataset: str, month: str) -> tuple[str, st
     addresses = tlc.addresses(found, month, settings.tlc_url, date.today())
     if settings.tlc_url == tlc.TLC_URL:
         return addresses[0], found.table
-    return first_that_exists(addresses, settings.login), found.table
+    return first_that_exists(addresses, _login(settings)), found.table
 
 
 def zones_address(settings: Settings) -> tuple[str, str]:
@@ -25,4 +25,9 @@ def zones_address(settings: Settings) -> tuple[str, str]:
     if settings.tlc_url == tlc.TLC_URL:
         return tlc.ZONES_URL, table
     addresses = [f"{settings.tlc_url.rstrip('/')}/{name}" for name in tlc.ZONES_FILES]
-    return first_that_exists(addresses, settings.login), table
+    return first_that_exists(addresses, _login(settings)), table
+
+
+def _login(settings: Settings) -> tuple[str, str] | None:
+    """The mirror's login, which may stand in its address."""
+    return settings.with_login(login_of(settings.tlc_url)).login_for(settings.tlc_url)

@@ -82,9 +82,9 @@ def _database(api: httpx.Client, settings: Settings) -> Database | None:
 
 
 def _is_unchanged(url: str, previous: LoadRecord, settings: Settings) -> bool:
-    if canonical_url(url).startswith("file:"):
+    if not canonical_url(url).startswith("http"):
         return local_file(url).sha256 == previous.sha256
-    return bool(previous.validators) and is_unchanged(url, previous.validators, settings.login)
+    return bool(previous.validators) and is_unchanged(url, previous.validators, settings.login_for(url))
 
 
 def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from taxi_ingest.printable import printable, printable_lines, without_login
+
 _SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -110,7 +112,8 @@ class PrefectLogHandler(logging.Handler):
             return
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         run = getattr(record, "task_name", None) or getattr(record, "flow_name", None) or "prefect"
-        line = Text.assemble((f"{moment} ", "dim"), (f"{run:<14} ", "cyan"), record.getMessage())
+        message = printable_lines(without_login(record.getMessage()))
+        line = Text.assemble((f"{moment} ", "dim"), (f"{printable(run):<14} ", "cyan"), message)
         self._console.print(line, soft_wrap=True)
 
 

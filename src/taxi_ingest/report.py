@@ -10,6 +10,7 @@ from rich.text import Text
 
 from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import Database, Load, Preview, Target, parse_target
+from taxi_ingest.printable import printable
 from taxi_ingest.transform import Stream
 from taxi_ingest.transform.quality import ODDITIES
 
@@ -136,7 +137,7 @@ class Outcome:
             rows.append(
                 ("open it", shlex.join((*psql, "-c", f"TABLE {parse_target(self.table).quoted} LIMIT 5")))
             )
-        lines = [Text.assemble((f"{name:<9}", "cyan"), value) for name, value in rows]
+        lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
         return Text("\n").join((Text(_TITLES[self.status], style="bold green"), *lines))
 
     def _load_rows(self) -> list[tuple[str, str]]:

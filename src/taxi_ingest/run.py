@@ -9,7 +9,16 @@ from typing import Any
 from rich.console import Console
 
 from taxi_ingest import stack
-from taxi_ingest.fetch import Cache, Download, SourceFile, canonical_url, fetch, run_folder
+from taxi_ingest.fetch import (
+    Cache,
+    Download,
+    SourceFile,
+    canonical_url,
+    check_stdin,
+    fetch,
+    named_url,
+    run_folder,
+)
 from taxi_ingest.load import Progress, parse_allowance, parse_target
 from taxi_ingest.nothing_new import prefect_may_be_configured, skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
@@ -41,7 +50,9 @@ def run_ingest(
 
     What is wrong with the parameters is said before anything starts.
     """
-    canonical_url(url)
+    check_stdin(url)
+    # Without a login, and in characters that Prefect can store.
+    url = named_url(url)
     parse_target(table)
     parse_allowance(max_rejects)
     if step:
@@ -82,7 +93,7 @@ class _Run:
 
     def watched(self) -> Outcome:
         """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
-        is_local = canonical_url(self.parameters["url"]).startswith("file:")
+        is_local = not canonical_url(self.parameters["url"]).startswith("http")
         prefetched = self._prefetch() if is_local else None
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
         from taxi_ingest.orchestration import own_api_url
@@ -106,7 +117,7 @@ class _Run:
         from taxi_ingest.flows import Watch, ingest, watching
         from taxi_ingest.orchestration import prefect_api
 
-        watch = Watch(self._show_download, self._show_load, prefetched)
+        watch = Watch(self._show_download, self._show_load, prefetched, self.settings)
         with watching(watch), prefect_api(self.settings, server):
             try:
                 outcome: Outcome = ingest(**self.parameters)
@@ -127,7 +138,7 @@ class _Run:
                     self.parameters["url"],
                     folder,
                     cache,
-                    login=settings.login,
+                    login=settings.login_for(self.parameters["url"]),
                     tries=settings.download_tries,
                     on_progress=self._show_download,
                 )

@@ -1,9 +1,13 @@
 """Settings: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_ingest.tlc import TLC_URL
@@ -12,30 +16,60 @@ DEFAULT_BLOCK = "postgres-connector"
 """The Prefect block whose database is used, if there is one and no other is named."""
 
 
+def _whole(path: Path) -> Path:
+    """An absolute path, `~` resolved."""
+    whole = os.path.expanduser(path)  # noqa: PTH111
+    if whole.startswith("~"):
+        raise ValueError("there is no home folder: set HOME, or this to an absolute path")
+    try:
+        return Path(os.path.abspath(whole))  # noqa: PTH100
+    except OSError as error:
+        raise ValueError(f"the current folder can't be used ({error.strerror})") from None
+
+
+def _usual(path_of: Callable[[str], Path]) -> Path:
+    try:
+        return path_of("taxi-ingest")
+    except RuntimeError:
+        # There is neither HOME nor an entry for us in the password file.
+        return Path("~")
+
+
+Folder = Annotated[Path, AfterValidator(_whole)]
+
+
 class Settings(BaseSettings):
     """What can be set once instead of on every command line; .env.example explains each.
 
     A setting of the environment wins over the same one in `.env`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TAXI_INGEST_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TAXI_INGEST_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
+    )
 
     database_url: SecretStr | None = None
     """Where to load: a libpq URL (`postgresql://user@host/database`). A password in it stays secret."""
 
     source_login: SecretStr | None = None
-    """`user:password` for http sources that ask for one."""
+    """For http sources that ask for one: `https://user:password@host`, several separated by blanks, each
+    for its own host. A bare `user:password` is for the host that the command line names."""
 
     tlc_url: str = TLC_URL
     """Where TLC's files lie: an http(s) or file:// address, or a folder."""
 
-    home: Path = Field(default_factory=lambda: user_data_path("taxi-ingest"))
+    home: Folder = Field(default_factory=lambda: _usual(user_data_path))
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs."""
 
-    cache_dir: Path = Field(default_factory=lambda: user_cache_path("taxi-ingest"))
+    cache_dir: Folder = Field(default_factory=lambda: _usual(user_cache_path))
     """The folder of downloads, which are kept until `cache_gb` are full."""
 
-    cache_gb: float = Field(default=10, ge=0)
+    cache_gb: float = Field(default=10, ge=0, le=1e9, allow_inf_nan=False)
     """How many GB (10^9 bytes) of downloads are kept; those not used for longest go first."""
 
     download_tries: int = Field(default=5, ge=1)
@@ -49,10 +83,48 @@ class Settings(BaseSettings):
         """How many bytes of downloads are kept."""
         return int(self.cache_gb * 1_000_000_000)
 
-    @property
-    def login(self) -> tuple[str, str] | None:
-        """User and password for http sources."""
-        if self.source_login is None:
-            return None
-        user, _, password = self.source_login.get_secret_value().partition(":")
-        return user, password
+    @field_validator("source_login")
+    @classmethod
+    def _check_login(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            _logins(value.get_secret_value())
+        return value
+
+    def with_login(self, login: str | None) -> "Settings":
+        """The same, but with this `user:password` for the host that is asked, if it is one."""
+        return self.model_copy(update={"source_login": SecretStr(login)}) if login else self
+
+    def login_for(self, url: str) -> tuple[str, str] | None:
+        """User and password for an http source: what `source_login` has for its scheme, host and port."""
+        text = self.source_login.get_secret_value() if self.source_login else ""
+        logins = _logins(text)
+        # TLC's own site asks nobody for a login.
+        bare = None if url.startswith(f"{TLC_URL.rpartition('/')[0]}/") else logins.get(None)
+        return logins.get(_origin(url), bare)
+
+
+def _logins(text: str) -> dict[str | None, tuple[str, str]]:
+    """The logins in a text, by the origin that each is for; None: for the host that is asked."""
+    if not text.lower().startswith(("http://", "https://")):
+        user, _, password = text.partition(":")
+        return {None: (user, password)} if text else {}
+    logins: dict[str | None, tuple[str, str]] = {}
+    for word in text.split():
+        userinfo, at, _ = urlsplit(word).netloc.rpartition("@")
+        if not at or not (origin := _origin(word)):
+            raise ValueError("write https://user:password@host, special characters percent-encoded")
+        user, _, password = userinfo.partition(":")
+        logins[origin] = (unquote(user), unquote(password))
+    return logins
+
+
+def _origin(url: str) -> str | None:
+    """Scheme, host and port of an http URL, the only ones that its login may reach."""
+    from taxi_ingest.errors import UsageError
+    from taxi_ingest.fetch import canonical_url
+
+    try:
+        found = canonical_url(url)
+    except UsageError:
+        return None
+    return "/".join(found.split("/")[:3]) if found.startswith("http") else None

@@ -5,13 +5,22 @@ Results go to stdout, everything else to stderr. Heavy imports stand inside the 
 """
 
 import gc
+import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from taxi_ingest.cli import blocks, ingest, ledger, stack
+from taxi_ingest.cli import blocks, ingest, ledger, stack, streams
 from taxi_ingest.cli.shared import failures_told
+from taxi_ingest.errors import UsageError
+from taxi_ingest.printable import printable_lines
+
+_CHANGING = ("ingest", "zones", "undo", "up", "down")
+"""Commands that are done once they have changed something, whether or not they can tell of it."""
 
 app = typer.Typer(
     name="taxi-ingest",
@@ -44,14 +53,66 @@ def main() -> None:
     """The entry point `taxi-ingest`."""
     # Whoever ends us kindly gets what Ctrl-C gets: a clean end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    output = streams.guard()
+    if os.environ.get("HOME") == "":
+        # Else a home folder would be taken for the root of the file system.
+        del os.environ["HOME"]
+    # NumPy's threads, which nothing here uses, would end us with SIGINT where the system refuses them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports make a million objects that stay. To look through them for garbage again and again takes
     # a tenth of the start, and 0.4 s at the very end.
     gc.set_threshold(100_000)
     try:
-        with failures_told(json=False):
-            app()
+        code = _run()
+        sys.stdout.flush()
+        sys.exit(_told(output) if code == 0 else code)
     finally:
         gc.freeze()
         # All is done: an interrupt now would only spoil Python's own end.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _run() -> int:
+    """Run the command; return its exit code. What ends it early ends in one sentence and one hint."""
+    try:
+        with failures_told(json="--json" in sys.argv), _command_line_read():
+            # A number where a command has ended itself, as --version does; else what it returned.
+            code = app(standalone_mode=False)
+    except SystemExit as end:
+        code = end.code
+    return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _command_line_read() -> Iterator[None]:
+    """Make a UsageError of what Typer says about the command line. Without arguments it shows help."""
+    try:
+        yield
+    except Exception as error:
+        # Typer brings its own copy of click, or uses click itself: the class has no name to rely on.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message(), err=True)
+            raise SystemExit(2) from None
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "taxi-ingest"
+        raise UsageError(error.format_message(), f"`{command} --help` shows what it takes.") from None
+
+
+def _told(output: streams.Stream) -> int:
+    """Say on stderr what stdout did not take; return the exit code."""
+    if output.failure is None:
+        return 0
+    changing = sys.argv[1:2] and (sys.argv[1] in _CHANGING or sys.argv[1:3] == ["blocks", "create"])
+    if isinstance(output.failure, BrokenPipeError) and not changing:
+        # Who reads, as `head` does, has seen enough.
+        return 0
+    done = "Done, but" if changing else "Error:"
+    sys.stderr.write(f"{done} stdout can't be written: {output.failure.strerror}.\n")
+    if changing:
+        sys.stderr.write(printable_lines(output.unwritten.decode(errors="replace")))
+    else:
+        sys.stderr.write("Hint: Redirect it to where there is room.\n")
+    return 0 if changing else 1

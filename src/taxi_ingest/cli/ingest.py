@@ -1,6 +1,5 @@
 """The commands that load: ingest, zones."""
 
-import os
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from taxi_ingest.cli.shared import (
     DatabaseUrl,
     Json,
     Quiet,
+    check_environment,
     failures_told,
     print_json,
     read_settings,
@@ -40,7 +40,8 @@ def ingest(
     url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet."
+            metavar="URL",
+            help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet; - reads stdin.",
         ),
     ] = None,
     table: Annotated[
@@ -171,20 +172,24 @@ def _load(
     **parameters: Any,
 ) -> None:
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
-    from taxi_ingest.fetch import login_of, without_login
+    from pydantic import SecretStr
+
+    from taxi_ingest.fetch import canonical_url, login_of
     from taxi_ingest.run import run_ingest
 
-    known |= {"url": without_login(url), "table": parameters["table"]}
-    # What a flow gets as a parameter, Prefect stores: secrets go by the environment.
-    if login := login_of(url):
-        os.environ["TAXI_INGEST_SOURCE_LOGIN"] = login
+    known["table"] = parameters["table"]
+    check_environment()
+    _check_text(table=parameters["table"], block=block)
+    known["url"] = canonical_url(url)
+    # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
+    settings = read_settings().with_login(login_of(url))
     if database_url:
-        os.environ["TAXI_INGEST_DATABASE_URL"] = database_url
+        settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
     outcome = run_ingest(
-        read_settings(),
+        settings,
         stderr(),
         quiet,
-        url=known["url"],
+        url=url,
         block=None if database_url else block,
         **parameters,
     )
@@ -194,3 +199,11 @@ def _load(
         from taxi_ingest.stack import psql_command
 
         stdout().print(outcome.summary(psql_command(outcome.database)))
+
+
+def _check_text(**named: str | None) -> None:
+    for name, text in named.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"--{name} is not UTF-8 text.", "Write it in UTF-8.") from None

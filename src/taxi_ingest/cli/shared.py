@@ -1,13 +1,16 @@
 """What the commands share: flags, how results and errors are printed, the settings, the database."""
 
 import json as jsonlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from taxi_ingest.cli.unexpected import explained
 from taxi_ingest.errors import TaxiIngestError, UsageError
+from taxi_ingest.printable import printable_lines, without_login
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,31 +45,34 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
     except TaxiIngestError as error:
         _fail(str(error), error.hint, error.exit_code, json, known)
     except BaseException as error:
-        if not _is_interrupt(error):
+        if _is_interrupt(error):
+            hint = "Nothing is half-loaded; run the same command again."
+            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+        if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
             raise
-        hint = "Nothing is half-loaded; run the same command again."
-        _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+        _fail(*explained(error), json, known)
 
 
 def _is_interrupt(error: BaseException) -> bool:
     """Whether it is an interrupt, or what pydantic makes of one that strikes inside its serializer."""
     swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
-    return isinstance(error, KeyboardInterrupt) or any(name in str(error) for name in swallowed)
+    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
 
 
 def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
+    message, hint = without_login(message), without_login(hint)
     if json:
         print_json({"status": "failed", **known, "error": message, "hint": hint})
-    console = stderr()
-    console.print(f"[bold red]Error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
-    console.print(f"[bold]Hint:[/] {_escaped(hint)}", soft_wrap=True, highlight=False)
+    _tell("Error:", "red", message)
+    _tell("Hint:", None, hint)
     raise SystemExit(exit_code)
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _tell(title: str, color: str | None, text: str) -> None:
+    # Without rich: there may be no memory left to import it.
+    no_color = False if os.environ.get("NO_COLOR") else None
+    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
+    typer.echo(f" {printable_lines(text)}", err=True)
 
 
 def stderr() -> "Console":
@@ -96,12 +102,28 @@ def read_settings() -> "Settings":
         problem = error.errors()[0]
         name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
         raise UsageError(
-            f"{name} is wrong: {problem['msg']}.", ".env.example explains each setting."
+            f"{name} is wrong: {problem['msg'].removeprefix('Value error, ')}.",
+            ".env.example explains each setting.",
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(
+            f".env in the current folder can't be read: {reason}.", "Mend it, or move it away."
+        ) from None
+
+
+def check_environment() -> None:
+    """Raise UsageError for what would make Prefect fail when it is imported."""
+    if os.path.expanduser("~") == "~" and "PREFECT_HOME" not in os.environ:  # noqa: PTH111
+        raise UsageError("There is no home folder.", "Set HOME to a folder of yours.")
+    path = os.environ.get("SSL_CERT_FILE")
+    if path and not os.access(path, os.R_OK):
+        raise UsageError(f"SSL_CERT_FILE names {path}, which can't be read.", "Mend it, or unset it.")
 
 
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
+    check_environment()
     from taxi_ingest.orchestration import prefect_api
     from taxi_ingest.progress import show_prefect_logs
 

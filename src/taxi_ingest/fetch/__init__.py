@@ -9,12 +9,15 @@ from pathlib import Path
 
 import httpx
 
+from taxi_ingest import tlc
 from taxi_ingest.errors import SourceError
-from taxi_ingest.fetch.address import canonical_url, local_path, login_of, without_login
-from taxi_ingest.fetch.cache import Cache, linked, run_folder
+from taxi_ingest.fetch.address import canonical_url, file_name, is_pipe, local_path, login_of, named_url
+from taxi_ingest.fetch.cache import Cache, DiskFull, linked, run_folder, storing
 from taxi_ingest.fetch.download import Downloader
 from taxi_ingest.fetch.http import Login, request
+from taxi_ingest.fetch.pipe import check_stdin, spooled
 from taxi_ingest.fetch.source import Download, SourceFile, Validators, look_at
+from taxi_ingest.printable import without_login
 
 __all__ = [
     "Cache",
@@ -22,11 +25,13 @@ __all__ = [
     "SourceFile",
     "Validators",
     "canonical_url",
+    "check_stdin",
     "fetch",
     "first_that_exists",
     "is_unchanged",
     "local_file",
     "login_of",
+    "named_url",
     "run_folder",
     "without_login",
 ]
@@ -47,16 +52,30 @@ def fetch(
 ) -> SourceFile | None:
     """The file at a path or URL; one of http is downloaded into `cache` and linked into `folder`.
 
-    With the validators `known` from an earlier download the answer may be None: the file is the same
-    still. A download that fails is tried again, `tries` times in a row without getting any further.
+    So is what comes from standard input (`-`) or another pipe, which can be read only once. With the
+    validators `known` from an earlier download the answer may be None: the file is the same still.
+    A download that fails is tried again, `tries` times in a row without getting any further.
+    On a full disk the other downloads that the cache keeps make room. `login` is for this URL's host.
     Raises SourceError where the file can't be had whole.
     """
     url = canonical_url(source)
-    if local_path(url):
-        return local_file(url)
-    with cache.entry(url) as entry:
-        found = Downloader(url, entry, login, known or Validators(), on_progress).run(tries)
-        file = found and replace(found, path=linked(found.path, folder))
+    if is_pipe(source):
+        return spooled(source, folder, cache)
+    if not url.startswith("http"):
+        return local_file(source)
+
+    def downloaded() -> SourceFile | None:
+        with cache.entry(url) as entry:
+            found = Downloader(url, entry, login, known or Validators(), on_progress).run(tries)
+            with storing(folder):
+                return found and replace(found, path=linked(found.path, folder))
+
+    try:
+        file = downloaded()
+    except DiskFull:
+        if not cache.make_room(keep=url):
+            raise
+        file = downloaded()
     cache.trim()
     return file
 
@@ -65,8 +84,11 @@ def local_file(source: str) -> SourceFile:
     """A file of this machine, by its path or file:// URL. Raises SourceError where it can't be read."""
     url = canonical_url(source)
     path = local_path(url)
-    assert path, "only for files"
-    return look_at(path, url, path.name)
+    if path is None:
+        raise SourceError("What came from a pipe can't be read again.", "Pipe it into --url - once more.")
+    # Of a link's name and that of the file behind it, the one that tells the month.
+    names = [file_name(named_url(source)), file_name(url)]
+    return look_at(path, url, next((name for name in names if tlc.parse_file_name(name).month), names[0]))
 
 
 def first_that_exists(sources: Sequence[str], login: Login | None) -> str:

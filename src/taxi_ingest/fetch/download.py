@@ -1,13 +1,13 @@
 """From a URL into the cache: resumed where it was cut, tried again where that may help, checked."""
 
 import base64
+import binascii
 import hashlib
 import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import httpx
 
 from taxi_ingest.errors import SourceError
 from taxi_ingest.fetch.address import file_name
-from taxi_ingest.fetch.cache import Entry, Version
-from taxi_ingest.fetch.http import Login, PassingError, check_status, request
+from taxi_ingest.fetch.cache import Entry, Version, storing
+from taxi_ingest.fetch.http import Login, PassingError, check_status, date_of, header, request
 from taxi_ingest.fetch.source import Download, SourceFile, Validators, look_at
 
 _FIRST_DELAY_SECONDS = 0.5
@@ -45,7 +45,8 @@ class Downloader:
         failures, furthest = 0, 0
         while True:
             try:
-                return self._try()
+                with storing(self.entry.folder):
+                    return self._try()
             except PassingError as error:
                 reached = _length(self.entry.partial)
                 failures = 1 if reached > furthest else failures + 1
@@ -62,14 +63,13 @@ class Downloader:
         cached = self._cached()
         held = (cached and cached.validators) or self.known
         with request(self.url, self.login, {**held.unless_same(), **self._rest()}) as response:
-            if response.status_code == httpx.codes.NOT_MODIFIED:
+            if response.status_code == httpx.codes.NOT_MODIFIED and held:
                 return None if held == self.known else cached
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 self.entry.drop(self.entry.partial)
                 raise PassingError(f"{self.url} has become shorter.", _ANEW)
             check_status(self.url, response)
-            with _disk(self.entry):
-                return self._save(response)
+            return self._save(response)
 
     def _cached(self) -> SourceFile | None:
         """The whole file that is in the cache, if it still is what was downloaded."""
@@ -86,18 +86,15 @@ class Downloader:
     def _rest(self) -> dict[str, str]:
         """The headers that ask for the rest of a partial file, if it is still of the same version."""
         version = self.entry.version(self.entry.partial)
-        if version is None or version.validators.strong is None:
+        if version is None or version.strong is None:
             return {}
-        return {
-            "Range": f"bytes={_length(self.entry.partial)}-",
-            "If-Range": version.validators.strong,
-        }
+        return {"Range": f"bytes={_length(self.entry.partial)}-", "If-Range": version.strong}
 
     def _save(self, response: httpx.Response) -> SourceFile:
         """Write the body behind what is there, or anew; check its length and its checksum."""
         begun = self._begin(response)
         digest, done = _digest(self.entry.partial), _length(self.entry.partial)
-        with self.entry.partial.open("ab") as file:
+        with self.entry.append() as file:
             # As it comes in: httpx would keep back, and on a cut lose, what doesn't fill a larger block.
             for block in response.iter_raw():
                 digest.update(block)
@@ -117,46 +114,97 @@ class Downloader:
     def _begin(self, response: httpx.Response) -> Version:
         """The version that the answer belongs to; a partial file that it does not continue is dropped."""
         begun = self.entry.version(self.entry.partial)
+        now = _version(self.url, response)
         if response.status_code == httpx.codes.PARTIAL_CONTENT:
-            if begun and _range(response) == (_length(self.entry.partial), begun.total):
+            if begun and _continues(response, now, begun, _length(self.entry.partial)):
                 return begun
             self.entry.drop(self.entry.partial)
             raise PassingError(f"{self.url} answers with another part than asked for.", _ANEW)
-        length = response.headers.get("Content-Length")
-        validators = Validators(response.headers.get("ETag"), response.headers.get("Last-Modified"))
-        version = Version(self.url, validators, int(length) if length else None)
         self.entry.drop(self.entry.partial)
-        self.entry.describe(self.entry.partial, version)
-        return version
+        self.entry.describe(self.entry.partial, now)
+        return now
 
     def _check(self, response: httpx.Response, sha256: bytes) -> None:
         """Compare the file with the checksums that came with it. Raises PassingError."""
-        wanted = _sha256(response)
-        md5 = response.headers.get("Content-MD5")
+        md5 = _decoded(response.headers.get("Content-MD5"), 16)
         if md5 and response.status_code == httpx.codes.OK:
-            right = base64.b64decode(md5) == _digest(self.entry.partial, "md5").digest()
+            right = md5 == _digest(self.entry.partial, "md5").digest()
         else:
-            right = wanted in (None, sha256)
+            right = _sha256(response) in (None, sha256)
         if not right:
             self.entry.drop(self.entry.partial)
             raise PassingError(f"{self.url} was damaged on its way: its checksum is another.", _ANEW)
+
+
+def _version(url: str, response: httpx.Response) -> Version:
+    """The version of the file that a server answers with."""
+    etag, modified = header(response, "ETag"), header(response, "Last-Modified")
+    length = header(response, "Content-Length")
+    return Version(
+        url,
+        Validators(etag, modified),
+        int(length) if length and re.fullmatch("[0-9]{1,18}", length) else None,
+        strong=_strong(etag, modified, header(response, "Date")),
+    )
+
+
+def _strong(etag: str | None, modified: str | None, date: str | None) -> str | None:
+    """The validator that holds for every single byte, as resuming needs it.
+
+    A date is one only where there is no tag, and the file was not changed just now, as it may be again
+    within the same second (https://www.rfc-editor.org/rfc/rfc9110#section-8.8.2.2).
+    """
+    if etag:
+        return None if etag.startswith("W/") else etag
+    changed, sent = date_of(modified), date_of(date)
+    return modified if changed is not None and sent is not None and sent - changed >= 60 else None
+
+
+def _continues(response: httpx.Response, now: Version, begun: Version, length: int) -> bool:
+    """Whether a 206 is the rest, from `length` on, of the version that was begun.
+
+    Not every server heeds If-Range: the validator that was sent must come back, and none may differ.
+    """
+    first, total = _range(response)
+    pairs = (
+        (now.validators.etag, begun.validators.etag),
+        (now.validators.last_modified, begun.validators.last_modified),
+        (total, begun.total),
+    )
+    return (
+        begun.strong is not None
+        and begun.strong in (now.validators.etag, now.validators.last_modified)
+        and first == length
+        and not any(one != other for one, other in pairs if one is not None and other is not None)
+    )
 
 
 def _sha256(response: httpx.Response) -> bytes | None:
     """The whole file's sha256 as its server gives it (RFC 9530; S3's own header), if it does."""
     for name in ("Repr-Digest", "Digest"):
         if found := re.search(r"sha-256=:?([A-Za-z0-9+/]+=*)", response.headers.get(name, ""), re.IGNORECASE):
-            return base64.b64decode(found[1])
+            return _decoded(found[1], 32)
     if response.headers.get("x-amz-checksum-type") == "FULL_OBJECT":
-        return base64.b64decode(response.headers.get("x-amz-checksum-sha256", "")) or None
+        return _decoded(response.headers.get("x-amz-checksum-sha256"), 32)
     return None
 
 
-def _range(response: httpx.Response) -> tuple[int, int | None] | None:
-    """First byte and whole length by a Content-Range."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if found is None:
+def _decoded(checksum: str | None, length: int) -> bytes | None:
+    """A checksum's bytes; None where it is none."""
+    try:
+        decoded = base64.b64decode(checksum or "", validate=True)
+    except (binascii.Error, ValueError):
         return None
+    return decoded if len(decoded) == length else None
+
+
+def _range(response: httpx.Response) -> tuple[int, int | None]:
+    """First byte and whole length by a Content-Range; -1 where there is none."""
+    found = re.fullmatch(
+        r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "")
+    )
+    if found is None:
+        return -1, None
     return int(found[1]), None if found[2] == "*" else int(found[2])
 
 
@@ -176,14 +224,3 @@ def _digest(path: Path, algorithm: str = "sha256") -> "hashlib._Hash":
         return hashlib.new(algorithm)
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm)
-
-
-@contextmanager
-def _disk(entry: Entry) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(
-            f"The download can't be stored in {entry.folder}: {error.strerror}.",
-            "Free disk space, or set TAXI_INGEST_CACHE_DIR to a folder with more.",
-        ) from error

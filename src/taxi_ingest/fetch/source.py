@@ -1,6 +1,8 @@
 """The values that travel out of fetching."""
 
 import hashlib
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +19,6 @@ class Validators:
 
     def __bool__(self) -> bool:
         return bool(self.etag or self.last_modified)
-
-    @property
-    def strong(self) -> str | None:
-        """The one that holds for every single byte, as resuming needs it."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
     def unless_same(self) -> dict[str, str]:
         """The headers that ask for the file only if it is no longer this version."""
@@ -64,17 +61,34 @@ class Download:
     total: int | None
 
 
+_KINDS = {
+    stat.S_ISDIR: "folder",
+    stat.S_ISCHR: "device",
+    stat.S_ISBLK: "device",
+    stat.S_ISFIFO: "pipe",
+    stat.S_ISSOCK: "socket",
+}
+
+
 def look_at(path: Path, url: str, name: str, validators: Validators | None = None) -> SourceFile:
-    """Read a file once, for its sha256. Raises SourceError where it can't be read."""
+    """Read a file once, for its sha256. Raises SourceError where it can't be read or is no plain file."""
     try:
+        # Opening a pipe would wait for its other end.
+        _check_plain(path, path.stat())
         with path.open("rb") as file:
-            modified_ns = path.stat().st_mtime_ns
+            found = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except IsADirectoryError:
-        raise SourceError(f"{path} is a folder.", "Name a file in it.") from None
     except FileNotFoundError:
         raise SourceError(f"There is no file {path}.", "Check the path.") from None
     except OSError as error:
         raise SourceError(f"{path} can't be read: {error.strerror}.", "Check its permissions.") from error
-    size = path.stat().st_size
-    return SourceFile(url, name, path, size, digest, modified_ns, validators or Validators())
+    return SourceFile(url, name, path, found.st_size, digest, found.st_mtime_ns, validators or Validators())
+
+
+def _check_plain(path: Path, found: os.stat_result) -> None:
+    """Raise SourceError for what is no plain file."""
+    for is_one, kind in _KINDS.items():
+        if is_one(found.st_mode):
+            raise SourceError(
+                f"{path} is a {kind}.", "Name a file in it." if kind == "folder" else "Name a file."
+            )

@@ -1,0 +1,71 @@
+"""What nobody foresaw, and what the system refuses: one sentence, one hint, an exit code."""
+
+import errno
+import os
+from pathlib import Path
+
+from taxi_ingest.printable import printable, without_login
+
+_REFUSALS = {
+    errno.ENOSPC: "Free disk space, also in the folder that TMPDIR names.",
+    errno.EDQUOT: "Free disk space, also in the folder that TMPDIR names.",
+    errno.EMFILE: "Raise the limit of open files: `ulimit -n 1024`.",
+    errno.ENFILE: "The machine has too many open files: end what needs them.",
+    errno.EAGAIN: "Raise the limit of processes: `ulimit -u`.",
+    errno.ENOMEM: "Free memory, or raise its limit: `ulimit -v`.",
+    errno.EFBIG: "Raise the limit of a file's size: `ulimit -f`.",
+    errno.EROFS: "Name folders that can be written: TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR, TMPDIR.",
+    errno.EACCES: "Name folders that you may use: HOME, TMPDIR, TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR.",
+    errno.EPERM: "Name folders that you may use: HOME, TMPDIR, TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR.",
+    errno.ENOENT: "Check that the current folder, TMPDIR, HOME and SSL_CERT_FILE exist.",
+    errno.ENOTDIR: "Check that TMPDIR and HOME are folders.",
+}
+"""What to do where the operating system refuses something, by its error number."""
+
+
+def explained(error: Exception) -> tuple[str, str, int]:
+    """Message, hint and exit code for an error that is none of ours."""
+    cause = _root(error)
+    if isinstance(cause, OSError) and cause.errno in _REFUSALS:
+        where = f": {os.fsdecode(cause.filename)}" if isinstance(cause.filename, str | bytes) else ""
+        return f"The system refuses: {cause.strerror or cause}{where}.", _REFUSALS[cause.errno], 1
+    if isinstance(cause, MemoryError) or "failed to map segment" in str(cause):
+        return "There is not enough memory.", _REFUSALS[errno.ENOMEM], 1
+    if isinstance(cause, RuntimeError) and "start new thread" in str(cause):
+        return "The system refuses to start another thread.", _REFUSALS[errno.EAGAIN], 1
+    what = printable(without_login(" ".join(f"{type(cause).__name__}: {cause}".split())))[:300]
+    return f"taxi-ingest has met a bug: {what}", _report(error), 1
+
+
+def _root(error: BaseException) -> BaseException:
+    """What lies behind an error: what the system has refused, if it is that, else the error itself."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or (isinstance(seen, OSError) and seen.errno in _REFUSALS):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
+def _report(error: Exception) -> str:
+    """Keep the traceback, which shows no values but those of the error's own text; say where it is."""
+    import traceback
+
+    text = without_login("".join(traceback.format_exception(error)))
+    try:
+        path = _log()
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w"
+        ) as file:
+            file.write(text)
+    except Exception:
+        return "Please report it, with the command line that led to it."
+    return f"Please report it, with the command line that led to it and what {path} says."
+
+
+def _log() -> Path:
+    from taxi_ingest.settings import Settings
+
+    folder = Settings().home
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "bug.log"
