@@ -13,6 +13,7 @@ from taxi_ingest.fetch import Cache, Download, SourceFile, canonical_url, fetch,
 from taxi_ingest.load import Progress, parse_allowance, parse_target
 from taxi_ingest.nothing_new import prefect_may_be_configured, skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
+from taxi_ingest.read import parse_delimiter
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import load_step
@@ -34,6 +35,8 @@ def run_ingest(
     step: str | None = None,
     cache: bool = True,
     dry_run: bool = False,
+    delimiter: str | None = None,
+    header: bool | None = None,
 ) -> Outcome:
     """Run the flow (whose docstring tells the parameters) and show on `console` how it goes.
 
@@ -42,6 +45,7 @@ def run_ingest(
     canonical_url(url)
     parse_target(table)
     parse_allowance(max_rejects)
+    parse_delimiter(delimiter)
     if step:
         load_step(step)
     may_skip = block is None and if_loaded == "skip" and not dry_run
@@ -59,6 +63,8 @@ def run_ingest(
         "step": step,
         "cache": cache,
         "dry_run": dry_run,
+        "delimiter": delimiter,
+        "header": header,
     }
     with display(console, quiet) as shown, ExitStack() as lasting:
         return _Run(settings, console, quiet, shown, lasting, parameters).watched()

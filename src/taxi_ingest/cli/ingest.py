@@ -40,7 +40,7 @@ def ingest(
     url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet."
+            metavar="URL", help="The file: path or URL (file, http, https) of a CSV, also packed, or Parquet."
         ),
     ] = None,
     table: Annotated[
@@ -69,6 +69,18 @@ def ingest(
         bool,
         typer.Option("--verify", help="Load nothing if rows are missing by TLC's known counts."),
     ] = False,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR", help="What separates a CSV's fields (a character, or tab); found out unless told."
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header", help="Whether a CSV's first row has the names; found out unless told."
+        ),
+    ] = None,
     transform: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +127,8 @@ def ingest(
             step=transform,
             cache=cache,
             dry_run=dry_run,
+            delimiter=delimiter,
+            header=header,
         )
 
 

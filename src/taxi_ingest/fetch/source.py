@@ -1,6 +1,7 @@
 """The values that travel out of fetching."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +72,23 @@ def look_at(path: Path, url: str, name: str, validators: Validators | None = Non
             modified_ns = path.stat().st_mtime_ns
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except IsADirectoryError:
-        raise SourceError(f"{path} is a folder.", "Name a file in it.") from None
+        raise _a_folder(path) from None
     except FileNotFoundError:
         raise SourceError(f"There is no file {path}.", "Check the path.") from None
     except OSError as error:
         raise SourceError(f"{path} can't be read: {error.strerror}.", "Check its permissions.") from error
     size = path.stat().st_size
     return SourceFile(url, name, path, size, digest, modified_ns, validators or Validators())
+
+
+def _a_folder(path: Path) -> SourceError:
+    """What to do with a folder: Spark and others write one of Parquet parts where a file is meant."""
+    parts = sorted(part.name for part in path.glob("*.parquet"))
+    if not parts:
+        return SourceError(f"{path} is a folder.", "Name a file in it.")
+    shown = ", ".join(map(repr, parts[:3])) + (", …" if len(parts) > 3 else "")
+    return SourceError(
+        f"{path} is a folder of {len(parts)} Parquet files ({shown}).",
+        f'Load each: for part in {shlex.quote(str(path))}/*.parquet; do taxi-ingest ingest --url "$part" '
+        "--table TABLE; done",
+    )
