@@ -5,6 +5,7 @@ text, and only one whose rows have the wrong shape is taken apart row by row.
 """
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from taxi_ingest.read.rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, coun
 from taxi_ingest.read.unpack import open_unpacked
 
 _SAMPLE_BYTES = 1 << 20
+_LONE_CR = re.compile(rb"\r(?!\n)")
 _TRAILING = "\0trailing"
 
 # Python's csv else refuses fields of 128 KB.
@@ -63,7 +65,7 @@ def inspect_csv(
 
 def _first_row(sample: bytes, rules: RowRules, whole: bool, path: Path) -> int:
     """Bytes of the first row with its line end, which is not inside quotes."""
-    ends = row_ends(sample, rules).ends
+    ends = row_ends(sample, rules, final=whole).ends
     if not len(ends) and not whole:
         raise DataError(f"{path.name} has a header longer than 1 MB.", "Is this really a CSV file?")
     return int(ends[0]) + 1 if len(ends) else len(sample)
@@ -189,7 +191,7 @@ class CsvReader:
             return False
         if not self._rules.quoted_newlines or b'"' not in content:
             return True
-        if self._rules.line_end == b"\n" and content.count(b"\r") != content.count(b"\r\n"):
+        if self._rules.line_end == b"\n" and b"\r" in content and _LONE_CR.search(content):
             return False
         return not row_ends(content, self._rules).damaged
 

@@ -6,6 +6,7 @@ the row is damaged and ends with its line, so that one stray quote swallows no o
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -72,42 +73,43 @@ def _are_sound(array: npt.NDArray[np.uint8], quotes: Positions, rules: RowRules,
     doubled = closes[: len(opens) - 1] + 1 == opens[1:]
     opens = opens[np.append(True, ~doubled)]
     closes = closes[np.append(~doubled, True)[: len(closes)]]
-    beside = np.frombuffer(rules.delimiter.encode() + b"\r\n", np.uint8)
+    beside = np.zeros(256, np.bool_)
+    beside[list(rules.delimiter.encode() + b"\r\n")] = True
     before = array[opens[opens > 0] - 1]
     after = array[closes[closes < len(array) - 1] + 1]
-    if not (np.isin(before, beside).all() and np.isin(after, beside).all()):
+    if not (beside[before].all() and beside[after].all()):
         return False
     if len(opens) > len(closes) and (final or len(array) - opens[-1] > QUOTE_REACH_BYTES):
         return False
     return not (closes - opens[: len(closes)] > QUOTE_REACH_BYTES).any()
 
 
-def _scan(content: bytes, newlines: Positions, rules: RowRules, final: bool) -> RowEnds:
+def _scan(content: bytes, line_ends: Positions, rules: RowRules, final: bool) -> RowEnds:
     """The same, quoted value by quoted value."""
+    newlines: list[int] = line_ends.tolist()
     ends: list[int] = []
     damaged: list[int] = []
     position = seen = 0
     after = rules.delimiter.encode() + b"\r\n"
     while opening := _opening(rules.delimiter).search(content, position):
         start = opening.start()
-        first = int(np.searchsorted(newlines, start))
-        ends.extend(newlines[seen:first].tolist())
+        first = bisect_left(newlines, start)
+        ends.extend(newlines[seen:first])
         reach = start + 1 + QUOTE_REACH_BYTES
         closing = _REST_OF_QUOTED.match(content, start + 1, reach)
         end = closing.end() if closing and content[closing.end() : closing.end() + 1] != b'"' else None
-        if not final and (end == len(content) or (end is None and len(content) <= reach)):
+        line = newlines[first] if first < len(newlines) else len(content)
+        is_open = end is None and (len(content) <= reach or line == len(content))
+        if not final and (is_open or end == len(content)):
             return RowEnds(np.array(ends, np.int64), tuple(damaged))
-        line = int(newlines[first]) if first < len(newlines) else len(content)
         if end is not None and (end < line or end == len(content) or content[end] in after):
             # On one line Arrow and Python's csv take `"a"b` for ab.
-            position, seen = end, int(np.searchsorted(newlines, end))
+            position, seen = end, bisect_left(newlines, end)
             continue
-        if line == len(content) and not final:
-            return RowEnds(np.array(ends, np.int64), tuple(damaged))
         damaged.append(line)
-        ends.extend(newlines[first : first + 1].tolist())
+        ends.extend(newlines[first : first + 1])
         position, seen = line + 1, first + 1
-    ends.extend(newlines[seen:].tolist())
+    ends.extend(newlines[seen:])
     return RowEnds(np.array(ends, np.int64), tuple(damaged))
 
 
