@@ -86,11 +86,13 @@ def ingest(
     dry_run: bool = False,
     keep_both: bool = False,
     allow_short: bool = False,
+    delimiter: str | None = None,
+    header: bool | None = None,
 ) -> Outcome:
     """Load one file into a table, exactly once.
 
     Args:
-        url: Path, file:// or http(s) URL of a CSV, CSV.gz or Parquet file. Without a login, which
+        url: Path, file:// or http(s) URL of a CSV (also packed) or Parquet file. Without a login, which
             Prefect would store with it: set TAXI_INGEST_SOURCE_LOGIN.
         table: Table, or schema.table; made where it is missing.
         chunk_size: Rows to take at a time.
@@ -105,6 +107,8 @@ def ingest(
         dry_run: Find out what would happen, and load nothing.
         keep_both: Whether a month that the table has from another address is loaded beside it.
         allow_short: Whether a file is loaded that lacks most of the rows its month is known to have.
+        delimiter: What separates a CSV's fields, found out unless told: one character, or `tab`.
+        header: Whether a CSV's first row has the names, found out unless told.
 
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
@@ -127,7 +131,8 @@ def ingest(
         if source is None:
             assert previous, "only a known file can be unchanged"
             return Outcome.of(Load.of(previous, skipped=True), target, database, began, _run_url())
-        stream = transform(source, chunk_size, step, chosen_names(names, history.table, target))
+        spelling = chosen_names(names, history.table, target)
+        stream = transform(source, chunk_size, step, spelling, delimiter, header)
         if dry_run:
             plan = loading.preview(stream, source, target, database, options)
             return Outcome.planned(plan, stream, source, target, database, began, _run_url())
@@ -168,9 +173,16 @@ def extract(
 
 
 @task(cache_policy=NO_CACHE)
-def transform(source: SourceFile, chunk_size: int, step: str | None, names: Names) -> Stream:
+def transform(
+    source: SourceFile,
+    chunk_size: int,
+    step: str | None,
+    names: Names,
+    delimiter: str | None = None,
+    header: bool | None = None,
+) -> Stream:
     """Decide what happens to each column; rows are read only while load consumes them."""
-    stream = open_stream(source.path, source.name, chunk_size, step, names)
+    stream = open_stream(source.path, source.name, chunk_size, step, names, delimiter, header)
     plan = stream.plan
     kind = f"{plan.dataset} {plan.month or ''}".strip() if plan.dataset else "not one of TLC's datasets"
     get_run_logger().info(

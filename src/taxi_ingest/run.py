@@ -22,6 +22,7 @@ from taxi_ingest.fetch import (
 from taxi_ingest.load import Progress, parse_allowance, parse_target
 from taxi_ingest.nothing_new import prefect_may_be_configured, skip_if_loaded
 from taxi_ingest.progress import Display, display, show_prefect_logs
+from taxi_ingest.read import parse_delimiter
 from taxi_ingest.report import Outcome
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import load_step
@@ -45,6 +46,8 @@ def run_ingest(
     dry_run: bool = False,
     keep_both: bool = False,
     allow_short: bool = False,
+    delimiter: str | None = None,
+    header: bool | None = None,
 ) -> Outcome:
     """Run the flow (whose docstring tells the parameters) and show on `console` how it goes.
 
@@ -55,6 +58,7 @@ def run_ingest(
     url = named_url(url)
     parse_target(table)
     parse_allowance(max_rejects)
+    parse_delimiter(delimiter)
     if step:
         load_step(step)
     may_skip = block is None and if_loaded == "skip" and not dry_run
@@ -74,6 +78,8 @@ def run_ingest(
         "dry_run": dry_run,
         "keep_both": keep_both,
         "allow_short": allow_short,
+        "delimiter": delimiter,
+        "header": header,
     }
     with display(console, quiet) as shown, ExitStack() as lasting:
         return _Run(settings, console, quiet, shown, lasting, parameters).watched()

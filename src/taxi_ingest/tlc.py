@@ -165,8 +165,9 @@ def coded_values(dataset: str) -> list[tuple[str, str, str]]:
 
 
 def known_rows(dataset: str | None, month: str | None, format: str) -> int | None:
-    """How many rows TLC's file of a month is known to have, as `csv` or `parquet`; None: not known."""
-    return _known_rows().get((dataset or "", month or "", format.removesuffix(".gz")))
+    """How many rows TLC's file of a month is known to have, as `csv` (also packed: `csv.gz`) or
+    `parquet`; None: not known."""
+    return _known_rows().get((dataset or "", month or "", format.partition(".")[0]))
 
 
 @cache

@@ -41,7 +41,7 @@ def ingest(
         str | None,
         typer.Option(
             metavar="URL",
-            help="The file: path or URL (file, http, https) of a CSV, CSV.gz or Parquet; - reads stdin.",
+            help="The file: path or URL (file, http, https) of a CSV, also packed, or Parquet; - reads stdin.",
         ),
     ] = None,
     table: Annotated[
@@ -78,6 +78,18 @@ def ingest(
         bool,
         typer.Option("--keep-both", help="Load a month beside the one that the table has from elsewhere."),
     ] = False,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR", help="What separates a CSV's fields (a character, or tab); found out unless told."
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header", help="Whether a CSV's first row has the names; found out unless told."
+        ),
+    ] = None,
     transform: Annotated[
         str | None,
         typer.Option(
@@ -126,6 +138,8 @@ def ingest(
             dry_run=dry_run,
             keep_both=keep_both,
             allow_short=allow_short,
+            delimiter=delimiter,
+            header=header,
         )
 
 

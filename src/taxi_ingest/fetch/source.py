@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,6 @@ class Download:
 
 
 _KINDS = {
-    stat.S_ISDIR: "folder",
     stat.S_ISCHR: "device",
     stat.S_ISBLK: "device",
     stat.S_ISFIFO: "pipe",
@@ -87,8 +87,21 @@ def look_at(path: Path, url: str, name: str, validators: Validators | None = Non
 
 def _check_plain(path: Path, found: os.stat_result) -> None:
     """Raise SourceError for what is no plain file."""
+    if stat.S_ISDIR(found.st_mode):
+        raise _a_folder(path)
     for is_one, kind in _KINDS.items():
         if is_one(found.st_mode):
-            raise SourceError(
-                f"{path} is a {kind}.", "Name a file in it." if kind == "folder" else "Name a file."
-            )
+            raise SourceError(f"{path} is a {kind}.", "Name a file.")
+
+
+def _a_folder(path: Path) -> SourceError:
+    """What to do with a folder: Spark and others write one of Parquet parts where a file is meant."""
+    parts = sorted(part.name for part in path.glob("*.parquet"))
+    if not parts:
+        return SourceError(f"{path} is a folder.", "Name a file in it.")
+    shown = ", ".join(map(repr, parts[:3])) + (", …" if len(parts) > 3 else "")
+    return SourceError(
+        f"{path} is a folder of {len(parts)} Parquet files ({shown}).",
+        f'Load each: for part in {shlex.quote(str(path))}/*.parquet; do taxi-ingest ingest --url "$part" '
+        "--table TABLE; done",
+    )

@@ -1,6 +1,7 @@
-"""A local CSV, CSV.gz or Parquet file, read as Arrow batches in bounded memory.
+"""A local CSV (packed or not) or Parquet file, read as Arrow batches in bounded memory.
 
-`inspect` looks at a file once: its format by its content (names lie), its columns, their types.
+`inspect` looks at a file once: its format by its content (names lie), how it is written, its columns,
+their types.
 `open_reader` then reads it in pieces of at most `chunk_size` rows. A piece is cut off in order, by one
 thread; it is parsed by any thread, so that several are parsed at a time.
 """
@@ -10,21 +11,53 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from taxi_ingest.errors import DataError, UsageError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reader, Reject
 from taxi_ingest.read.csv_file import CsvReader, inspect_csv
+from taxi_ingest.read.dialect import parse_delimiter
 from taxi_ingest.read.format import Format, detect_format
 from taxi_ingest.read.parquet_file import ParquetReader, inspect_parquet
 
-__all__ = ["Batch", "Format", "Layout", "Piece", "Reader", "Reject", "inspect", "open_reader"]
+__all__ = [
+    "Batch",
+    "Format",
+    "Layout",
+    "Piece",
+    "Reader",
+    "Reject",
+    "inspect",
+    "open_reader",
+    "parse_delimiter",
+]
+
+_MOST_COLUMNS = 1_599
+"""Postgres' limit of 1,600 (https://www.postgresql.org/docs/current/limits.html) but for `_load_id`."""
 
 
-def inspect(path: Path) -> Layout:
+def inspect(path: Path, delimiter: str | None = None, header: bool | None = None) -> Layout:
     """What a file is and which columns it has, from its first megabyte or its Parquet footer.
 
-    Raises SourceError for what is no data: empty, an HTML page, a Git LFS pointer, cut short.
+    `delimiter` and `header` say of a CSV what else is found out: what separates the fields, and whether
+    the first row has the names. Raises SourceError for what is no data: empty, an HTML page, a Git LFS
+    pointer, cut short; DataError for a header that can't be read or seems to be missing, and for more
+    columns than a table can have; UsageError for a Parquet file with `delimiter` or `header`.
     """
     format = detect_format(path)
-    return inspect_parquet(path) if format is Format.PARQUET else inspect_csv(path, format)
+    if format is not Format.PARQUET:
+        layout = inspect_csv(path, format, parse_delimiter(delimiter), header)
+    elif delimiter is not None or header is not None:
+        raise UsageError(
+            f"{path.name} is a Parquet file, which has neither delimiter nor header.",
+            "Leave --delimiter and --header out.",
+        )
+    else:
+        layout = inspect_parquet(path)
+    if len(layout.header) > _MOST_COLUMNS:
+        raise DataError(
+            f"{path.name} has {len(layout.header):,} columns; a Postgres table holds {_MOST_COLUMNS:,}.",
+            "Leave columns out, or make rows of them.",
+        )
+    return layout
 
 
 def open_reader(

@@ -19,13 +19,20 @@ class Layout:
     rows: int | None
     """Rows in the file where its footer says so (Parquet)."""
     data_starts_at_line: int = 1
-    """The number of the first line after the header (CSV)."""
+    """The number of the first row's line (CSV)."""
     data_starts_at_byte: int = 0
     """Uncompressed bytes before that line (CSV)."""
+    blank_lines: int = 0
+    """Blank lines behind the header (CSV)."""
     trailing_fields: int = 0
     """Empty fields at the end of each row for which the header has no name (CSV)."""
     is_empty: bool = False
     """Whether there are no rows behind the header."""
+    delimiter: str = ","
+    line_end: bytes = b"\n"
+    """LF, or CR in a CSV that has no LF."""
+    notes: tuple[str, ...] = ()
+    """What was found out about a CSV that its reader should know."""
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -37,7 +44,7 @@ class Reject:
     """A row that can't be represented, kept whole."""
 
     number: int
-    """Its line in a CSV (the header is line 1), its row in a Parquet file (from 1)."""
+    """Its line in a CSV (from 1), its row in a Parquet file (from 1)."""
     column: str | None
     reason: str
     raw: str

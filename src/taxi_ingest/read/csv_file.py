@@ -1,77 +1,94 @@
-"""CSV files, plain or gzipped: quoted or not, CRLF or LF, with blank lines and trailing commas.
+"""CSV files, also packed: quoted or not, CRLF or LF, with blank lines and trailing commas.
 
 A piece is parsed by Arrow with the types asked for. Only a piece that doesn't fit is parsed again as
 text, and only one whose rows have the wrong shape is taken apart row by row.
 """
 
 import csv
-import io
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from isal.igzip import GzipFile
-from isal.isal_zlib import IsalError
 
-from taxi_ingest.errors import DataError, SourceError
+from taxi_ingest.errors import DataError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
-from taxi_ingest.read.expansion import check_expansion
-from taxi_ingest.read.format import Format
+from taxi_ingest.read.dialect import Dialect, find_dialect
+from taxi_ingest.read.format import Format, check_text, check_unpacked
+from taxi_ingest.read.rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
+from taxi_ingest.read.unpack import open_unpacked
 
 _SAMPLE_BYTES = 1 << 20
-_BLOCK_BYTES = 1 << 20
-_LONGEST_ROW_BYTES = 64 << 20
+_LONE_CR = re.compile(rb"\r(?!\n)")
 _TRAILING = "\0trailing"
-_DOWNLOAD_AGAIN = "Download it again."
+
+# Python's csv else refuses fields of 128 KB.
+csv.field_size_limit(LONGEST_ROW_BYTES)
 
 
-def inspect_csv(path: Path, format: Format) -> Layout:
-    """Header, types that the first megabyte's values suggest, and where the data begins."""
-    with _open(path, format) as (file, _):
+def inspect_csv(
+    path: Path, format: Format, delimiter: str | None = None, header: bool | None = None
+) -> Layout:
+    """Dialect, header, types that the first megabyte's values suggest, and where the data begins."""
+    with open_unpacked(path, format) as (file, _):
         sample = file.read(_SAMPLE_BYTES)
         whole = len(sample) < _SAMPLE_BYTES
-    header_end = _header_end(sample)
-    names = _header_names(sample[:header_end], path)
-    data_start = header_end + _blank_prefix(sample[header_end:])
-    data = sample[data_start:] if whole else sample[data_start : sample.rfind(b"\n") + 1]
-    trailing = _trailing_fields(data, len(names))
+    (check_text if format is Format.CSV else check_unpacked)(path.name, sample[:4096])
+    dialect = find_dialect(sample, whole, path.name, delimiter, header)
+    rules = RowRules(dialect.delimiter, dialect.line_end)
+    header_start = data_start = dialect.starts_at_byte
+    names = [f"column_{position}" for position in range(1, dialect.fields + 1)]
+    blank_lines = 0
+    if dialect.has_header:
+        header_end = header_start + _first_row(sample[header_start:], rules, whole, path)
+        names = _header_names(sample[header_start:header_end], path, dialect)
+        data_start = header_end + _blank_prefix(sample[header_end:])
+        blank_lines = sample.count(dialect.line_end, header_end, data_start)
+    data = sample[data_start:] if whole else sample[data_start : sample.rfind(dialect.line_end) + 1]
+    trailing = _trailing_fields(data, len(names), dialect)
     return Layout(
         format=format,
-        schema=_infer(data, names, trailing),
+        schema=_infer(data, names, trailing, rules),
         rows=None,
-        data_starts_at_line=1 + sample.count(b"\n", 0, data_start),
+        data_starts_at_line=1 + sample.count(dialect.line_end, 0, data_start),
         data_starts_at_byte=data_start,
+        blank_lines=blank_lines,
         trailing_fields=trailing,
         is_empty=whole and not data.strip(),
+        delimiter=dialect.delimiter,
+        line_end=dialect.line_end,
+        notes=dialect.notes,
     )
 
 
-def _header_end(sample: bytes) -> int:
-    """Bytes of the header: up to the first line end that is not inside quotes."""
-    end = sample.find(b"\n") + 1
-    while end and sample.count(b'"', 0, end) % 2:
-        end = sample.find(b"\n", end) + 1
-    return end or len(sample)
+def _first_row(sample: bytes, rules: RowRules, whole: bool, path: Path) -> int:
+    """Bytes of the first row with its line end, which is not inside quotes."""
+    ends = row_ends(sample, rules, final=whole).ends
+    if not len(ends) and not whole:
+        raise DataError(f"{path.name} has a header longer than 1 MB.", "Is this really a CSV file?")
+    return int(ends[0]) + 1 if len(ends) else len(sample)
 
 
-def _header_names(line: bytes, path: Path) -> list[str]:
+def _header_names(line: bytes, path: Path, dialect: Dialect) -> list[str]:
     """The names of a header line, unique and never empty."""
     try:
-        fields = next(csv.reader([line.decode("utf-8-sig")]))
+        text = line.decode().rstrip("\r\n")
+        fields = next(csv.reader([text], delimiter=dialect.delimiter, strict=True))
+        if "\0" in text:
+            raise csv.Error("a NUL byte")
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path.name} has no readable header: {error}.", "Load a CSV in UTF-8, with LF or CRLF line ends."
+            f"{path.name} has no readable header: {error}.", "Load a CSV in UTF-8 whose header is one row."
         ) from error
     names: list[str] = []
+    taken: set[str] = set()
     for position, field in enumerate(fields, start=1):
-        name = wanted = field.strip() or f"column_{position}"
-        while name.lower() in (other.lower() for other in names):
-            name = f"{wanted}_{position}"
+        name = field.strip() or f"column_{position}"
+        while name.lower() in taken:
+            name = f"{name}_{position}"
+        taken.add(name.lower())
         names.append(name)
     return names
 
@@ -81,26 +98,52 @@ def _blank_prefix(data: bytes) -> int:
     return len(data) - len(data.lstrip(b"\r\n"))
 
 
-def _trailing_fields(data: bytes, columns: int) -> int:
+def _trailing_fields(data: bytes, columns: int, dialect: Dialect) -> int:
     """Fields that the first row has beyond the header's names; 2 in TLC's files of 2013 to 2016."""
-    first = data[: data.find(b"\n") + 1 or len(data)].decode("utf-8", "replace")
+    first = data[: data.find(dialect.line_end) + 1 or len(data)].decode("utf-8", "replace").rstrip("\r\n")
     try:
-        surplus = next(csv.reader([first]), [])[columns:]
+        surplus = next(csv.reader([first], delimiter=dialect.delimiter), [])[columns:]
     except csv.Error:
         # A damaged row, such as one with a lone carriage return.
         return 0
     return 0 if any(surplus) else len(surplus)
 
 
-def _infer(data: bytes, names: list[str], trailing: int) -> pa.Schema:
+def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> pa.Schema:
     columns = [*names, *_trailing_names(trailing)]
+    # What is not UTF-8 is text whose bad rows are rejected.
+    sound = _sound(data, rules).decode("utf-8", "replace").encode()
     try:
-        schema = _arrow_read(data, columns, {}, include=names).schema
+        schema = _arrow_read(sound, columns, {}, names, rules, on_ragged=_left_out).schema
     except (pa.ArrowInvalid, pa.ArrowKeyError):
         return pa.schema([(name, pa.string()) for name in names])
-    # What is not UTF-8 Arrow takes for binary; we for text whose bad rows are rejected.
-    types = [pa.string() if not data or pa.types.is_binary(field.type) else field.type for field in schema]
+    types = [field.type if data else pa.string() for field in schema]
     return pa.schema(zip(names, types, strict=True))
+
+
+def _sound(data: bytes, rules: RowRules) -> bytes:
+    """Without the rows whose quotes are unsound: they are rejected, and say nothing about types."""
+    found = row_ends(data, rules)
+    if not found.damaged:
+        return data
+    ends = found.ends.tolist()
+    if not ends or ends[-1] != len(data) - 1:
+        ends.append(len(data))
+    rows = zip([0, *(end + 1 for end in ends)], ends, strict=False)
+    damaged = set(found.damaged)
+    return b"".join(data[start : end + 1] for start, end in rows if end not in damaged)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _left_out(_: pacsv.InvalidRow) -> str:
+    return "skip"
 
 
 def _trailing_names(count: int) -> list[str]:
@@ -114,51 +157,98 @@ class CsvReader:
         self._path = path
         self._layout = layout
         self._types = dict(types)
-        self._quoted_newlines = quoted_newlines
+        self._rules = RowRules(layout.delimiter, layout.line_end, quoted_newlines)
 
     def pieces(self, chunk_size: int) -> Iterator[Piece]:
         line = self._layout.data_starts_at_line
-        with _open(self._path, self._layout.format) as (file, position):
+        with open_unpacked(self._path, self._layout.format) as (file, position):
             file.read(self._layout.data_starts_at_byte)
-            for content in _cut(file, chunk_size, self._quoted_newlines):
+            for content in cut(file, chunk_size, self._rules):
                 yield Piece(content, first_number=line, position=position())
-                line += _newlines(content)
+                line += self._lines(content)
 
     def parse(self, piece: Piece) -> Batch:
         assert isinstance(piece.content, bytes)
-        text = dict.fromkeys(self._types, pa.string())
-        # Small blocks stay in the processor's cache; a row that none of them holds makes the piece text.
-        for types, block_bytes in ((self._types, _BLOCK_BYTES), (text, len(piece.content) + 1)):
-            rows = self._parse_as(piece.content, types, block_bytes)
-            if rows is not None:
-                return Batch(rows, (), self._locator(piece), piece.position)
+        if self._has_sound_rows(piece.content):
+            text = dict.fromkeys(self._types, pa.string())
+            # Small blocks stay in the processor's cache; a row that none of them holds makes the piece text.
+            for types, block_bytes, may_be_ragged in (
+                (self._types, BLOCK_BYTES, False),
+                (self._types, BLOCK_BYTES, True),
+                (text, len(piece.content) + 1, True),
+            ):
+                batch = self._parse_as(piece, types, block_bytes, may_be_ragged)
+                if batch is not None:
+                    return batch
         return self._take_apart(piece)
 
-    def _parse_as(self, content: bytes, types: dict[str, pa.DataType], block_bytes: int) -> pa.Table | None:
-        """The rows with these types, or None where they don't fit or a row would be lost."""
+    def _lines(self, content: bytes) -> int:
+        return count_lines(content, self._rules.line_end)
+
+    def _has_sound_rows(self, content: bytes) -> bool:
+        """Whether Arrow sees the same rows as we; where it can't, the number of rows tells later."""
         if b"\0" in content:
-            return None
+            return False
+        if not self._rules.quoted_newlines or b'"' not in content:
+            return True
+        if self._rules.line_end == b"\n" and b"\r" in content and _LONE_CR.search(content):
+            return False
+        return not row_ends(content, self._rules).damaged
+
+    def _parse_as(
+        self, piece: Piece, types: dict[str, pa.DataType], block_bytes: int, may_be_ragged: bool
+    ) -> Batch | None:
+        """The rows with these types, or None where they don't fit or a row would be lost."""
+        content = piece.content
         trailing = _trailing_names(self._layout.trailing_fields)
         columns = [*self._layout.header, *trailing]
         # A trailing field of type null makes Arrow refuse a row that has a value there.
         types = {**types, **dict.fromkeys(trailing, pa.null())}
+        ragged: list[pacsv.InvalidRow] = []
+
+        def leave_out(row: pacsv.InvalidRow) -> str:
+            ragged.append(row)
+            return "skip"
+
         try:
             include = [*self._types, *trailing]
-            table = _arrow_read(content, columns, types, include, self._quoted_newlines, block_bytes)
+            # Arrow can't hand over a row that is not UTF-8.
+            on_ragged = leave_out if may_be_ragged and _is_utf8(content) else None
+            table = _arrow_read(content, columns, types, include, self._rules, block_bytes, on_ragged)
         except pa.ArrowInvalid:
             return None
-        lines = _newlines(content) + (not content.endswith(b"\n"))
+        table = table.select(list(self._types))
+        if ragged:
+            return self._without(ragged, table, piece)
+        lines = self._lines(content) + (not content.endswith(self._rules.line_end))
         if table.num_rows != lines and table.num_rows != len(self._records(content)):
             return None
-        return table.select(list(self._types))
+        return Batch(table, (), self._locator(piece), piece.position)
+
+    def _without(self, ragged: list[pacsv.InvalidRow], table: pa.Table, piece: Piece) -> Batch | None:
+        """The rows but for those that have another number of fields; None where that is not sure."""
+        records = self._records(piece.content)
+        if table.num_rows + len(ragged) != len(records):
+            return None
+        rejects = []
+        for row in ragged:
+            start, end, line = records[row.number - 1]
+            raw = piece.content[start:end].removesuffix(b"\r")
+            reason = self._fields(raw)
+            if not isinstance(reason, str) or row.text.encode() != raw:
+                return None
+            rejects.append(Reject(piece.first_number + line, None, reason, _readable(raw)))
+        left_out = {row.number - 1 for row in ragged}
+        kept = [record for index, record in enumerate(records) if index not in left_out]
+        return Batch(table, tuple(rejects), self._locator(piece, kept), piece.position)
 
     def _records(self, content: bytes) -> list[tuple[int, int, int]]:
         """Start, end and line (from 0) of each row of a piece; blank lines are none."""
-        ends = _row_ends(content, self._quoted_newlines)
+        ends = row_ends(content, self._rules).ends
         if not len(ends) or ends[-1] != len(content) - 1:
             ends = np.append(ends, len(content))
         starts = np.concatenate(([0], ends[:-1] + 1))
-        newlines = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n"))
+        newlines = np.flatnonzero(np.frombuffer(content, np.uint8) == self._rules.line_end[0])
         lines = np.searchsorted(newlines, starts)
         return [
             (start, end, line)
@@ -166,14 +256,16 @@ class CsvReader:
             if content[start:end].strip(b"\r")
         ]
 
-    def _locator(self, piece: Piece) -> Callable[[int], tuple[int, str]]:
+    def _locator(
+        self, piece: Piece, records: list[tuple[int, int, int]] | None = None
+    ) -> Callable[[int], tuple[int, str]]:
         content = piece.content
-        records: list[tuple[int, int, int]] = []
+        known = list(records or ())
 
         def locate(index: int) -> tuple[int, str]:
-            if not records:
-                records.extend(self._records(content))
-            start, end, line = records[index]
+            if not known:
+                known.extend(self._records(content))
+            start, end, line = known[index]
             return piece.first_number + line, _readable(content[start:end])
 
         return locate
@@ -206,7 +298,7 @@ class CsvReader:
         if b"\0" in raw:
             return "a NUL byte, which Postgres can't store"
         try:
-            fields = next(csv.reader([raw.decode()], strict=True), [])
+            fields = next(csv.reader([raw.decode()], delimiter=self._rules.delimiter, strict=True), [])
         except UnicodeDecodeError:
             return "not UTF-8"
         except csv.Error as error:
@@ -226,14 +318,19 @@ def _arrow_read(
     columns: list[str],
     types: Mapping[str, pa.DataType],
     include: list[str],
-    quoted_newlines: bool = True,
-    block_bytes: int = _BLOCK_BYTES,
+    rules: RowRules,
+    block_bytes: int = BLOCK_BYTES,
+    on_ragged: Callable[[pacsv.InvalidRow], str] | None = None,
 ) -> pa.Table:
     return pacsv.read_csv(
         pa.BufferReader(data),
         # No threads: pieces are parsed in parallel, not parts of them.
         pacsv.ReadOptions(column_names=columns, use_threads=False, block_size=block_bytes),
-        pacsv.ParseOptions(newlines_in_values=quoted_newlines and b'"' in data),
+        pacsv.ParseOptions(
+            delimiter=rules.delimiter,
+            newlines_in_values=rules.quoted_newlines and b'"' in data,
+            invalid_row_handler=on_ragged,
+        ),
         pacsv.ConvertOptions(
             column_types=dict(types),
             include_columns=include,
@@ -242,74 +339,3 @@ def _arrow_read(
             strings_can_be_null=True,
         ),
     )
-
-
-def _cut(file: BinaryIO, rows: int, quoted_newlines: bool) -> Iterator[bytes]:
-    """The rest of a file in pieces of `rows` rows, each cut behind a row's end."""
-    pending: list[bytes] = []
-    missing = rows
-    while block := file.read(_BLOCK_BYTES):
-        if quoted_newlines and any(b'"' in part for part in (*pending, block)):
-            # Which line ends count depends on all quotes since the piece began.
-            block, pending, missing = b"".join([*pending, block]), [], rows
-        newlines = _newlines(block)
-        while newlines >= missing:
-            ends = _row_ends(block, quoted_newlines)
-            if len(ends) < missing:
-                break
-            cut = int(ends[missing - 1]) + 1
-            yield b"".join([*pending, block[:cut]])
-            pending, block = [], block[cut:]
-            newlines, missing = _newlines(block), rows
-        pending.append(block)
-        missing -= newlines
-        if sum(map(len, pending)) > _LONGEST_ROW_BYTES and not any(b"\n" in part for part in pending):
-            raise DataError("A row is longer than 64 MB.", "Is this really a CSV file?")
-    rest = b"".join(pending)
-    if rest.strip(b"\r\n"):
-        yield rest
-
-
-def _newlines(content: bytes) -> int:
-    """As `content.count(b"\\n")`, in a quarter of the time."""
-    return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
-
-
-def _row_ends(content: bytes, quoted_newlines: bool) -> npt.NDArray[np.int64]:
-    """Where rows end: each newline, unless it stands inside quotes and those count."""
-    array = np.frombuffer(content, np.uint8)
-    newlines = np.flatnonzero(array == ord("\n"))
-    if quoted_newlines and b'"' in content:
-        quotes = np.flatnonzero(array == ord('"'))
-        newlines = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
-    return newlines
-
-
-class _Unzipped(GzipFile):
-    """A gzipped file that may not expand without measure."""
-
-    def __init__(self, path: Path, raw: BinaryIO) -> None:
-        super().__init__(fileobj=raw)  # type: ignore[no-untyped-call]
-        self._path = path
-        self._stored_bytes = path.stat().st_size
-        self._expanded_bytes = 0
-
-    def readinto(self, buffer: Any) -> int:
-        count = super().readinto(buffer)
-        self._expanded_bytes += count
-        check_expansion(self._path.name, self._stored_bytes, self._expanded_bytes)
-        return count
-
-
-@contextmanager
-def _open(path: Path, format: Format) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-    """The uncompressed bytes, and a function that tells how far into the file on disk they reach."""
-    with path.open("rb") as raw:
-        if format is Format.CSV:
-            yield raw, raw.tell
-            return
-        try:
-            with _Unzipped(path, raw) as unzipped:
-                yield io.BufferedReader(unzipped, _BLOCK_BYTES), raw.tell
-        except (EOFError, OSError, IsalError) as error:  # type: ignore[misc]  # isal's stub errs
-            raise SourceError(f"{path.name} is cut short or damaged: {error}.", _DOWNLOAD_AGAIN) from error

@@ -82,7 +82,8 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
         if not len(layout.schema) or layout.is_empty:
             raise DataError(f"{file_name} has no rows, and no header that TLC uses.", "Is it the right file?")
         columns = _as_they_are(list(layout.schema), layout, names, taken=set())
-        return Plan(None, None, columns, (), _odd_name(hint, "no TLC dataset"), names)
+        warnings = (*layout.notes, *_odd_name(hint, "no TLC dataset"))
+        return Plan(None, None, columns, (), warnings, names)
     mapping = _map(layout, dataset)
     known = tuple(
         PlannedColumn(
@@ -97,9 +98,9 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
     unknown = tuple(name for name in layout.header if name not in mapping.values())
     fields = [layout.schema.field(name) for name in unknown]
     extra = _as_they_are(fields, layout, names, taken={column.name for column in known})
-    warnings = () if hint.dataset == dataset.name else _odd_name(hint, dataset.name)
+    odd_name = () if hint.dataset == dataset.name else _odd_name(hint, dataset.name)
     month = hint.month if hint.dataset == dataset.name else None
-    return Plan(dataset.name, month, (*known, *extra), unknown, warnings, names)
+    return Plan(dataset.name, month, (*known, *extra), unknown, (*layout.notes, *odd_name), names)
 
 
 def _map(layout: Layout, dataset: tlc.Dataset) -> dict[str, str]:

@@ -89,17 +89,24 @@ class Stream:
 
 
 def open_stream(
-    path: Path, file_name: str, chunk_size: int, step_name: str | None = None, names: Names = "tlc"
+    path: Path,
+    file_name: str,
+    chunk_size: int,
+    step_name: str | None = None,
+    names: Names = "tlc",
+    delimiter: str | None = None,
+    header: bool | None = None,
 ) -> Stream:
     """Look at a file and decide what happens to its columns; read nothing else yet.
 
-    `file_name` is the name that its source gave it, `path` where it lies now. With a user's step the
+    `file_name` is the name that its source gave it, `path` where it lies now; `delimiter` and `header`
+    say of a CSV what is else found out (see `read.inspect`). With a user's step the
     first chunk is read and passed through it, to learn which columns come out. Raises UsageError for a
     chunk size below 1 and a step that can't be imported.
     """
     if chunk_size < 1:
         raise UsageError(f"A chunk of {chunk_size} rows holds nothing.", "Give --chunk-size at least 1.")
-    layout = inspect(path)
+    layout = inspect(path, delimiter, header)
     file_plan = plan(layout, file_name, names)
     stream = Stream(path, layout, file_plan, file_plan, chunk_size)
     return stream if step_name is None else _behind_step(stream, load_step(step_name))

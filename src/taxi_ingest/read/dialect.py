@@ -1,0 +1,259 @@
+"""How a CSV is written, found out from its beginning: delimiter, lines before the header, the header.
+
+Whoever knows better says so (`--delimiter`, `--header`, `--no-header`); what was found is told in notes,
+and a first row that looks like data rather than a header is refused unless told.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.read.rows import RowRules, row_ends
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""Those that are looked for, the likeliest first."""
+_SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+_LOOK_ROWS = 100
+_KIND_ROWS = 30
+_LOOK_BYTES = 1 << 17
+_BOM = b"\xef\xbb\xbf"
+
+# A first line that tells Excel the delimiter.
+_SEP_LINE = re.compile(rb'"?sep=([\t !#-~])"?[;,]*(\r\n|\n|\r)', re.IGNORECASE)
+
+_NUMBER = re.compile(r"[+-]?[$€£]?[+-]?(\d[\d.,'_]*|[.,]\d+)([eE][+-]?\d+)?%?")
+_TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?|\d{1,2}:\d{2}.*")
+_TRUTH = re.compile(r"true|false", re.IGNORECASE)
+_KINDS = (_TRUTH, _TIME, _NUMBER)
+_YEAR = re.compile(r"(19|20)\d\d")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_NO_VALUE = frozenset({"", "null", "nan", "na", "n/a", "none", "\\n", "-"})
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV is written."""
+
+    delimiter: str
+    line_end: bytes
+    has_header: bool
+    starts_at_byte: int
+    """Where the header begins, or the first row in a file without one."""
+    fields: int
+    """How many most rows have."""
+    notes: tuple[str, ...]
+
+
+def parse_delimiter(text: str | None) -> str | None:
+    """A delimiter as it is written on a command line: one ASCII character, or `tab`, `\\t`, ….
+
+    Raises UsageError for all else.
+    """
+    if text is None:
+        return None
+    delimiter = _SPELLED.get(text.lower(), text)
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise UsageError(
+            f"{text!r} is no delimiter.", "Give one character, such as --delimiter ';' or --delimiter tab."
+        )
+    return delimiter
+
+
+def find_dialect(
+    sample: bytes, whole: bool, name: str, delimiter: str | None = None, header: bool | None = None
+) -> Dialect:
+    """The dialect of a CSV that begins with `sample` (all of it, if `whole`).
+
+    What the caller knows is not looked for. Raises DataError where the first row looks like data and
+    nobody said whether it is.
+    """
+    line_end = b"\r" if b"\r" in sample and b"\n" not in sample else b"\n"
+    start = len(_BOM) if sample.startswith(_BOM) else 0
+    notes: list[str] = []
+    if named := _SEP_LINE.match(sample, start):
+        start = named.end()
+        notes.append("The first line, which names the delimiter, was left out.")
+        delimiter = delimiter or named[1].decode("ascii", "replace")
+    text = _whole_rows(sample[start:], whole, line_end)
+    view = _best([_View(text, RowRules(sign, line_end)) for sign in _candidates(text, delimiter)])
+    if delimiter is None and view.rules.delimiter != ",":
+        notes.append(f"Its fields are separated by {_DELIMITERS[view.rules.delimiter]}.")
+    if delimiter is None and view.width == 1 and len(view.rows) > 1:
+        notes.append("It has one column; if that is wrong, give its --delimiter.")
+    first = view.first_row()
+    if first:
+        lines = ", ".join(repr(_short(view.line(row))) for row in range(first))
+        notes.append(f"Left out before the {'rows' if header is False else 'header'}: {lines}.")
+    if header is None and view.looks_like_data(first):
+        raise DataError(
+            f"{name} seems to have no header: it begins with {_short(view.line(first))!r}.",
+            "If that is a row, say --no-header (the columns are then column_1, column_2, …, and no TLC file "
+            "is recognised); if it is the header, say --header.",
+        )
+    notes.extend(view.decimal_commas(first))
+    return Dialect(
+        delimiter=view.rules.delimiter,
+        line_end=line_end,
+        has_header=header is not False,
+        starts_at_byte=start + (view.starts[first] if view.rows else 0),
+        fields=view.width,
+        notes=tuple(notes),
+    )
+
+
+def _candidates(text: bytes, delimiter: str | None) -> list[str]:
+    if delimiter:
+        return [delimiter]
+    return [sign for sign in _DELIMITERS if sign == "," or sign.encode() in text]
+
+
+def _best(views: "list[_View]") -> "_View":
+    """The view in which most rows have the same number of fields, more than one of them."""
+    most = max(view.share if view.width > 1 else 0 for view in views)
+    best = [view for view in views if view.share == most and view.width > 1]
+    return max(best, key=_View.typed_share) if len(best) > 1 else (best or views)[0]
+
+
+def _whole_rows(text: bytes, whole: bool, line_end: bytes) -> bytes:
+    """The first rows, as far as they are needed."""
+    if whole and len(text) <= _LOOK_BYTES:
+        return text
+    end = text.rfind(line_end, 0, _LOOK_BYTES) + 1 or text.find(line_end) + 1
+    return text[: end or len(text)]
+
+
+class _View:
+    """A file's first rows as one delimiter would have them; blank lines are none."""
+
+    def __init__(self, text: bytes, rules: RowRules) -> None:
+        self.rules = rules
+        self.starts: list[int] = []
+        self.rows: list[list[str]] = []
+        self._text = text
+        start = 0
+        for end in [*row_ends(text, rules).ends[: 2 * _LOOK_ROWS].tolist(), len(text)]:
+            if text[start:end].strip() and len(self.rows) < _LOOK_ROWS:
+                self.starts.append(start)
+                self.rows.append(_fields(text[start:end], rules.delimiter))
+            start = end + 1
+        counts = Counter(len(row) for row in self.rows if not _is_comment(row))
+        self.width, most = max(counts.items(), key=lambda item: (item[1], item[0]), default=(1, 0))
+        self.share = most / max(1, counts.total())
+        """How many rows have that many fields, of 1."""
+
+    def typed_share(self) -> float:
+        """How many fields are numbers or the like, of 1: tells `1,a|b` from `1|a,2|b`."""
+        fields = [field for row in self.rows for field in row]
+        return sum(_kind(field) is not None for field in fields) / max(1, len(fields))
+
+    def line(self, row: int) -> str:
+        """A row's text."""
+        end = self.starts[row + 1] if row + 1 < len(self.starts) else len(self._text)
+        return self._text[self.starts[row] : end].decode("utf-8", "replace").strip()
+
+    def first_row(self) -> int:
+        """The index of the header, or of the first row: behind comments, titles and other narrow lines.
+
+        A line that is only somewhat narrower than the rows is a title only where what follows is
+        surely a header; else it may be a damaged header itself.
+        """
+        filled = sorted(map(_filled, self._body(0)))
+        wanted = filled[(len(filled) - 1) // 2] if filled else 1
+        comments = next((i for i, row in enumerate(self.rows) if not _is_comment(row)), 0)
+        for index, row in enumerate(self.rows):
+            if _is_comment(row) or len(row) < wanted or (wanted > 2 and _filled(row) < 2):
+                continue
+            before = [_filled(row) for row in self.rows[comments:index]]
+            if all(2 * count <= wanted for count in before) or self._names_columns(index):
+                return index
+            break
+        return comments
+
+    def looks_like_data(self, row: int) -> bool:
+        """Whether a row has values like those below it rather than names."""
+        if row >= len(self.rows):
+            return False
+        named, alike = self._compared(row)
+        if len(alike) <= named:
+            return False
+        labels = [self.rows[row][column] for column in alike]
+        return not (_kind(self.rows[row][0]) is None and self._are_years(row, alike, labels))
+
+    def decimal_commas(self, header: int) -> list[str]:
+        """A note on the columns whose numbers have one."""
+        if self.rules.delimiter == ",":
+            return []
+        for values in map(list, zip(*self._body(header + 1), strict=True)):
+            numbers = list(filter(None, values))
+            if numbers and all(map(_DECIMAL_COMMA.fullmatch, numbers)):
+                return [
+                    f"Numbers with a decimal comma, such as {numbers[0]!r}, are loaded as text, unchanged."
+                ]
+        return []
+
+    def _body(self, start: int) -> list[list[str]]:
+        """The rows of the usual width from `start` on."""
+        return [row for row in self.rows[start:] if len(row) == self.width and not _is_comment(row)]
+
+    def _names_columns(self, row: int) -> bool:
+        named, alike = self._compared(row)
+        return named > len(alike)
+
+    def _compared(self, row: int) -> tuple[int, list[int]]:
+        """How many fields of a row name a column of numbers or the like; which are such values themselves."""
+        body = self._body(row + 1)
+        named, alike = 0, []
+        for column, field in enumerate(self.rows[row][: self.width]):
+            kind = _usual_kind([row[column] for row in body[:_KIND_ROWS]]) if body else _kind(field)
+            if body and kind is None:
+                continue
+            if kind is not None and _kind(field) is kind:
+                alike.append(column)
+            elif field.strip().lower() not in _NO_VALUE:
+                named += 1
+        return named, alike
+
+    def _are_years(self, row: int, columns: Sequence[int], labels: Sequence[str]) -> bool:
+        """`country,2019,2020` over values that are no years themselves."""
+        values = [row[column] for row in self._body(row + 1) for column in columns]
+        return (
+            all(map(_YEAR.fullmatch, labels))
+            and len(set(labels)) == len(labels)
+            and not all(map(_YEAR.fullmatch, values))
+        )
+
+
+def _fields(raw: bytes, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([raw.decode("utf-8", "replace").rstrip("\r\n")], delimiter=delimiter), [""])
+    except csv.Error:
+        # A damaged row, such as one with a lone carriage return.
+        return [""]
+
+
+def _filled(row: Sequence[str]) -> int:
+    """A row's fields without the empty ones at its end."""
+    return max((index for index, field in enumerate(row, start=1) if field.strip()), default=0)
+
+
+def _is_comment(row: Sequence[str]) -> bool:
+    return row[0].startswith("#") and (_filled(row) < 2 or (row[0].startswith("# ") and _filled(row) < 3))
+
+
+def _kind(field: str) -> re.Pattern[str] | None:
+    text = field.strip()
+    return next((kind for kind in _KINDS if kind.fullmatch(text)), None)
+
+
+def _usual_kind(values: Sequence[str]) -> re.Pattern[str] | None:
+    """What nine of ten values of a column are, if not text."""
+    kinds = Counter(_kind(value) for value in values if value.strip().lower() not in _NO_VALUE)
+    kind, count = max(kinds.items(), key=lambda item: item[1], default=(None, 0))
+    return kind if count >= 0.9 * kinds.total() else None
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= 60 else line[:59] + "…"
