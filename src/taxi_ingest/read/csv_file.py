@@ -22,6 +22,8 @@ from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
 from taxi_ingest.read.expansion import check_expansion
 from taxi_ingest.read.format import Format
+from taxi_ingest.read.infer import infer
+from taxi_ingest.read.texts import spelled_by_arrow
 
 _SAMPLE_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 20
@@ -95,12 +97,18 @@ def _trailing_fields(data: bytes, columns: int) -> int:
 def _infer(data: bytes, names: list[str], trailing: int) -> pa.Schema:
     columns = [*names, *_trailing_names(trailing)]
     try:
-        schema = _arrow_read(data, columns, {}, include=names).schema
+        # Not yet as text: what is not UTF-8 makes text of its own column only.
+        sample = _arrow_read(data, columns, dict.fromkeys(names, pa.binary()), include=names)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
         return pa.schema([(name, pa.string()) for name in names])
-    # What is not UTF-8 Arrow takes for binary; we for text whose bad rows are rejected.
-    types = [pa.string() if not data or pa.types.is_binary(field.type) else field.type for field in schema]
-    return pa.schema(zip(names, types, strict=True))
+    return pa.schema([(name, _inferred(sample.column(name))) for name in names])
+
+
+def _inferred(content: pa.ChunkedArray) -> pa.DataType:
+    try:
+        return infer(content.cast(pa.string()))
+    except pa.ArrowInvalid:
+        return pa.string()
 
 
 def _trailing_names(count: int) -> list[str]:
@@ -149,6 +157,8 @@ class CsvReader:
             return None
         lines = _newlines(content) + (not content.endswith(b"\n"))
         if table.num_rows != lines and table.num_rows != len(self._records(content)):
+            return None
+        if not spelled_by_arrow(content, table):
             return None
         return table.select(list(self._types))
 
