@@ -22,7 +22,7 @@ from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
 from taxi_ingest.read.expansion import check_expansion
 from taxi_ingest.read.format import Format
-from taxi_ingest.read.infer import infer
+from taxi_ingest.read.infer import infer_schema
 from taxi_ingest.read.texts import spelled_by_arrow
 
 _SAMPLE_BYTES = 1 << 20
@@ -101,14 +101,7 @@ def _infer(data: bytes, names: list[str], trailing: int) -> pa.Schema:
         sample = _arrow_read(data, columns, dict.fromkeys(names, pa.binary()), include=names)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
         return pa.schema([(name, pa.string()) for name in names])
-    return pa.schema([(name, _inferred(sample.column(name))) for name in names])
-
-
-def _inferred(content: pa.ChunkedArray) -> pa.DataType:
-    try:
-        return infer(content.cast(pa.string()))
-    except pa.ArrowInvalid:
-        return pa.string()
+    return infer_schema(sample)
 
 
 def _trailing_names(count: int) -> list[str]:

@@ -1,8 +1,9 @@
-"""The type that a text column's values suggest."""
+"""The types that a CSV's first rows suggest."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest import tlc
 from taxi_ingest.read.texts import NUMERIC, parse, without_null_words
 
 _CANDIDATES = (
@@ -18,6 +19,31 @@ _CANDIDATES = (
 """From the narrowest; what is none of them is text."""
 
 _FEW = 50
+
+
+def infer_schema(sample: pa.Table) -> pa.Schema:
+    """The types that the first rows' bytes suggest; text for the columns of a TLC file, as theirs are known."""
+    header = frozenset(map(tlc.normalise, sample.schema.names))
+    dataset = tlc.recognise(header)
+    return pa.schema(
+        [
+            (
+                name,
+                pa.string()
+                if dataset and dataset.column_of(tlc.normalise(name), header)
+                else _type_of(bytes),
+            )
+            for name, bytes in zip(sample.schema.names, sample.columns, strict=True)
+        ]
+    )
+
+
+def _type_of(content: pa.ChunkedArray) -> pa.DataType:
+    try:
+        return infer(content.cast(pa.string()))
+    except pa.ArrowInvalid:
+        # Not UTF-8: text, whose bad rows are rejected.
+        return pa.string()
 
 
 def infer(texts: pa.ChunkedArray) -> pa.DataType:

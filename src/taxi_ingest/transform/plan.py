@@ -55,6 +55,8 @@ class PlannedColumn:
     @property
     def text_decides(self) -> bool:
         """Whether a CSV's values must be seen as they are spelled, so that Arrow may not parse them."""
+        if self.type in ("date", "timestamp", "timestamptz"):
+            return False
         return self.snake is None or self.type in ("numeric", "real")
 
     @property
