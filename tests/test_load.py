@@ -255,7 +255,7 @@ def test_a_plain_table_is_appended_to_by_column_name(
         load_file(trips(tmp_path, [row(2)]), database, "mine")
 
 
-@pytest.mark.parametrize("rows", ["x,a\n", "1,a\n2,b\nx,c\n"])
+@pytest.mark.parametrize("rows", ["x,a\n2,b\n", "1,a\n2,b\nx,c\n"])
 def test_values_that_a_plain_tables_column_cannot_hold_are_rejected(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, rows: str
 ) -> None:

@@ -45,7 +45,7 @@ def test_types_are_guessed_from_the_first_rows(tmp_path: Path) -> None:
         "int64",
         "double",
         "string",
-        "timestamp[s]",
+        "timestamp[us]",
     ]
 
 

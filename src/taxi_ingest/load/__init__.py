@@ -21,6 +21,7 @@ from taxi_ingest.load.rejects import Allowance, RejectSpool, parse_allowance
 from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.undo import undo
 from taxi_ingest.load.verdict import Verdict, compare
+from taxi_ingest.read.texts import SPELLINGS
 from taxi_ingest.transform import Stream, TooNarrow
 
 __all__ = [
@@ -160,9 +161,23 @@ def _check_counts(counts: Counts, stream: Stream, spool: RejectSpool, allowance:
             f"The file says it has {stream.layout.rows:,} rows, but {counts.read:,} were read.",
             "Download it again.",
         )
+    if counts.rejected and not counts.loaded:
+        # Whatever is allowed: nothing but rejects is no load.
+        raise DataError(
+            f"{counts.rejected:,} of {counts.read:,} rows can't be represented, and no row is left; "
+            f"nothing was loaded. {spool.first()}",
+            _spelling_hint(stream, spool) or "Mend the file, or look whether it is the right one.",
+        )
     if not allowance.allows(counts.rejected, counts.read):
         raise DataError(
             f"{counts.rejected:,} of {counts.read:,} rows can't be represented, allowed are {allowance}; "
             f"nothing was loaded. {spool.first()}",
-            "Mend the file, or allow more with --max-rejects (a number, or a share like 5%).",
+            f"{_spelling_hint(stream, spool)} Mend the file, or allow more with --max-rejects (a number, or "
+            "a share like 5%).".lstrip(),
         )
+
+
+def _spelling_hint(stream: Stream, spool: RejectSpool) -> str:
+    """How the values of the first reject's column may be spelled; empty where that is no question."""
+    types = {column.name: column.type for column in stream.plan.loaded}
+    return SPELLINGS.get(types.get(spool.first_column or "", ""), "")

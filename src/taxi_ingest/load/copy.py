@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import psycopg2
 import pyarrow as pa
@@ -19,13 +20,15 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.read import Piece, Reject
+from taxi_ingest.read.texts import NUMERIC
 from taxi_ingest.transform import Stream
 
 _WORKERS = min(4, os.cpu_count() or 1)
 _AHEAD = _WORKERS + 1
 _PART_ROWS = 10_000
 """A piece is encoded and sent in parts: the processor's cache holds one, libpq makes room for the largest."""
-_TRAILER_BYTES = 2
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
 """https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-BINARY-FORMAT"""
 
 
@@ -79,7 +82,7 @@ def copy_rows(
         ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load") as pool,
         closing(_encode(pool, stream)) as encoded,
     ):
-        content = _CopyFile(encoded, stream.plan.schema, on_reject, on_progress)
+        content = _CopyFile(encoded, on_reject, on_progress)
         statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT binary{})").format(
             table,
             sql.SQL(", ").join(sql.Identifier(column.name) for column in stream.plan.loaded),
@@ -104,13 +107,12 @@ class _CopyFile:
     def __init__(
         self,
         encoded: Iterator[_Encoded],
-        schema: pa.Schema,
         on_reject: Callable[[Reject], None],
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.counts = Counts()
         self.failure: BaseException | None = None
-        self._chunks = self._file(encoded, schema)
+        self._chunks = self._file(encoded)
         self._on_reject = on_reject
         self._on_progress = on_progress
 
@@ -122,13 +124,12 @@ class _CopyFile:
             self.failure = failure
             raise
 
-    def _file(self, encoded: Iterator[_Encoded], schema: pa.Schema) -> Iterator[bytes]:
-        encoder = ArrowToPostgresBinaryEncoder(schema)
-        yield encoder.write_header()
+    def _file(self, encoded: Iterator[_Encoded]) -> Iterator[bytes]:
+        yield _HEADER
         for piece in encoded:
             yield from filter(None, piece.content)
             self._count(piece)
-        yield encoder.finish()
+        yield _TRAILER
 
     def _count(self, piece: _Encoded) -> None:
         for reject in piece.rejects:
@@ -150,13 +151,13 @@ def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, Non
 
     def encode(piece: Piece) -> _Encoded:
         batch = convert(piece)
-        encoder = ArrowToPostgresBinaryEncoder(stream.plan.schema)
-        encoder.write_header()
-        parts = map(encoder.write_batch, batch.rows.to_batches(max_chunksize=_PART_ROWS))
-        # pgpq keeps the rows of a small batch back until it is finished; then a trailer follows them.
-        content = (*parts, encoder.finish()[:-_TRAILER_BYTES])
         return _Encoded(
-            content, batch.rows.num_rows, batch.rows_read, batch.rejects, batch.position, batch.oddities
+            tuple(_binary(batch.rows)),
+            batch.rows.num_rows,
+            batch.rows_read,
+            batch.rejects,
+            batch.position,
+            batch.oddities,
         )
 
     under_way: deque[Future[_Encoded]] = deque()
@@ -172,3 +173,40 @@ def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, Non
     finally:
         for future in under_way:
             future.cancel()
+
+
+def _binary(rows: pa.Table) -> Iterator[bytes]:
+    """The rows as COPY BINARY wants them, without its header and trailer."""
+    batches = (one for batch in rows.to_batches(max_chunksize=_PART_ROWS) for one in _with_scales(batch))
+    for schema, alike in groupby(batches, key=lambda batch: batch.schema):
+        encoder = ArrowToPostgresBinaryEncoder(schema)
+        encoder.write_header()
+        yield from map(encoder.write_batch, alike)
+        # pgpq keeps the rows of a small batch back until it is finished; then a trailer follows them.
+        yield encoder.finish().removesuffix(_TRAILER)
+
+
+def _with_scales(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A batch whose decimals pgpq can encode: those of 38 digits, which have one scale in a batch.
+
+    Where no scale serves all rows, as for 10^30 beside 10^-30, the rows are sent in two batches, and so on.
+    """
+    for index, type in enumerate(batch.schema.types):
+        if type != NUMERIC:
+            continue
+        narrow = _narrow(batch.column(index))
+        if narrow is None:
+            half = batch.num_rows // 2
+            yield from (one for part in (batch[:half], batch[half:]) for one in _with_scales(part))
+            return
+        batch = batch.set_column(index, batch.schema.names[index], narrow)
+    yield batch
+
+
+def _narrow(decimals: pa.Array) -> pa.Array | None:
+    for scale in range(NUMERIC.scale + 1):
+        try:
+            return decimals.cast(pa.decimal128(38, scale))
+        except pa.ArrowInvalid:
+            continue
+    return None

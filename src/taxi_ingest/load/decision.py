@@ -121,11 +121,11 @@ def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> S
     if existing is None:
         return stream
     for column in stream.plan.loaded:
-        has = existing.columns.get(column.name, column.type)
-        widens = existing.partitioned and table.is_wider(column.type, than=has)
-        if has != column.type and not widens:
+        has = existing.columns.get(column.name)
+        if has is None or (existing.partitioned and table.is_wider(column.type, than=has)):
+            continue
+        if has != column.type:
             table.check_loadable(target, column, has)
-        if not widens:
-            # Values for which a user's own column would have to be widened are rejected.
-            stream = stream.with_type(column.name, has, final=not existing.partitioned)
+        # Values for which a user's own column would have to be widened are rejected.
+        stream = stream.with_stored_type(column.name, has, final=not existing.partitioned)
     return stream

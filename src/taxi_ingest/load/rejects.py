@@ -83,6 +83,11 @@ class RejectSpool:
             self._bytes,
         )
 
+    @property
+    def first_column(self) -> str | None:
+        """The column for which the first one was rejected."""
+        return self._first[0].column if self._first else None
+
     def first(self) -> str:
         """The first few in one line, to show."""
         return "; ".join(

@@ -265,11 +265,16 @@ def add_columns(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]
 
 
 def widen_column(cursor: Cursor, target: Target, column: PlannedColumn) -> None:
-    """Give a column a type that holds its values and more."""
+    """Give a column a type that holds its values and more.
+
+    Where that is text, the values are spelled as Postgres spells them, whatever the session's settings: a
+    double with all its digits, a time as ISO 8601 has it.
+    """
     cursor.execute(
-        sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
-            target.sql, sql.Identifier(column.name), sql.SQL(column.type)
-        )
+        sql.SQL(
+            "SET LOCAL extra_float_digits = 1; SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC';"
+            "ALTER TABLE {} ALTER COLUMN {} TYPE {}"
+        ).format(target.sql, sql.Identifier(column.name), sql.SQL(column.type))
     )
 
 
@@ -295,7 +300,7 @@ def _comment(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -
 
 def is_wider(type: str, than: str) -> bool:
     """Whether a column of type `than` can become `type` without losing a value."""
-    return type in WIDER.get(than, ()) or (type == "text" and than != "text")
+    return type in WIDER.get(than, ())
 
 
 def check_loadable(target: Target, column: PlannedColumn, existing_type: str) -> None:

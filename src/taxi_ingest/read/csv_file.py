@@ -17,7 +17,9 @@ from taxi_ingest.errors import DataError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
 from taxi_ingest.read.dialect import Dialect, find_dialect
 from taxi_ingest.read.format import Format, check_text, check_unpacked
+from taxi_ingest.read.infer import infer_schema
 from taxi_ingest.read.rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
+from taxi_ingest.read.texts import spelled_by_arrow
 from taxi_ingest.read.unpack import open_unpacked
 
 _SAMPLE_BYTES = 1 << 20
@@ -114,11 +116,11 @@ def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> pa.
     # What is not UTF-8 is text whose bad rows are rejected.
     sound = _sound(data, rules).decode("utf-8", "replace").encode()
     try:
-        schema = _arrow_read(sound, columns, {}, names, rules, on_ragged=_left_out).schema
+        binary = dict.fromkeys(names, pa.binary())
+        rows = _arrow_read(sound, columns, binary, names, rules, on_ragged=_left_out)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
         return pa.schema([(name, pa.string()) for name in names])
-    types = [field.type if data else pa.string() for field in schema]
-    return pa.schema(zip(names, types, strict=True))
+    return infer_schema(rows)
 
 
 def _sound(data: bytes, rules: RowRules) -> bytes:
@@ -218,6 +220,8 @@ class CsvReader:
         except pa.ArrowInvalid:
             return None
         table = table.select(list(self._types))
+        if not spelled_by_arrow(content, table):
+            return None
         if ragged:
             return self._without(ragged, table, piece)
         lines = self._lines(content) + (not content.endswith(self._rules.line_end))

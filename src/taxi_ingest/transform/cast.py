@@ -9,114 +9,229 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_INTEGER = r"^\s*[+-]?\d+(\.0*)?\s*$"
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-_TIMESTAMP = r"^\s*\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}:\d{2}(\.\d{1,6})?)?\s*$"
+from taxi_ingest.read.texts import Origin, new_york_time, only, parse, without_nan
+
+_UNITS_IN_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+_EARLIEST_SECOND, _EARLIEST_DAY, _LATEST_DAY = -210_866_803_200, -2_440_588, 2_145_042_905
+"""Since 1970: 24 November 4714 BC (proleptic Gregorian), where Postgres' dates and timestamps begin, and
+31 December 5874897, where its dates end; its timestamps end after Arrow's
+(https://www.postgresql.org/docs/current/datatype-datetime.html)."""
+_DAY_MICROSECONDS = 86_400_000_000
 
 
-def cast(values: pa.ChunkedArray, type: pa.DataType) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+def cast(
+    values: pa.ChunkedArray, type: pa.DataType, origin: Origin = "tlc"
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The values as `type`, null where one can't be represented; and which those are (None: none).
 
-    An integer column takes `1.0` and refuses `1.5` and what is out of its range; a text column
-    refuses the NUL character, which Postgres can't store. Nanoseconds are cut to microseconds.
+    What changes is only how a value is written: an integer column takes `1.0`, and refuses `1.5` and what
+    is out of its range; a double refuses an integer that it can't hold. NaN, and in text the words of
+    `NULL_WORDS`, are null where numbers, times or yes and no are wanted. `origin` says whose the column is.
     """
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if values.type == type and not pa.types.is_string(type):
-        return values, None
-    try:
-        converted = _fitting(values, type)
-    except pa.ArrowInvalid:
-        converted = _tolerant(values, type)
-    bad = pc.and_(pc.is_valid(values), pc.is_null(converted))
-    return converted, bad if pc.any(bad).as_py() else None
+    values = _plain(values)
+    if pa.types.is_string(values.type) and not pa.types.is_string(type):
+        return parse(values, type, origin)
+    if pa.types.is_floating(values.type) and not pa.types.is_string(type):
+        values = without_nan(values)
+    convert = _CONVERSIONS.get((_kind(values.type), _kind(type)), _none)
+    converted = convert(values, type, origin)
+    if converted.null_count == values.null_count:
+        return converted, None
+    return converted, pc.and_(pc.is_valid(values), pc.is_null(converted))
 
 
-def _fitting(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_string(type):
-        text = values.cast(type)
-        return _only(text, pc.invert(pc.match_substring(text, "\0"))) if _has_nul(text) else text
-    if pa.types.is_timestamp(type) and pa.types.is_timestamp(values.type):
-        wall_time = pc.local_timestamp(values) if values.type.tz and not type.tz else values
-        return wall_time.cast(type, safe=False)
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values without a dictionary, an extension or a second way to store the same."""
+    type = values.type
+    if isinstance(type, pa.BaseExtensionType):
+        return _plain(values.cast(type.storage_type))
+    if pa.types.is_dictionary(type):
+        return _plain(values.cast(type.value_type))
+    if pa.types.is_large_string(type) or pa.types.is_string_view(type):
+        return values.cast(pa.string())
+    if pa.types.is_large_binary(type) or pa.types.is_fixed_size_binary(type) or pa.types.is_binary_view(type):
+        return values.cast(pa.binary())
+    return values
+
+
+def _kind(type: pa.DataType) -> str:
+    return next((name for name, is_it in _KINDS.items() if is_it(type)), str(type))
+
+
+_KINDS: dict[str, Callable[[pa.DataType], bool]] = {
+    "null": pa.types.is_null,
+    "boolean": pa.types.is_boolean,
+    "integer": pa.types.is_integer,
+    "floating": pa.types.is_floating,
+    "decimal": pa.types.is_decimal,
+    "text": pa.types.is_string,
+    "binary": pa.types.is_binary,
+    "date": pa.types.is_date,
+    "time": pa.types.is_time,
+    "timestamp": pa.types.is_timestamp,
+}
+
+
+def _none(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
+    """Nothing of one kind is anything of the other."""
+    return pa.chunked_array([pa.nulls(len(values), type)])
+
+
+def _same(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
     return values.cast(type)
 
 
-def _has_nul(text: pa.ChunkedArray) -> bool:
-    return bool(pc.any(pc.match_substring(text, "\0")).as_py())
+def _by_text(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
+    """As the shortest decimal that is the same number."""
+    return parse(values.cast(pa.string()), type, "table")[0]
 
 
-def _tolerant(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
-    """The values that fit, null for all others."""
-    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    if not is_text:
-        return _integers(values, type) if pa.types.is_integer(type) else _each(values, type)
-    for applies, convert in _FROM_TEXT:
-        if applies(type):
-            return convert(values, type)
-    return _each(values, type)
+def _text(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
+    try:
+        # Parquet's texts are bytes that nobody has looked at yet.
+        text = values.cast(pa.binary()).cast(type) if pa.types.is_string(values.type) else values.cast(type)
+    except pa.ArrowInvalid:
+        text = pa.chunked_array([pa.array(map(_decoded, values.cast(pa.binary()).to_pylist()), type)])
+    has_nul = pc.match_substring(text, "\0")
+    return only(text, pc.invert(has_nul)) if pc.any(has_nul).as_py() else text
 
 
-def _only(values: pa.ChunkedArray, keep: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(keep, values, pa.scalar(None, values.type))
+def _decoded(content: bytes | None) -> str | None:
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
-def _integers(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
+def _within(values: pa.ChunkedArray, low: int, high: int | None = None) -> pa.ChunkedArray:
+    """The values from `low` to `high`, both of them numbers in the values' own unit."""
+    number = pa.int32() if values.type.bit_width == 32 else pa.int64()
+    numbers = values.cast(number)
+    range = pc.min_max(numbers)
+    lowest, highest = range["min"].as_py(), range["max"].as_py()
+    if lowest is None or (lowest >= low and (high is None or highest <= high)):
+        return values
+    keep = pc.greater_equal(numbers, pa.scalar(low, number))
+    return only(
+        values, keep if high is None else pc.and_(keep, pc.less_equal(numbers, pa.scalar(high, number)))
+    )
+
+
+def _integers(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
     """Numbers -> integers: whole ones in the type's range."""
+    try:
+        return values.cast(type)
+    except pa.ArrowInvalid:
+        pass
     low, high = -(2 ** (type.bit_width - 1)), 2 ** (type.bit_width - 1) - 1
     if pa.types.is_floating(values.type):
-        whole = pc.and_(pc.is_finite(values), pc.equal(pc.floor(values), values))
-        values = _only(values, pc.fill_null(whole, False))
+        values = values.cast(pa.float64())
+        values = only(values, pc.and_(pc.is_finite(values), pc.equal(pc.floor(values), values)))
         # Compared as doubles: 2**63 - 1 is none, the largest below 2**63 is.
         low, high = pa.scalar(float(low), values.type), pa.scalar(float(min(high, 2**63 - 1024)), values.type)
     elif pa.types.is_unsigned_integer(values.type):
+        values = values.cast(pa.uint64())
         low, high = pa.scalar(0, pa.uint64()), pa.scalar(high, pa.uint64())
     inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
-    return _only(values, pc.fill_null(inside, False)).cast(type, safe=False)
+    return only(values, inside).cast(type, safe=False)
 
 
-def _text_to_integers(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
-    digits = _only(values, pc.match_substring_regex(values, _INTEGER))
-    digits = pc.replace_substring_regex(pc.utf8_trim_whitespace(digits), r"^\+|\.0*$", "")
-    digits = _only(digits, pc.less_equal(pc.utf8_length(digits), 18))
-    return _integers(digits.cast(pa.int64()), type)
+def _integers_to_doubles(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.ChunkedArray:
+    try:
+        return values.cast(type)
+    except pa.ArrowInvalid:
+        return _by_text(values, type, origin)
 
 
-def _text_to_numbers(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
-    numbers = _only(values, pc.match_substring_regex(values, _NUMBER))
-    return pc.replace_substring_regex(pc.utf8_trim_whitespace(numbers), r"^\+", "").cast(type)
+def _integers_to_decimals(values: pa.ChunkedArray, *_: object) -> pa.ChunkedArray:
+    return values.cast(pa.decimal128(20, 0))
 
 
-def _text_to_timestamps(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
-    """ISO 8601 with a blank or a T, seconds and their fraction optional as in Postgres."""
-    texts = pc.utf8_trim_whitespace(_only(values, pc.match_substring_regex(values, _TIMESTAMP)))
-    texts = pc.replace_substring(texts, "T", " ")
-    texts = pc.if_else(
-        pc.equal(pc.utf8_length(texts), 10), pc.binary_join_element_wise(texts, "00:00:00", " "), texts
-    )
-    seconds = pc.utf8_slice_codeunits(texts, 0, 19)
-    parsed = pc.strptime(seconds, "%Y-%m-%d %H:%M:%S", "us", error_is_null=True)
-    # strptime takes 31 February for 3 March; what comes out otherwise than it went in is no date.
-    real = pc.equal(pc.strftime(parsed.cast(pa.timestamp("s")), "%Y-%m-%d %H:%M:%S"), seconds)
-    return _only(texts, pc.fill_null(real, False)).cast(type)
+def _doubles(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
+    converted = values.cast(type)
+    if converted.type.bit_width >= values.type.bit_width:
+        return converted
+    kept = pc.equal(converted.cast(values.type), values)
+    return converted if pc.all(kept).as_py() else only(converted, kept)
 
 
-def _each(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
-    """Kinds that TLC has none of, one value at a time."""
-
-    def one(value: pa.Scalar) -> pa.Scalar:
-        try:
-            return value.cast(type)
-        except pa.ArrowInvalid:
-            return pa.scalar(None, type)
-
-    return pa.chunked_array([pa.array([one(value).as_py() for value in values], type)])
+def _decimals(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.ChunkedArray:
+    if values.type.bit_width <= 128 and values.type.scale >= 0:
+        return values.cast(pa.decimal128(values.type.precision, values.type.scale))
+    return _by_text(values, type, origin)
 
 
-_FROM_TEXT: tuple[
-    tuple[Callable[[pa.DataType], bool], Callable[[pa.ChunkedArray, pa.DataType], pa.ChunkedArray]], ...
-] = (
-    (pa.types.is_integer, _text_to_integers),
-    (pa.types.is_floating, _text_to_numbers),
-    (pa.types.is_timestamp, _text_to_timestamps),
-)
+def _dates(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
+    if pa.types.is_date64(values.type):
+        values = only(values, pc.equal(pc.floor_temporal(values, unit="day"), values))
+        values = _within(values, _EARLIEST_DAY * 86_400_000, _LATEST_DAY * 86_400_000)
+    return _within(values.cast(type), _EARLIEST_DAY, _LATEST_DAY)
+
+
+def _dates_to_timestamps(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.ChunkedArray:
+    if type.tz:
+        return _none(values, type, origin)
+    return _timestamps(_dates(values, pa.date32(), origin).cast(pa.timestamp("s")), type, origin)
+
+
+def _timestamps_to_dates(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.ChunkedArray:
+    if values.type.tz:
+        return _none(values, type, origin)
+    midnights = pc.equal(pc.floor_temporal(values, unit="day"), values)
+    return _dates(only(values, midnights).cast(type), type, origin)
+
+
+def _times(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
+    return _within(_in_unit(values, type), 0, _DAY_MICROSECONDS)
+
+
+def _timestamps(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.ChunkedArray:
+    has_zone = values.type.tz is not None
+    if has_zone != (type.tz is not None) and not (has_zone and origin == "tlc"):
+        return _none(values, type, origin)
+    moments = _in_unit(values, pa.timestamp(type.unit, values.type.tz))
+    moments = _within(moments, _EARLIEST_SECOND * _UNITS_IN_SECOND[type.unit])
+    if has_zone and not type.tz:
+        return new_york_time(moments)
+    return moments.cast(type)
+
+
+def _in_unit(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
+    """Times in another unit, null where that can't hold them exactly."""
+    try:
+        return values.cast(type)
+    except pa.ArrowInvalid:
+        pass
+    have, want = _UNITS_IN_SECOND[values.type.unit], _UNITS_IN_SECOND[type.unit]
+    numbers = values.cast(pa.int64())
+    if have > want:
+        parts = pa.scalar(have // want, pa.int64())
+        whole = pc.multiply(pc.divide(numbers, parts), parts)
+        return only(values, pc.equal(whole, numbers)).cast(type)
+    most = (2**63 - 1) // (want // have)
+    return _within(values, -most, most).cast(type)
+
+
+_CONVERSIONS: dict[tuple[str, str], Callable[[pa.ChunkedArray, pa.DataType, Origin], pa.ChunkedArray]] = {
+    **{("null", kind): _same for kind in _KINDS},
+    **{(kind, "text"): _text for kind in _KINDS},
+    ("boolean", "boolean"): _same,
+    ("binary", "binary"): _same,
+    ("integer", "integer"): _integers,
+    ("integer", "floating"): _integers_to_doubles,
+    ("integer", "decimal"): _integers_to_decimals,
+    ("floating", "integer"): _integers,
+    ("floating", "floating"): _doubles,
+    ("floating", "decimal"): _by_text,
+    ("decimal", "integer"): _by_text,
+    ("decimal", "floating"): _by_text,
+    ("decimal", "decimal"): _decimals,
+    ("date", "date"): _dates,
+    ("date", "timestamp"): _dates_to_timestamps,
+    ("time", "time"): _times,
+    ("timestamp", "date"): _timestamps_to_dates,
+    ("timestamp", "timestamp"): _timestamps,
+}
+"""From a kind of values to a kind of column. What is not here is another kind of thing: a number is no
+time, and no yes or no."""

@@ -9,7 +9,13 @@ import pyarrow as pa
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.read import Format, Layout
-from taxi_ingest.transform.types import ARROW_OF_POSTGRES, postgres_type
+from taxi_ingest.read.texts import Origin
+from taxi_ingest.transform.types import (
+    ARROW_OF_POSTGRES,
+    WIDER,
+    WIDER_WHEN_READ_ANEW,
+    postgres_type,
+)
 
 _LONGEST_NAME_BYTES = 63
 """https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS"""
@@ -32,10 +38,33 @@ class PlannedColumn:
     """What the column is in TLC's catalogue, whatever the table calls it; None for others."""
     guessed: bool = False
     """Whether the type is only what the first rows suggest, not a dataset's or a Parquet file's own."""
+    stored: bool = False
+    """Whether the table has rows with this type already."""
 
     @property
     def arrow_type(self) -> pa.DataType:
         return ARROW_OF_POSTGRES[self.type]
+
+    @property
+    def origin(self) -> Origin:
+        """Who says what type it has."""
+        if self.snake is not None:
+            return "tlc"
+        return "guess" if self.guessed else "table"
+
+    @property
+    def text_decides(self) -> bool:
+        """Whether a CSV's values must be seen as they are spelled, so that Arrow may not parse them."""
+        if self.type in ("date", "timestamp", "timestamptz"):
+            return False
+        return self.snake is None or self.type in ("numeric", "real")
+
+    @property
+    def wider(self) -> tuple[str, ...]:
+        """What its type can become when a value needs more; nothing where such a value is rejected."""
+        if not self.guessed:
+            return ()
+        return (*(() if self.stored else WIDER_WHEN_READ_ANEW.get(self.type, ())), *WIDER.get(self.type, ()))
 
 
 @dataclass(frozen=True)
@@ -60,13 +89,20 @@ class Plan:
         """The Arrow schema in which rows go to Postgres."""
         return pa.schema([(column.name, column.arrow_type) for column in self.loaded])
 
-    def with_type(self, name: str, type: str, final: bool = False) -> "Plan":
-        """The same plan with another type for a column; a `final` one is not widened any more."""
-        columns = tuple(
-            replace(c, type=type, guessed=c.guessed and not final) if c.name == name else c
-            for c in self.columns
+    def with_type(self, name: str, type: str) -> "Plan":
+        """The same plan with another type for a column, which the file's values need."""
+        return replace(
+            self, columns=tuple(replace(c, type=type) if c.name == name else c for c in self.columns)
         )
-        return replace(self, columns=columns)
+
+    def with_stored_type(self, name: str, type: str, final: bool) -> "Plan":
+        """The same plan with the type that the table's column has; a `final` one is never widened."""
+
+        def stored(column: PlannedColumn) -> PlannedColumn:
+            guessed = column.guessed or (column.type != type and column.snake is None)
+            return replace(column, type=type, guessed=guessed and not final, stored=True)
+
+        return replace(self, columns=tuple(stored(c) if c.name == name else c for c in self.columns))
 
 
 def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:

@@ -13,6 +13,8 @@ _AMOUNTS = ("total_amount", "base_passenger_fare")
 _DISTANCES = ("trip_distance", "trip_miles")
 _IDS = ("vendor_id", "pickup_location_id", "dropoff_location_id")
 
+NULL_WORD = "null_word"
+
 Columns = dict[str, pa.ChunkedArray]
 """The columns that a file has, by their snake_case names."""
 
@@ -79,5 +81,7 @@ ODDITIES: dict[str, tuple[str, Callable[[Columns, str | None], pa.ChunkedArray |
         lambda columns, _: _any(columns, _DISTANCES, lambda v: pc.equal(v, _ZERO)),
     ),
     "null_id": ("null ids", lambda columns, _: _any(columns, _IDS, pc.is_null)),
+    NULL_WORD: ("values such as NaN, NULL or N/A taken as null", lambda *_: None),
 }
-"""Name -> what it means, and what finds the rows."""
+"""Name -> what it means, and what finds the rows (values, for `NULL_WORD`, which are counted where they are
+still words)."""

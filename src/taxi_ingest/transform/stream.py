@@ -12,9 +12,9 @@ from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
-from taxi_ingest.transform.quality import count_oddities
+from taxi_ingest.transform.quality import NULL_WORD, count_oddities
 from taxi_ingest.transform.step import Step, load_step
-from taxi_ingest.transform.types import ARROW_OF_POSTGRES, WIDER, postgres_type
+from taxi_ingest.transform.types import ARROW_OF_POSTGRES, postgres_type
 
 
 class TooNarrow(Exception):
@@ -64,27 +64,41 @@ class Stream:
 
         def convert(piece: Piece) -> CanonicalBatch:
             batch = reader.parse(piece)
-            rows, rejects = _fit(batch.rows, self.file_plan.loaded, batch.locate)
+            rows, rejects, null_words = _fit(batch.rows, self.file_plan.loaded, batch.locate)
             oddities = count_oddities(rows, self.file_plan)
             if self.step:
-                rows, more = _fit_result(self.step.apply(rows), self.plan.loaded)
-                rejects = (*rejects, *more)
+                rows, more, new_null_words = _fit_result(self.step.apply(rows), self.plan.loaded)
+                rejects, null_words = (*rejects, *more), null_words + new_null_words
+            if null_words:
+                oddities[NULL_WORD] = null_words
             rejects = (*batch.rejects, *rejects)
             return CanonicalBatch(rows, rejects, batch.rows_read, piece.position, oddities)
 
         return convert
 
-    def with_type(self, column: str, type: str, final: bool = False) -> "Stream":
-        """The same stream with another Postgres type for a column; values that a `final` one can't hold
-        are rejected."""
+    def with_type(self, column: str, type: str) -> "Stream":
+        """The same stream with another Postgres type for a column, which the file's values need."""
         return replace(
             self,
-            file_plan=self.file_plan.with_type(column, type, final),
-            plan=self.plan.with_type(column, type, final),
+            file_plan=self.file_plan.with_type(column, type),
+            plan=self.plan.with_type(column, type),
+        )
+
+    def with_stored_type(self, column: str, type: str, final: bool) -> "Stream":
+        """The same stream with the Postgres type that the table's column has; values that a `final` one
+        can't hold are rejected."""
+        return replace(
+            self,
+            file_plan=self.file_plan.with_stored_type(column, type, final),
+            plan=self.plan.with_stored_type(column, type, final),
         )
 
     def _reader(self) -> Reader:
-        types = {c.source: c.arrow_type for c in self.file_plan.loaded if c.source is not None}
+        types = {
+            c.source: pa.string() if c.text_decides else c.arrow_type
+            for c in self.file_plan.loaded
+            if c.source is not None
+        }
         return open_reader(self.path, self.layout, types, quoted_newlines=self.file_plan.dataset is None)
 
 
@@ -128,29 +142,38 @@ def _behind_step(stream: Stream, step: Step) -> Stream:
 
 def _fit(
     rows: pa.Table, columns: Sequence[PlannedColumn], locate: Callable[[int], tuple[int, str]]
-) -> tuple[pa.Table, tuple[Reject, ...]]:
-    """The columns with the plan's names and types, without the rows that don't fit; and those."""
+) -> tuple[pa.Table, tuple[Reject, ...], int]:
+    """The columns with the plan's names and types, without the rows that don't fit; those; and how many of
+    the values kept are null only now."""
     fitted: list[pa.ChunkedArray] = []
     unfit: dict[int, PlannedColumn] = {}
     for column in columns:
-        values, bad = cast(rows.column(column.source), column.arrow_type)
+        values, bad = cast(rows.column(column.source), column.arrow_type, column.origin)
         fitted.append(values)
         if bad is None:
             continue
-        if column.guessed and (wider := _wider_type(rows.column(column.source), column)):
+        if wider := _wider_type(rows.column(column.source), bad, column):
             raise TooNarrow(column.name, wider)
         for index in pc.indices_nonzero(bad).to_pylist():
             unfit.setdefault(index, column)
-    schema = pa.schema([(column.name, column.arrow_type) for column in columns])
-    table = pa.table(fitted, schema=schema) if fitted else rows.select([])
+    sources = rows.select([column.source for column in columns])
+    # Not the plan's schema: numeric travels with the scale that the piece needs.
+    table = pa.table(fitted, names=[column.name for column in columns]) if fitted else sources
     if not unfit:
-        return table, ()
+        return table, (), _nulls(table) - _nulls(sources)
     rejects = tuple(_reject(index, unfit[index], rows, locate) for index in sorted(unfit))
     kept = pa.array([index not in unfit for index in range(table.num_rows)])
-    return table.filter(kept), rejects
+    table = table.filter(kept)
+    return table, rejects, _nulls(table) - _nulls(sources.filter(kept))
 
 
-def _fit_result(result: pa.Table, columns: Sequence[PlannedColumn]) -> tuple[pa.Table, tuple[Reject, ...]]:
+def _nulls(table: pa.Table) -> int:
+    return sum(column.null_count for column in table.columns)
+
+
+def _fit_result(
+    result: pa.Table, columns: Sequence[PlannedColumn]
+) -> tuple[pa.Table, tuple[Reject, ...], int]:
     """What the user's step returned, in the columns that its first chunk had."""
     for column in columns:
         if column.name not in result.schema.names:
@@ -162,12 +185,19 @@ def _fit_result(result: pa.Table, columns: Sequence[PlannedColumn]) -> tuple[pa.
     return _fit(result, columns, locate)
 
 
-def _wider_type(values: pa.ChunkedArray, column: PlannedColumn) -> str | None:
-    """The first type that holds these values too."""
-    for type in (*WIDER.get(column.type, ()), "text"):
-        if type != column.type and cast(values, ARROW_OF_POSTGRES[type])[1] is None:
+def _wider_type(values: pa.ChunkedArray, bad: pa.ChunkedArray, column: PlannedColumn) -> str | None:
+    """The first type that holds these values too; None where those that don't fit are to be rejected."""
+    if column.stored and pa.types.is_floating(column.arrow_type) and _are_numbers(values.filter(bad)):
+        # A number that a double can't hold is no reason to make text of all others.
+        return None
+    for type in column.wider:
+        if cast(values, ARROW_OF_POSTGRES[type], column.origin)[1] is None:
             return type
     return None
+
+
+def _are_numbers(values: pa.ChunkedArray) -> bool:
+    return cast(values, ARROW_OF_POSTGRES["numeric"], "table")[1] is None
 
 
 def _reject(
