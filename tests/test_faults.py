@@ -25,6 +25,7 @@ from taxi_ingest.flows import Watch, watching
 from taxi_ingest.load.connection import explained
 from taxi_ingest.report import Outcome
 from tcp_proxy import Proxy, proxy_before
+from test_hostile_settings import block
 
 ROWS = 20_000
 
@@ -64,6 +65,11 @@ def state(url: str) -> list[tuple[object, ...]]:
 
 
 WHOLE = [(ROWS, ROWS, 1)]
+
+TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND query LIKE 'COPY%'"
+)
 
 
 def when_copying(act: Callable[[], None]) -> Callable[[object, object], None]:
@@ -113,6 +119,43 @@ def test_a_lost_connection_changes_nothing_about_the_outcome(
     assert run(big, embedded_database_url, monkeypatch).status == "skipped"
 
 
+@pytest.mark.parametrize("fault", ["cut while copying", "the commit's answer is lost"])
+def test_a_lost_connection_through_a_block_changes_nothing_either(
+    api: str,
+    proxy: Proxy,
+    big: Path,
+    embedded_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    del api
+    block(proxy.url, "faulty")
+    armed: list[object] = []
+
+    def arm(_: object, progress: object) -> None:
+        if not armed:
+            proxy.fault(**FAULTS[fault])
+        armed.append(progress)
+
+    with watching(Watch(on_load=arm)):
+        outcome = run(big, "postgresql://nobody@127.0.0.1:1/none", monkeypatch, block="faulty")
+    assert len(proxy.done) == 1
+    assert (outcome.status, outcome.rows_loaded) == ("loaded", ROWS)
+    assert state(embedded_database_url) == WHOLE
+
+
+def test_a_backend_terminated_through_a_block_changes_nothing_either(
+    api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+    block(embedded_database_url, "terminated")
+    terminate = partial(execute, embedded_database_url, TERMINATE)
+    with watching(Watch(on_load=when_copying(terminate))):
+        outcome = run(big, "postgresql://nobody@127.0.0.1:1/none", monkeypatch, block="terminated")
+    assert outcome.status == "loaded"
+    assert state(embedded_database_url) == WHOLE
+
+
 def test_a_replacement_whose_commit_got_no_answer_is_a_replacement(
     api: str, proxy: Proxy, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,11 +171,7 @@ def test_a_terminated_backend_changes_nothing_about_the_outcome(
     api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del api
-    terminate = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND query LIKE 'COPY%'"
-    )
-    on_load = when_copying(lambda: execute(embedded_database_url, terminate))
+    on_load = when_copying(lambda: execute(embedded_database_url, TERMINATE))
     with watching(Watch(on_load=on_load)):
         assert run(big, embedded_database_url, monkeypatch).status == "loaded"
     assert state(embedded_database_url) == WHOLE

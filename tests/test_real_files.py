@@ -44,7 +44,7 @@ def load_from(site: Server, name: str, table: str, database: Database, folder: P
     source = fetch(site.url(name), folder, Cache(folder, 0))
     assert source
     stream = open_stream(source.path, source.name, 10_000)
-    return load(stream, source, parse_target(table), database, Options())
+    return load(stream, source, parse_target(table), database, Options(allow_short=True))
 
 
 def sum_in_file(path: Path) -> float:
