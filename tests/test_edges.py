@@ -341,6 +341,22 @@ def test_a_login_in_a_url_opens_its_host_and_is_left_nowhere(
             assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
+def test_without_any_home_folder_it_says_so(tmp_path: Path) -> None:
+    program = "import os; os.getuid = lambda: 987654; from taxi_ingest.start import main; main()"
+    env = {name: value for name, value in os.environ.items() if name not in ("HOME", "PREFECT_HOME")}
+    for home in ({}, {"TAXI_INGEST_HOME": "", "TAXI_INGEST_CACHE_DIR": ""}):
+        for command in ("status", "loads", f"ingest --url {tmp_path} --table t"):
+            done = subprocess.run(
+                [sys.executable, "-c", program, *command.split(), "--json"],
+                env={**env, **home},
+                capture_output=True,
+                text=True,
+            )
+            assert "Traceback" not in done.stderr
+            if home or command != "status":
+                assert (done.returncode, "home folder" in json.loads(done.stdout)["error"]) == (2, True)
+
+
 def test_an_interrupt_while_it_starts_ends_without_a_traceback() -> None:
     interrupted = """
 import sys
