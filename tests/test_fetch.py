@@ -182,6 +182,24 @@ def test_a_part_that_was_not_asked_for_is_not_taken(server: Server, folder: Path
     assert statuses(server) == [200, 206, 200]
 
 
+def test_as_long_as_it_gets_further_it_is_tried_again(server: Server, folder: Path, cache: Cache) -> None:
+    for _ in range(4):
+        server.fault("trips.csv", cut_after_bytes=100_000, times=1)
+    source = fetch(server.url("trips.csv"), folder, cache, tries=2)
+    assert source
+    assert source.path.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_less_than_the_rest_is_not_the_end(server: Server, folder: Path, cache: Cache) -> None:
+    server.fault("trips.csv", cut_after_bytes=300_000, times=1)
+    less = {"Content-Range": f"bytes 300000-300999/{len(CONTENT)}", "Content-Length": "1000"}
+    server.fault("trips.csv", headers=less, cut_after_bytes=1000, times=1)
+    source = fetch(server.url("trips.csv"), folder, cache)
+    assert source
+    assert source.path.read_bytes() == CONTENT
+    assert statuses(server) == [200, 206, 206]
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_tried_again(server: Server, folder: Path, cache: Cache, status: int) -> None:
     server.fault("trips.csv", status=status, times=1)
