@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -643,6 +644,36 @@ def test_where_no_inodes_are_left_downloads_make_room_too(server: Server, few_in
             source = fetch(server.url(f"{number}.csv"), place, Cache(few_inodes, 10**9))
             assert source
             assert source.path.read_bytes() == CONTENT[:1000]
+
+
+def test_where_others_took_the_last_inode_downloads_make_room_for_a_run(
+    server: Server, few_inodes: Path
+) -> None:
+    (server.folder / "a.csv").write_bytes(CONTENT[:1000])
+    with run_folder(few_inodes) as place:
+        fetch(server.url("a.csv"), place, Cache(few_inodes, 10**9))
+    with suppress(OSError):
+        for number in range(20):
+            (few_inodes / str(number)).touch()
+    with run_folder(few_inodes) as place:
+        assert place.is_dir()
+    assert (few_inodes / "0").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_whatever_stands_in_the_place_of_a_lock_is_replaced(
+    server: Server, folder: Path, cache: Cache, tmp_path: Path, kind: str
+) -> None:
+    fetch(server.url("trips.csv"), folder, cache)
+    [lock] = (cache.folder / "locks").iterdir()
+    lock.unlink()
+    if kind == "folder":
+        lock.mkdir()
+    else:
+        lock.symlink_to(tmp_path / "victim")
+    assert fetch(server.url("trips.csv"), folder, cache)
+    assert lock.is_file()
+    assert not (tmp_path / "victim").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(server: Server, tmp_path: Path, megabyte: Path) -> None:
