@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -180,6 +181,24 @@ def test_a_part_that_was_not_asked_for_is_not_taken(server: Server, folder: Path
     assert source
     assert source.path.read_bytes() == CONTENT
     assert statuses(server) == [200, 206, 200]
+
+
+def test_as_long_as_it_gets_further_it_is_tried_again(server: Server, folder: Path, cache: Cache) -> None:
+    for _ in range(4):
+        server.fault("trips.csv", cut_after_bytes=100_000, times=1)
+    source = fetch(server.url("trips.csv"), folder, cache, tries=2)
+    assert source
+    assert source.path.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_less_than_the_rest_is_not_the_end(server: Server, folder: Path, cache: Cache) -> None:
+    server.fault("trips.csv", cut_after_bytes=300_000, times=1)
+    less = {"Content-Range": f"bytes 300000-300999/{len(CONTENT)}", "Content-Length": "1000"}
+    server.fault("trips.csv", headers=less, cut_after_bytes=1000, times=1)
+    source = fetch(server.url("trips.csv"), folder, cache)
+    assert source
+    assert source.path.read_bytes() == CONTENT
+    assert statuses(server) == [200, 206, 206]
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -625,6 +644,36 @@ def test_where_no_inodes_are_left_downloads_make_room_too(server: Server, few_in
             source = fetch(server.url(f"{number}.csv"), place, Cache(few_inodes, 10**9))
             assert source
             assert source.path.read_bytes() == CONTENT[:1000]
+
+
+def test_where_others_took_the_last_inode_downloads_make_room_for_a_run(
+    server: Server, few_inodes: Path
+) -> None:
+    (server.folder / "a.csv").write_bytes(CONTENT[:1000])
+    with run_folder(few_inodes) as place:
+        fetch(server.url("a.csv"), place, Cache(few_inodes, 10**9))
+    with suppress(OSError):
+        for number in range(20):
+            (few_inodes / str(number)).touch()
+    with run_folder(few_inodes) as place:
+        assert place.is_dir()
+    assert (few_inodes / "0").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_whatever_stands_in_the_place_of_a_lock_is_replaced(
+    server: Server, folder: Path, cache: Cache, tmp_path: Path, kind: str
+) -> None:
+    fetch(server.url("trips.csv"), folder, cache)
+    [lock] = (cache.folder / "locks").iterdir()
+    lock.unlink()
+    if kind == "folder":
+        lock.mkdir()
+    else:
+        lock.symlink_to(tmp_path / "victim")
+    assert fetch(server.url("trips.csv"), folder, cache)
+    assert lock.is_file()
+    assert not (tmp_path / "victim").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(server: Server, tmp_path: Path, megabyte: Path) -> None:

@@ -1,12 +1,13 @@
 """What is shown while a run lasts."""
 
 import io
+import logging
 import time
 
 import pytest
 from rich.console import Console
 
-from taxi_ingest.progress import Lines, describe, display
+from taxi_ingest.progress import Lines, PlainConsole, PrefectLogHandler, describe, display
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,17 @@ def test_quiet_shows_nothing_even_on_a_terminal() -> None:
     with display(Console(file=output, force_terminal=True), quiet=True) as shown:
         shown.update("Loading", 1, 2, 3)
     assert output.getvalue() == ""
+
+
+def test_names_and_messages_are_shown_not_obeyed() -> None:
+    console = PlainConsole()
+    console.file = io.StringIO()
+    console.print("[red]a[/] :smile: \x1b[31mb")
+    record = logging.LogRecord(
+        "taxi_ingest", logging.WARNING, "", 0, "%s", ("[/] http://u:p/w@h/x \x1b]0;",), None
+    )
+    PrefectLogHandler(console).emit(record)
+    shown = console.file.getvalue()
+    assert "[red]a[/] :smile: \\x1b[31mb" in shown
+    assert "[/] http://h/x \\x1b]0;" in shown
+    assert "\x1b" not in shown

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
@@ -13,6 +13,16 @@ from rich.text import Text
 from taxi_ingest.printable import printable, printable_lines, without_login
 
 _SECONDS_BETWEEN_LINES = 5.0
+
+
+class PlainConsole(Console):
+    """Shows texts as they are: names of tables and files may look like markup, or hold escapes."""
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable_lines(text), **options)
 
 
 class Display(Protocol):

@@ -76,15 +76,15 @@ def _tell(title: str, color: str | None, text: str) -> None:
 
 
 def stderr() -> "Console":
-    from rich.console import Console
+    from taxi_ingest.progress import PlainConsole
 
-    return Console(stderr=True)
+    return PlainConsole(stderr=True)
 
 
 def stdout() -> "Console":
-    from rich.console import Console
+    from taxi_ingest.progress import PlainConsole
 
-    return Console(soft_wrap=True)
+    return PlainConsole(soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -233,7 +233,7 @@ def _made_in(parent: Path) -> Path:
 def _locked(path: Path, wait: bool) -> BinaryIO | None:
     """The file of a lock that we hold; None if another run has it and we are not to wait."""
     while True:
-        if path.is_dir():
+        if path.is_dir() or path.is_symlink():
             _remove(path)
         file = _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         # flock, unlike lockf, also keeps apart the threads of one process.
