@@ -269,7 +269,7 @@ def test_a_folder_of_parquet_parts_is_refused_with_the_command_that_loads_them(t
     folder.mkdir()
     for part in range(5):
         (folder / f"part-{part}.parquet").touch()
-    with pytest.raises(SourceError, match="5 Parquet files .*part-0.*…") as refused:
+    with pytest.raises(SourceError, match=r"5 Parquet files .*part-0.*…") as refused:
         look_at(folder, "file:///x", "x")
     assert f"for part in '{folder}'/*.parquet; do" in refused.value.hint
 
