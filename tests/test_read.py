@@ -150,7 +150,7 @@ def test_a_gzip_cut_short_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_parquet_comes_with_its_own_types_and_without_an_index(tmp_path: Path) -> None:
+def test_parquet_comes_with_its_own_types_and_without_the_numbers_of_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "file.parquet"
     pq.write_table(pa.table({"a": [1, None], "__index_level_0__": [0, 1]}), path)
     assert inspect(path).rows == 2
@@ -176,7 +176,7 @@ def test_parquet_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
         ("x.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS pointer"),
         ("x.parquet", b"PAR1" + b"0" * 100, "without its footer"),
         ("x.parquet", b"a,b\n1,2\n", "not a Parquet file"),
-        ("x.csv", b"PK\x03\x04....", "zip archive"),
+        ("x.csv", b"PK\x03\x04....", "cut short or damaged"),
         ("x.csv", b'{"a": 1}', "JSON"),
         ("x.csv", b"\x89abc\0\0", "neither CSV nor Parquet"),
         ("x.csv", b"<<<<<<< HEAD\na,b\n", "conflict markers"),
@@ -249,23 +249,3 @@ def test_a_lone_carriage_return_in_the_first_row_is_a_damaged_row(tmp_path: Path
     path = tmp_path / "any.csv"
     path.write_bytes(b"a,b\n1,2\r\0x,3\n4,5\n")
     assert [reject.number for reject in rejects(read(path))] == [2]
-
-
-def test_a_file_that_expands_without_measure_is_refused(tmp_path: Path) -> None:
-    bomb = tmp_path / "bomb.csv.gz"
-    with gzip.open(bomb, "wb", compresslevel=9) as file:
-        file.write(b"a,b\n")
-        for _ in range(300):
-            file.write((b"0" * 1000 + b",0\n") * 1000)
-    assert bomb.stat().st_size < 2_000_000
-    reader = open_reader(bomb, inspect(bomb), {"b": pa.int64()}, quoted_newlines=False)
-    with pytest.raises(SourceError, match="expands to more than 200 times its size"):
-        sum(1 for _ in reader.pieces(100_000))
-
-
-def test_a_parquet_file_that_expands_without_measure_is_refused(tmp_path: Path) -> None:
-    bomb = tmp_path / "bomb.parquet"
-    table = pa.table({"a": ["0" * 1_000_000] * 300})
-    pq.write_table(table, bomb, compression="zstd", use_dictionary=False)
-    with pytest.raises(SourceError, match="expands to more than 200 times its size"):
-        inspect(bomb)

@@ -23,6 +23,7 @@ from taxi_ingest.read.texts import spelled_by_arrow
 from taxi_ingest.read.unpack import open_unpacked
 
 _SAMPLE_BYTES = 1 << 20
+_LAST_FIELD = "end"
 _LONE_CR = re.compile(rb"\r(?!\n)")
 _TRAILING = "\0trailing"
 
@@ -298,15 +299,18 @@ class CsvReader:
 
     def _fields(self, raw: bytes) -> list[str | None] | str:
         """A row's values, None for empty ones; or the reason why it is no row."""
-        expected = len(self._layout.header)
+        expected, delimiter = len(self._layout.header), self._rules.delimiter
         if b"\0" in raw:
             return "a NUL byte, which Postgres can't store"
         try:
-            fields = next(csv.reader([raw.decode()], delimiter=self._rules.delimiter, strict=True), [])
+            # Not strict, as Arrow isn't: `"a"b` is ab. A quote that stays open swallows the last field.
+            *fields, last = next(csv.reader([raw.decode() + delimiter + _LAST_FIELD], delimiter=delimiter))
         except UnicodeDecodeError:
             return "not UTF-8"
         except csv.Error as error:
             return str(error)
+        if last != _LAST_FIELD:
+            return "a quote that is not closed"
         if len(fields) < expected or any(fields[expected:]):
             return f"{len(fields)} fields instead of {expected}"
         return [field or None for field in fields[:expected]]
