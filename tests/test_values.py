@@ -181,7 +181,7 @@ _SMALL_DECIMALS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=st.lists(st.one_of(_SMALL_DECIMALS, st.integers(-(10**20), 10**20).map(Decimal)), min_size=1))
 def test_any_decimals_of_38_digits_arrive_as_they_are(
     embedded_database: Database, embedded_database_url: str, tmp_path: Path, numbers: list[Decimal]
@@ -273,18 +273,21 @@ def test_a_guessed_type_keeps_each_value(values: list[str | None], type: pa.Data
     assert infer(pa.chunked_array([pa.array(values, pa.string())])) == type
 
 
-@pytest.mark.parametrize("late", ["00501", "+14155550100", "0x1F", "1e5", "-007"])
-@pytest.mark.parametrize("early", ["10001", "1.5"])
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [
+        *(("10001", late) for late in ("00501", "+14155550100", "0x1F", "1e5")),
+        *(("1.5", late) for late in ("-007", "+1.5")),
+    ],
+)
 def test_a_code_after_the_first_megabyte_makes_the_whole_column_text(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, early: str, late: str
 ) -> None:
-    if early == "1.5" and late == "1e5":
-        pytest.skip("a number like any other among doubles")
-    load_file(csv_of(tmp_path, "a,b", *[f"{early},1"] * 250_000, f"{late},1"), embedded_database)
+    load_file(csv_of(tmp_path, "a,b", *[f"{early},1"] * 180_000, f"{late},1"), embedded_database)
     assert types_of(embedded_database_url) == {"a": "text", "b": "bigint"}
     assert query(embedded_database_url, "SELECT a, count(*) FROM t GROUP BY 1 ORDER BY 2") == [
         (late, 1),
-        (early, 250_000),
+        (early, 180_000),
     ]
 
 
@@ -332,7 +335,6 @@ def test_in_tlcs_columns_too_what_does_not_fit_is_rejected(
 # Words for no value
 
 
-@pytest.mark.parametrize("word", [*NULL_WORDS[1:], "NaN", "NULL", "N/A", "None", "NaT", " NA "])
 @pytest.mark.parametrize(
     ("type", "value"),
     [
@@ -347,10 +349,11 @@ def test_in_tlcs_columns_too_what_does_not_fit_is_rejected(
     ],
 )
 @pytest.mark.parametrize("origin", ["tlc", "guess"])
-def test_a_word_for_no_value_is_null(word: str, type: pa.DataType, value: str, origin: Origin) -> None:
-    values, bad = parse(pa.chunked_array([pa.array([word, value])]), type, origin)
-    assert bad is None
-    assert [item is None for item in values.to_pylist()] == [True, False]
+def test_a_word_for_no_value_is_null(type: pa.DataType, value: str, origin: Origin) -> None:
+    for word in (*NULL_WORDS, "NaN", "NULL", "N/A", "None", "NaT", " NA "):
+        values, bad = parse(pa.chunked_array([pa.array([word, value])]), type, origin)
+        assert bad is None
+        assert [item is None for item in values.to_pylist()] == [True, False]
 
 
 def test_words_for_no_value_are_counted_and_stay_text_in_texts(
@@ -476,16 +479,14 @@ def test_times_with_a_zone_in_other_files_are_moments(
     ]
 
 
-@pytest.mark.parametrize(
-    "early", ["03/01/2019 1:00", "2019-03-01 01:00:00", "1.50", "TRUE", "2019-03-01", "01:00"]
-)
+@pytest.mark.parametrize("early", ["2019-03-01 01:00:00", "1.5000", "TRUE", "03/01/2019"])
 def test_a_guess_that_a_later_row_contradicts_leaves_the_files_own_text(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, early: str
 ) -> None:
-    load_file(csv_of(tmp_path, "a", *[early] * 300_000, "31/12/2019 1:00"), embedded_database)
+    load_file(csv_of(tmp_path, "a", *[early] * 220_000, "31/12/2019 1:00"), embedded_database)
     assert query(embedded_database_url, "SELECT a, count(*) FROM t GROUP BY 1 ORDER BY 2") == [
         ("31/12/2019 1:00", 1),
-        (early, 300_000),
+        (early, 220_000),
     ]
 
 
@@ -689,7 +690,7 @@ def _is(text: str, stored: str | None, type: str) -> bool:
     return datetime.fromisoformat(stored) == datetime.fromisoformat(text)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=_COLUMN, second=_COLUMN, chunk_size=st.integers(1, 6))
 def test_a_csv_is_in_the_table_or_in_rejects(
     tmp_path: Path,
@@ -764,7 +765,7 @@ _TYPES = {
 """What Parquet can hold; times by their numbers, as Python's own hold fewer."""
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), chunk_size=st.integers(1, 4))
 def test_a_parquet_file_is_in_the_table_or_in_rejects(
     tmp_path: Path,

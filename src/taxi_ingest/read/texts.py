@@ -311,10 +311,9 @@ def _timestamps(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa
 
 def new_york_time(moments: pa.ChunkedArray) -> pa.ChunkedArray:
     """Moments -> what clocks in New York show then; null from 2038 on, where Arrow knows no summer time."""
-    moments = only(
-        moments, pc.less(moments.cast(pa.int64()), _SECONDS_UNTIL_2038 * PARTS_OF_SECOND[moments.type.unit])
-    )
-    return pc.local_timestamp(moments.cast(pa.timestamp(moments.type.unit, _NEW_YORK)))
+    unit = moments.type.unit
+    known = pc.less(moments.cast(pa.int64()), _SECONDS_UNTIL_2038 * PARTS_OF_SECOND[unit])
+    return pc.local_timestamp(only(moments, known).cast(pa.timestamp(unit, _NEW_YORK)))
 
 
 def _moments(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
