@@ -41,7 +41,7 @@ def ingest(
         str | None,
         typer.Option(
             metavar="URL",
-            help="The file: path or URL (file, http, https) of a CSV, also packed, or Parquet; - reads stdin.",
+            help="The file: path or URL (file, http, https) of a CSV (also packed) or Parquet; - is stdin.",
         ),
     ] = None,
     table: Annotated[

@@ -50,6 +50,17 @@ class Reject:
     raw: str
 
 
+def readable(value: pa.Scalar) -> object:
+    """A value as Python has it, or what can be shown of it: Python has no years beyond 9999, and no text
+    that isn't UTF-8."""
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        if isinstance(value, pa.StringScalar | pa.LargeStringScalar | pa.StringViewScalar):
+            return value.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+        return f"{getattr(value, 'value', '?')} as {value.type}"
+
+
 @dataclass(frozen=True)
 class Piece:
     """A part of a file, cut off but not yet parsed."""

@@ -22,7 +22,7 @@ _FEW = 50
 
 
 def infer_schema(sample: pa.Table) -> pa.Schema:
-    """The types that the first rows' bytes suggest; text for the columns of a TLC file, as theirs are known."""
+    """The types that the first rows suggest; text for the columns of a TLC file, as theirs are known."""
     header = frozenset(map(tlc.normalise, sample.schema.names))
     dataset = tlc.recognise(header)
     return pa.schema(

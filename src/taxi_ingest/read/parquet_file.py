@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxi_ingest.errors import DataError, SourceError
-from taxi_ingest.read.batch import Batch, Layout, Piece
+from taxi_ingest.read.batch import Batch, Layout, Piece, readable
 from taxi_ingest.read.format import Format
 
 _INDEX = "__index_level_0__"
@@ -78,7 +78,7 @@ class ParquetReader:
         table = pa.Table.from_batches([piece.content])
 
         def locate(index: int) -> tuple[int, str]:
-            row = table.slice(index, 1).to_pylist()[0]
+            row = {name: readable(table.column(name)[index]) for name in table.schema.names}
             return piece.first_number + index, json.dumps(row, default=str)
 
         return Batch(table, (), locate, piece.position)

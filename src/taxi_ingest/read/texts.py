@@ -56,9 +56,9 @@ _FALSE = ("false", "f", "no", "n", "off", "0")
 _INTEGER = r"^[+-]?\d+(\.0*)?$"
 _PLAIN_INTEGER = r"^-?(0|[1-9]\d*)(\.0*)?$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_PLAIN_NUMBER = r"^-?((0|[1-9]\d*)\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_PLAIN_NUMBER = r"^-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 _DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$"
-_PLAIN_DECIMAL = r"^-?((0|[1-9]\d*)\.?\d*|\.\d+)$"
+_PLAIN_DECIMAL = r"^-?((0|[1-9]\d*)(\.\d*)?|\.\d+)$"
 _INFINITY = r"(?i)^[+-]?inf(inity)?$"
 
 _CLOCK = (
@@ -79,6 +79,9 @@ _EXACT_BELOW = 2.0**53
 _DIGITS_KEPT = {pa.float32(): 6, pa.float64(): 15}
 _SHORTEST_UNDERFLOW = len("1e-324")
 
+PARTS_OF_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Of each of Arrow's units of time."""
+_SECONDS_UNTIL_2038 = 2_145_916_800
 _NEW_YORK = "America/New_York"
 
 
@@ -278,7 +281,10 @@ def _booleans(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.Chun
     return only(true, pc.or_(true, false))
 
 
-def _dates(texts: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
+def _dates(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.ChunkedArray:
+    if origin == "guess":
+        # Midnight is a time that the file tells.
+        texts = only(texts, pc.invert(pc.match_substring(texts, ":")))
     moments, offset = _moments(texts)
     days = only(
         moments, pc.and_(pc.is_null(offset), pc.equal(pc.floor_temporal(moments, unit="day"), moments))
@@ -304,8 +310,10 @@ def _timestamps(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa
 
 
 def new_york_time(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Moments -> what clocks in New York show then."""
-    return pc.local_timestamp(moments.cast(pa.timestamp(moments.type.unit, _NEW_YORK)))
+    """Moments -> what clocks in New York show then; null from 2038 on, where Arrow knows no summer time."""
+    unit = moments.type.unit
+    known = pc.less(moments.cast(pa.int64()), _SECONDS_UNTIL_2038 * PARTS_OF_SECOND[unit])
+    return pc.local_timestamp(only(moments, known).cast(pa.timestamp(unit, _NEW_YORK)))
 
 
 def _moments(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:

@@ -9,9 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_ingest.read.texts import Origin, new_york_time, only, parse, without_nan
-
-_UNITS_IN_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+from taxi_ingest.read.texts import PARTS_OF_SECOND, Origin, new_york_time, only, parse, without_nan
 
 _EARLIEST_SECOND, _EARLIEST_DAY, _LATEST_DAY = -210_866_803_200, -2_440_588, 2_145_042_905
 """Since 1970: 24 November 4714 BC (proleptic Gregorian), where Postgres' dates and timestamps begin, and
@@ -191,7 +189,7 @@ def _timestamps(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> p
     if has_zone != (type.tz is not None) and not (has_zone and origin == "tlc"):
         return _none(values, type, origin)
     moments = _in_unit(values, pa.timestamp(type.unit, values.type.tz))
-    moments = _within(moments, _EARLIEST_SECOND * _UNITS_IN_SECOND[type.unit])
+    moments = _within(moments, _EARLIEST_SECOND * PARTS_OF_SECOND[type.unit])
     if has_zone and not type.tz:
         return new_york_time(moments)
     return moments.cast(type)
@@ -203,7 +201,7 @@ def _in_unit(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
         return values.cast(type)
     except pa.ArrowInvalid:
         pass
-    have, want = _UNITS_IN_SECOND[values.type.unit], _UNITS_IN_SECOND[type.unit]
+    have, want = PARTS_OF_SECOND[values.type.unit], PARTS_OF_SECOND[type.unit]
     numbers = values.cast(pa.int64())
     if have > want:
         parts = pa.scalar(have // want, pa.int64())

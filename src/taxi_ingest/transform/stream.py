@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
+from taxi_ingest.read.batch import readable
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
@@ -180,7 +181,8 @@ def _fit_result(
             result = result.append_column(column.name, pa.nulls(result.num_rows, column.arrow_type))
 
     def locate(index: int) -> tuple[int, str]:
-        return index + 1, json.dumps(result.slice(index, 1).to_pylist()[0], default=str)
+        row = {name: readable(result.column(name)[index]) for name in result.schema.names}
+        return index + 1, json.dumps(row, default=str)
 
     return _fit(result, columns, locate)
 
@@ -204,5 +206,5 @@ def _reject(
     index: int, column: PlannedColumn, rows: pa.Table, locate: Callable[[int], tuple[int, str]]
 ) -> Reject:
     number, raw = locate(index)
-    value = rows.column(column.source)[index].as_py()
+    value = readable(rows.column(column.source)[index])
     return Reject(number, column.name, f"{value!r} is no {column.type}", raw.replace("\0", "\\x00"))
