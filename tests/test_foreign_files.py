@@ -285,6 +285,7 @@ def test_a_ragged_row_spoils_neither_types_nor_other_rows(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_ragged_row_among_quotes_blank_lines_and_other_damage_is_found_exactly(tmp_path: Path) -> None:
     content = b'a,b\n1,"x\ny"\n\n\xff\n2\n"3",z,\n4,"w,5\n6,v\n'
     batches = read(written(tmp_path, content))
@@ -294,6 +295,31 @@ def test_a_ragged_row_among_quotes_blank_lines_and_other_damage_is_found_exactly
         (8, '4,"w,5'),
     ]
     assert [(str(a), b) for a, b in rows(batches)] == [("1", "x\ny"), ("3", "z"), ("6", "v")]
+
+
+@pytest.mark.parametrize(
+    ("content", "quoted_newlines", "read", "rejected"),
+    [
+        # Arrow would read as many rows as there are lines, but other ones.
+        (b'"x\ny",1\n3,4\r5,6\n', True, [("x\ny", "1")], ["3,4\r5,6"]),
+        (b'1,"x\n2,y"z\n3,4\r5,6\n', True, [("2", 'y"z')], ['1,"x', "3,4\r5,6"]),
+        (b'"1\n2",3\n4,5\r6,7\n', False, [('2"', "3")], ['"1', "4,5\r6,7"]),
+        (b'1,2\n1\n"5\n6",7\n', False, [("1", "2"), ('6"', "7")], ["1", '"5']),
+    ],
+)
+def test_rows_that_arrow_sees_otherwise_are_taken_apart(
+    tmp_path: Path,
+    content: bytes,
+    quoted_newlines: bool,
+    read: list[tuple[str, str]],
+    rejected: list[str],
+) -> None:
+    path = written(tmp_path, b"a,b\n" + content)
+    types = {"a": pa.string(), "b": pa.string()}
+    reader = open_reader(path, inspect(path), types, quoted_newlines)
+    batches = [reader.parse(piece) for piece in reader.pieces(100)]
+    assert rows(batches) == read
+    assert [reject.raw for reject in rejects(batches)] == rejected
 
 
 def test_the_number_of_a_row_behind_a_ragged_one_is_right(tmp_path: Path) -> None:
@@ -314,6 +340,7 @@ STRAY = [
     ('"\n', '"'),
     ('9,"""\n', '9,"""'),
     ('9,"a""\n', '9,"a""'),
+    ('9,8,"x\n', '9,8,"x'),
 ]
 
 
