@@ -30,6 +30,7 @@ from taxi_ingest.fetch import (
     run_folder,
     without_login,
 )
+from taxi_ingest.fetch.cache import linked
 
 CONTENT = b"a,b\n1,2\n" * 100_000
 
@@ -658,6 +659,15 @@ def test_where_others_took_the_last_inode_downloads_make_room_for_a_run(
     with run_folder(few_inodes) as place:
         assert place.is_dir()
     assert (few_inodes / "0").exists()
+
+
+def test_a_download_moves_to_its_run_where_there_is_no_inode_for_a_link(few_inodes: Path) -> None:
+    (few_inodes / "content").write_bytes(CONTENT)
+    (few_inodes / "run").mkdir()
+    with suppress(OSError):
+        for number in range(20):
+            (few_inodes / str(number)).touch()
+    assert linked(few_inodes / "content", few_inodes / "run").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("kind", ["folder", "link"])

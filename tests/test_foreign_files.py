@@ -24,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import SHARED_DATA, query
@@ -285,6 +285,7 @@ def test_a_ragged_row_spoils_neither_types_nor_other_rows(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_ragged_row_among_quotes_blank_lines_and_other_damage_is_found_exactly(tmp_path: Path) -> None:
     content = b'a,b\n1,"x\ny"\n\n\xff\n2\n"3",z,\n4,"w,5\n6,v\n'
     batches = read(written(tmp_path, content))
@@ -294,6 +295,31 @@ def test_a_ragged_row_among_quotes_blank_lines_and_other_damage_is_found_exactly
         (8, '4,"w,5'),
     ]
     assert [(str(a), b) for a, b in rows(batches)] == [("1", "x\ny"), ("3", "z"), ("6", "v")]
+
+
+@pytest.mark.parametrize(
+    ("content", "quoted_newlines", "read", "rejected"),
+    [
+        # Arrow would read as many rows as there are lines, but other ones.
+        (b'"x\ny",1\n3,4\r5,6\n', True, [("x\ny", "1")], ["3,4\r5,6"]),
+        (b'1,"x\n2,y"z\n3,4\r5,6\n', True, [("2", 'y"z')], ['1,"x', "3,4\r5,6"]),
+        (b'"1\n2",3\n4,5\r6,7\n', False, [('2"', "3")], ['"1', "4,5\r6,7"]),
+        (b'1,2\n1\n"5\n6",7\n', False, [("1", "2"), ('6"', "7")], ["1", '"5']),
+    ],
+)
+def test_rows_that_arrow_sees_otherwise_are_taken_apart(
+    tmp_path: Path,
+    content: bytes,
+    quoted_newlines: bool,
+    read: list[tuple[str, str]],
+    rejected: list[str],
+) -> None:
+    path = written(tmp_path, b"a,b\n" + content)
+    types = {"a": pa.string(), "b": pa.string()}
+    reader = open_reader(path, inspect(path), types, quoted_newlines)
+    batches = [reader.parse(piece) for piece in reader.pieces(100)]
+    assert rows(batches) == read
+    assert [reject.raw for reject in rejects(batches)] == rejected
 
 
 def test_the_number_of_a_row_behind_a_ragged_one_is_right(tmp_path: Path) -> None:
@@ -314,6 +340,7 @@ STRAY = [
     ('"\n', '"'),
     ('9,"""\n', '9,"""'),
     ('9,"a""\n', '9,"a""'),
+    ('9,8,"x\n', '9,8,"x'),
 ]
 
 
@@ -677,7 +704,14 @@ def test_any_bytes_are_read_or_refused(
     read_or_refused(written(tmp_path_factory.mktemp("any"), content), header)
 
 
-@settings(max_examples=60, deadline=None)
+def test_a_parquet_file_with_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    pq.write_table(pa.table({"name": [1]}), target, store_schema=False)
+    with pytest.raises(SourceError, match="damaged"):
+        read(written(tmp_path, target.getvalue().replace(b"name", b"na\xff\xff"), "x.parquet"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_damaged_parquet_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -705,13 +739,20 @@ layout = inspect(Path(sys.argv[1]))
 types = {field.name: field.type for field in layout.schema}
 reader = open_reader(Path(sys.argv[1]), layout, types, quoted_newlines=True)
 rows = sum(reader.parse(piece).rows_read for piece in reader.pieces(20_000))
-print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# On Linux ru_maxrss also counts the process that started this one.
+status = Path("/proc/self/status")
+if status.exists():
+    peak = status.read_text().partition("VmHWM:")[2].split()[0]
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(rows, peak)
 """
 
 
 def peak(path: Path) -> tuple[int, int]:
     """Rows, and the most memory that a process held which read them, in MB."""
-    done = subprocess.run([sys.executable, "-c", _PEAK, path], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", _PEAK, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, unit = map(int, done.stdout.split())
     return count, unit // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 

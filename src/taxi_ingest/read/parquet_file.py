@@ -88,5 +88,6 @@ class ParquetReader:
 def _damage_explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    # A damaged footer can also have names that are no UTF-8, and numbers that can't be.
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError) as error:
         raise SourceError(f"{path.name} is damaged: {error}", "Download it again.") from error
