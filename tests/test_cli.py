@@ -102,9 +102,9 @@ def test_dataset_and_month_do_the_same_as_the_url(cli: Cli, tmp_path: Path, db: 
     write_sample("green", "2024-01", tmp_path / "green_tripdata_2024-01.parquet", rows=50)
     env = {**db, "TAXI_INGEST_TLC_URL": str(tmp_path)}
     month = ("ingest", "--dataset", "green", "--month", "2024-01", "--json")
-    refused = cli(*month, env=env)
-    assert (refused.returncode, "--allow-short" in json.loads(refused.stdout)["hint"]) == (4, True)
-    by_month = cli(*month, "--allow-short", env=env)
+    refused = cli(*month, "--verify", env=env)
+    assert (refused.returncode, "--verify" in json.loads(refused.stdout)["hint"]) == (4, True)
+    by_month = cli(*month, env=env)
     first = json.loads(by_month.stdout)
     assert (first["status"], first["table"], first["rows_loaded"]) == ("loaded", "green_tripdata", 50)
     assert (first["verdict"], first["notes"][-1] in by_month.stderr) == ("short", True)

@@ -1,5 +1,7 @@
 """What becomes of a file: the load does what the dry run says, and what is refused is refused in both."""
 
+import bz2
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,7 +217,7 @@ def test_a_month_as_parquet_and_as_csv_is_one_month(tmp_path: Path, embedded_dat
     path = tmp_path / "yellow_tripdata_2024-01.parquet"
     write_parquet(path, 1_705_320_000, rows=1)
     with pytest.raises(DataError, match="yellow 2024-01 already"):
-        load_file(path, embedded_database, allow_short=True)
+        load_file(path, embedded_database)
 
 
 def test_files_of_no_known_month_are_not_compared(tmp_path: Path, embedded_database: Database) -> None:
@@ -226,17 +228,35 @@ def test_files_of_no_known_month_are_not_compared(tmp_path: Path, embedded_datab
 CUT = [f"1,2021-01-{day:02} 12:00:00,1,{day}" for day in range(1, 21)]
 
 
-def test_a_file_that_lacks_most_of_its_month_is_refused_unless_allowed(
-    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+@pytest.mark.parametrize("pack", [None, gzip.compress, bz2.compress])
+@pytest.mark.parametrize("end", ["\n1,2021-0", "\n1,2021-01-20 12:00:00,1,2"])
+def test_a_file_that_breaks_off_and_lacks_most_of_its_month_is_refused_unless_allowed(
+    tmp_path: Path,
+    embedded_database: Database,
+    embedded_database_url: str,
+    end: str,
+    pack: Callable[[bytes], bytes] | None,
 ) -> None:
     path = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
-    with pytest.raises(DataError, match=r"has 20 rows; TLC's of yellow 2021-01 .* 1,369,765") as failure:
-        load_file(path, embedded_database)
+    content = (path.read_text().rstrip("\n") + end).encode()
+    path.write_bytes(pack(content) if pack else content)
+    some = Allowance(rows=1)
+    with pytest.raises(DataError, match=r"has 21 rows; .* known to have 1,369,765. It breaks off") as failure:
+        load_file(path, embedded_database, allowance=some)
     assert "--allow-short" in failure.value.hint
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
-    allowed = load_file(path, embedded_database, allow_short=True)
-    assert (allowed.verdict, allowed.known_rows, allowed.rows_loaded) == ("short", 1_369_765, 20)
+    allowed = load_file(path, embedded_database, allowance=some, allow_short=True)
+    assert (allowed.verdict, allowed.known_rows, allowed.rows_read) == ("short", 1_369_765, 21)
     assert "1,369,765" in allowed.notes[-1]
+
+
+def test_a_sound_part_of_a_month_is_loaded_with_a_warning(
+    tmp_path: Path, embedded_database: Database
+) -> None:
+    """Courses hand out the first hundred rows, under the month's name."""
+    result = load_file(trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv"), embedded_database)
+    assert (result.verdict, result.rows_loaded) == ("short", 20)
+    assert result.notes == ["The file has 20 rows; TLC's of yellow 2021-01 is known to have 1,369,765."]
 
 
 def test_rows_of_another_month_are_not_compared_with_it(tmp_path: Path, embedded_database: Database) -> None:
@@ -252,7 +272,7 @@ def test_the_dry_run_compares_what_a_parquet_file_says_of_its_rows(
 ) -> None:
     path = tmp_path / f"yellow_tripdata_{month}.parquet"
     write_parquet(path, 1_737_000_000, rows=5)  # 2025-01-16
-    planned, done = both(path, "trips", embedded_database, Options())
+    planned, done = both(path, "trips", embedded_database, Options(verify=True))
     assert planned == done
     assert isinstance(planned, tuple) == refused
 

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import SHARED_DATA, query
 from http_server import Server, serve
-from taxi_ingest.errors import TaxiIngestError
+from taxi_ingest.errors import DataError, TaxiIngestError
 from taxi_ingest.fetch import Cache, fetch
 from taxi_ingest.load import Database, Load, Options, load, parse_target
 from taxi_ingest.transform import open_stream
@@ -40,11 +40,13 @@ def site() -> Iterator[Server]:
         yield server
 
 
-def load_from(site: Server, name: str, table: str, database: Database, folder: Path) -> Load:
+def load_from(
+    site: Server, name: str, table: str, database: Database, folder: Path, allow_short: bool = False
+) -> Load:
     source = fetch(site.url(name), folder, Cache(folder, 0))
     assert source
     stream = open_stream(source.path, source.name, 10_000)
-    return load(stream, source, parse_target(table), database, Options(allow_short=True))
+    return load(stream, source, parse_target(table), database, Options(allow_short=allow_short))
 
 
 def sum_in_file(path: Path) -> float:
@@ -146,12 +148,13 @@ def test_a_broken_file_is_refused_and_nothing_is_left(
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 
 
-def test_a_file_cut_off_in_a_row_loads_but_for_that_row(
+def test_a_file_cut_off_in_a_row_is_refused_and_loads_but_for_that_row_if_allowed(
     site: Server, embedded_database: Database, embedded_database_url: str, tmp_path: Path
 ) -> None:
-    result = load_from(
-        site, "dirty/yellow_tripdata_2021-01_truncated.csv", "trips", embedded_database, tmp_path
-    )
+    name = "dirty/yellow_tripdata_2021-01_truncated.csv"
+    with pytest.raises(DataError, match="It breaks off in its last line. Nothing was loaded."):
+        load_from(site, name, "trips", embedded_database, tmp_path)
+    result = load_from(site, name, "trips", embedded_database, tmp_path, allow_short=True)
     assert (result.rows_loaded, result.rows_rejected) == (2178, 1)
     assert query(embedded_database_url, "SELECT number, raw FROM taxi_ingest.rejects") == [(2180, "1,2021-0")]
 

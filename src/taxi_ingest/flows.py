@@ -106,7 +106,7 @@ def ingest(
         cache: Whether a download is kept, and taken from those kept before.
         dry_run: Find out what would happen, and load nothing.
         keep_both: Whether a month that the table has from another address is loaded beside it.
-        allow_short: Whether a file is loaded that lacks most of the rows its month is known to have.
+        allow_short: Whether a CSV is loaded that was cut, most of its month's known rows missing.
         delimiter: What separates a CSV's fields, found out unless told: one character, or `tab`.
         header: Whether a CSV's first row has the names, found out unless told.
 

@@ -72,7 +72,7 @@ def ingest(
     ] = False,
     allow_short: Annotated[
         bool,
-        typer.Option("--allow-short", help="Load a file though most rows of its month are missing."),
+        typer.Option("--allow-short", help="Load what there is of a CSV that was cut."),
     ] = False,
     keep_both: Annotated[
         bool,

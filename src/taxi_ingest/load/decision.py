@@ -13,6 +13,7 @@ from taxi_ingest.load.ledger import LoadRecord, TableRecord
 from taxi_ingest.load.rejects import Allowance
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.transform import Stream
+from taxi_ingest.transform.types import FOR_DECIMALS
 
 IfLoaded = Literal["skip", "replace", "fail"]
 
@@ -28,7 +29,7 @@ class Options:
     keep_both: bool = False
     """Whether a month that the table has from another address is loaded beside it."""
     allow_short: bool = False
-    """Whether a file is loaded that lacks most of its month's known rows."""
+    """Whether a CSV is loaded that was cut, most of its month's known rows missing."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,9 @@ def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> S
     for column in stream.plan.loaded:
         has = existing.columns.get(column.name)
         if has is None or (existing.partitioned and table.is_wider(column.type, than=has)):
+            continue
+        if existing.partitioned and column.guessed and (both := FOR_DECIMALS.get((has, column.type))):
+            stream = stream.with_type(column.name, both)
             continue
         if has != column.type:
             table.check_loadable(target, column, has)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
+from taxi_ingest.read import breaks_off
 from taxi_ingest.transform import Stream
 
 Verdict = Literal["match", "revised", "short", "unknown"]
@@ -15,7 +16,7 @@ _OTHER_MONTH = 0.05
 what TLC publishes has a few such rows in thousands."""
 
 _MOSTLY_MISSING = 0.5
-"""The share of the known rows below which a file is refused unless it is meant to be a part."""
+"""The share of the known rows below which a file that breaks off is refused."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,18 @@ class Comparison:
     """None where there is nothing to compare with."""
     note: str | None = None
     """What the user should know of it."""
+    cut: bool = False
+    """Whether most of the month is missing, and the file ends in the middle of a line."""
 
     def check(self, verify: bool, allow_short: bool) -> None:
-        """Raise DataError for a file that lacks rows: any if `verify`, else most, unless that is allowed."""
-        if self.verdict != "short" or self.known is None:
-            return
-        if verify or (self.read < self.known * _MOSTLY_MISSING and not allow_short):
+        """Raise DataError for a file that lacks rows: any if `verify`; most, and cut, unless allowed.
+
+        A part of a month that ends as a file should, as courses hand it out, is loaded with a warning.
+        """
+        if self.verdict == "short" and (verify or (self.cut and not allow_short)):
             raise DataError(
                 f"{self.note} Nothing was loaded.",
-                "Fetch the file again; if it is meant to be a part of the month, load it with --allow-short"
+                "Fetch the file again; what there is of it is loaded with --allow-short"
                 f"{' and without --verify' if verify else ''}.",
             )
 
@@ -61,5 +65,8 @@ def compare(stream: Stream, read: int, oddities: Mapping[str, int], changed: boo
     if read < known:
         month = f"{plan.dataset} {plan.month}"
         note = f"The file has {read:,} rows; TLC's of {month} is known to have {known:,}."
-        return Comparison("short", read, known, note)
+        cut = read < known * _MOSTLY_MISSING and breaks_off(stream.path, stream.layout)
+        return Comparison(
+            "short", read, known, note + (" It breaks off in its last line." if cut else ""), cut
+        )
     return Comparison("revised" if read > known or changed else "match", read, known)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from taxi_ingest.errors import DataError, UsageError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reader, Reject
-from taxi_ingest.read.csv_file import CsvReader, inspect_csv
+from taxi_ingest.read.csv_file import CsvReader, ends_in_a_line, inspect_csv
 from taxi_ingest.read.dialect import parse_delimiter
 from taxi_ingest.read.format import Format, detect_format
 from taxi_ingest.read.parquet_file import ParquetReader, inspect_parquet
@@ -25,6 +25,7 @@ __all__ = [
     "Piece",
     "Reader",
     "Reject",
+    "breaks_off",
     "inspect",
     "open_reader",
     "parse_delimiter",
@@ -73,3 +74,11 @@ def open_reader(
     if layout.format is Format.PARQUET:
         return ParquetReader(path, list(types))
     return CsvReader(path, layout, types, quoted_newlines)
+
+
+def breaks_off(path: Path, layout: Layout) -> bool:
+    """Whether a file ends in the middle of a line, as none of TLC's CSVs does: it was cut then.
+
+    A Parquet file without its end can't be read at all.
+    """
+    return layout.format is not Format.PARQUET and ends_in_a_line(path, layout)

@@ -5,6 +5,7 @@ text, and only one whose rows have the wrong shape is taken apart row by row.
 """
 
 import csv
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -149,6 +150,17 @@ def _left_out(_: pacsv.InvalidRow) -> str:
 
 def _trailing_names(count: int) -> list[str]:
     return [f"{_TRAILING}{position}" for position in range(count)]
+
+
+def ends_in_a_line(path: Path, layout: Layout) -> bool:
+    """Whether the last line has no end."""
+    last = b""
+    with open_unpacked(path, layout.format) as (file, _):
+        if layout.format is Format.CSV:
+            file.seek(-1, os.SEEK_END)
+        while block := file.read(BLOCK_BYTES):
+            last = block
+    return not last.endswith(layout.line_end)
 
 
 class CsvReader:

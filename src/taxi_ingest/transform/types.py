@@ -67,6 +67,9 @@ rewrites the rows that it has, so only what keeps each of their values is here: 
 WIDER_WHEN_READ_ANEW = {"double precision": ("numeric",)}
 """What a type that a file's first rows suggested can become besides, as no row is stored with it yet."""
 
+FOR_DECIMALS = {(whole, "double precision"): "numeric" for whole in ("smallint", "integer", "bigint")}
+"""What a table's column of whole numbers becomes for a file whose first rows have decimals in it."""
+
 
 def postgres_type(column: str, type: pa.DataType) -> str:
     """The narrowest Postgres type that holds all values of an Arrow type.
