@@ -724,6 +724,20 @@ def test_a_damaged_parquet_file_is_read_or_refused(
     read_or_refused(written(tmp_path_factory.mktemp("any"), bytes(content), "x.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'"a\n\0",b\nx,y\n', "a NUL byte"),
+        (b"a" * 2_000_000 + b",b\n1,2\n", "header longer than 1 MB"),
+        ("name,number\nx,1\n".encode("utf-16-le"), "UTF-16"),
+    ],
+    ids=["NUL", "long", "UTF-16"],
+)
+def test_a_header_that_cannot_be_one_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        inspect(written(tmp_path, content))
+
+
 @pytest.mark.parametrize("columns", [1_600, 1_700, 10_000])
 def test_more_columns_than_a_table_holds_are_refused(tmp_path: Path, columns: int) -> None:
     header = ";".join(f"c{n}" for n in range(columns))
