@@ -229,19 +229,19 @@ CUT = [f"1,2021-01-{day:02} 12:00:00,1,{day}" for day in range(1, 21)]
 
 
 @pytest.mark.parametrize("pack", [None, gzip.compress, bz2.compress])
-@pytest.mark.parametrize("end", ["\n1,2021-0", "\n1,2021-01-20 12:00:00,1,2"])
 def test_a_file_that_breaks_off_and_lacks_most_of_its_month_is_refused_unless_allowed(
     tmp_path: Path,
     embedded_database: Database,
     embedded_database_url: str,
-    end: str,
     pack: Callable[[bytes], bytes] | None,
 ) -> None:
     path = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
-    content = (path.read_text().rstrip("\n") + end).encode()
+    content = (path.read_text() + "1,2021-0").encode()
     path.write_bytes(pack(content) if pack else content)
     some = Allowance(rows=1)
-    with pytest.raises(DataError, match=r"has 21 rows; .* known to have 1,369,765. It breaks off") as failure:
+    with pytest.raises(
+        DataError, match=r"has 21 rows; .* known to have 1,369,765\. It breaks off"
+    ) as failure:
         load_file(path, embedded_database, allowance=some)
     assert "--allow-short" in failure.value.hint
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
@@ -256,6 +256,9 @@ def test_a_sound_part_of_a_month_is_loaded_with_a_warning(
     """Courses hand out the first hundred rows, under the month's name."""
     result = load_file(trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv"), embedded_database)
     assert (result.verdict, result.rows_loaded) == ("short", 20)
+    unended = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
+    unended.write_text(unended.read_text().rstrip("\n"))
+    assert load_file(unended, embedded_database).rows_loaded == 20
     assert result.notes == ["The file has 20 rows; TLC's of yellow 2021-01 is known to have 1,369,765."]
 
 

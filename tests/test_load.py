@@ -505,7 +505,7 @@ def test_a_known_count_gives_a_verdict_on_rows_of_that_month(
     tmp_path: Path, name: str, read: int, outside: int, changed: bool, verdict: str
 ) -> None:
     path = trips(tmp_path, [row(1)], name)
-    comparison = compare(open_stream(path, name, 10), read, {"pickup_outside_month": outside}, changed)
+    comparison = compare(open_stream(path, name, 10), read, 0, {"pickup_outside_month": outside}, changed)
     assert comparison.verdict == verdict
     assert (comparison.known is None) == (verdict == "unknown")
     assert bool(comparison.note) == (verdict == "short" or outside > 209)

@@ -140,7 +140,7 @@ def _load(
         counts = copy_rows(cursor, into, stream, spool.add, on_progress, destination.freeze)
         _check_counts(counts, stream, spool, options.allowance)
         spool.store(cursor)
-    comparison = compare(stream, counts.read, counts.oddities, decision.changed)
+    comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
     comparison.check(options.verify, options.allow_short)
     source.check_unchanged()
     notes = [*stream.plan.warnings, *destination.settle(cursor, load_id)]

@@ -96,7 +96,7 @@ def _comparison(stream: Stream, changed: bool) -> Comparison | None:
             name: round(count / batch.rows_read * stream.layout.rows)
             for name, count in batch.oddities.items()
         }
-    return compare(stream, stream.layout.rows, oddities, changed)
+    return compare(stream, stream.layout.rows, 0, oddities, changed)
 
 
 def _described(stream: Stream) -> str:

@@ -30,7 +30,7 @@ class Comparison:
     note: str | None = None
     """What the user should know of it."""
     cut: bool = False
-    """Whether most of the month is missing, and the file ends in the middle of a line."""
+    """Whether most of the month is missing, and the file ends in the middle of a row, which is a reject."""
 
     def check(self, verify: bool, allow_short: bool) -> None:
         """Raise DataError for a file that lacks rows: any if `verify`; most, and cut, unless allowed.
@@ -45,7 +45,9 @@ class Comparison:
             )
 
 
-def compare(stream: Stream, read: int, oddities: Mapping[str, int], changed: bool) -> Comparison:
+def compare(
+    stream: Stream, read: int, rejected: int, oddities: Mapping[str, int], changed: bool
+) -> Comparison:
     """Compare the rows read with the count that is known of the file's month.
 
     `changed`: whether the same address had other content before. The count alone is compared: as many rows
@@ -65,8 +67,8 @@ def compare(stream: Stream, read: int, oddities: Mapping[str, int], changed: boo
     if read < known:
         month = f"{plan.dataset} {plan.month}"
         note = f"The file has {read:,} rows; TLC's of {month} is known to have {known:,}."
-        cut = read < known * _MOSTLY_MISSING and breaks_off(stream.path, stream.layout)
+        cut = read < known * _MOSTLY_MISSING and rejected > 0 and breaks_off(stream.path, stream.layout)
         return Comparison(
-            "short", read, known, note + (" It breaks off in its last line." if cut else ""), cut
+            "short", read, known, note + (" It breaks off in its last row." if cut else ""), cut
         )
     return Comparison("revised" if read > known or changed else "match", read, known)

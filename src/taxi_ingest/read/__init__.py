@@ -77,7 +77,7 @@ def open_reader(
 
 
 def breaks_off(path: Path, layout: Layout) -> bool:
-    """Whether a file ends in the middle of a line, as none of TLC's CSVs does: it was cut then.
+    """Whether a CSV's last line has no end: it was cut if that is no whole row either.
 
     A Parquet file without its end can't be read at all.
     """
