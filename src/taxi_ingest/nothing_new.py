@@ -6,6 +6,7 @@ Only for the local stack, and only while its server runs: the server is told of 
 
 import os
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import httpx
@@ -36,11 +37,13 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
     It asks the ledger first: for a file that it doesn't know, nothing is read or fetched here.
     """
     began = time.monotonic()
-    server = stack.status(settings).prefect
-    if not server.running or prefect_may_be_configured():
+    server, key = stack.status(settings).prefect, stack.prefect_key(settings)
+    if not server.running or key is None or prefect_may_be_configured():
         return None
     target = loading.parse_target(table)
-    with httpx.Client(base_url=server.address, timeout=_REQUEST_SECONDS, trust_env=False) as api:
+    with httpx.Client(
+        base_url=server.address, headers=_authorization(key), timeout=_REQUEST_SECONDS, trust_env=False
+    ) as api:
         try:
             database = _database(api, settings)
             previous = loading.look_back(database, target, canonical_url(url)).file if database else None
@@ -51,6 +54,10 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
     return Outcome.of(Load.of(previous, skipped=True), target, database, began, run_url)
+
+
+def _authorization(key: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {b64encode(key.encode()).decode()}"}
 
 
 def prefect_may_be_configured() -> bool:

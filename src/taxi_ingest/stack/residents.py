@@ -1,8 +1,10 @@
-"""What the two resident servers share: their status, a lock, a clean environment, a log's tail."""
+"""What the two resident servers share: their status, a lock, private files, processes, a log's tail."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +41,20 @@ def environment() -> dict[str, str]:
 
 
 def private_folder(path: Path, error: type[TaxiIngestError]) -> Path:
-    """Make a folder, and those above it, for their owner only; raise `error` if it can't be written."""
+    """Make a folder, and those above it, for their owner only; raise `error` if it can't be written.
+
+    Folders above it that are there already stay as they are.
+    """
     try:
-        for part in reversed([part for part in (path, *path.parents) if not part.exists()]):
-            part.mkdir(mode=0o700, exist_ok=True)
-        if not path.is_dir():
-            reason = "Not a directory"
-        else:
-            reason = "" if os.access(path, os.W_OK | os.X_OK) else "Permission denied"
+        for part in reversed([part for part in path.parents if not part.exists()]):
+            part.mkdir(exist_ok=True)
+            part.chmod(0o700)  # whatever the umask has made of it
+        path.mkdir(exist_ok=True)
+        if path.stat().st_uid == os.geteuid():
+            path.chmod(0o700)
+        reason = "" if os.access(path, os.W_OK | os.X_OK) else "Permission denied"
+    except FileExistsError:
+        reason = "Not a directory"
     except OSError as problem:
         reason = problem.strerror or str(problem)
     if reason:
@@ -57,12 +65,45 @@ def private_folder(path: Path, error: type[TaxiIngestError]) -> Path:
     return path
 
 
+def open_private(path: Path, flags: int, owner: tuple[int, int] | None = None) -> int:
+    """A file descriptor of a file that only its owner may read, whatever the umask; made if need be.
+
+    As root we also work in folders of the database's account: links are never followed, and a file that
+    has further names is refused. `owner` (user, group) becomes the file's.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except PermissionError:
+        if path.is_symlink() or path.stat().st_uid != os.geteuid():
+            raise
+        path.chmod(0o600)  # a umask that took the owner's own rights
+        return open_private(path, flags, owner)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(descriptor)
+        raise OSError(f"{path} is no plain file of its own")
+    os.fchmod(descriptor, 0o600)
+    if owner:
+        os.fchown(descriptor, *owner)
+    return descriptor
+
+
+def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
+    """Make a file that only its owner may read, whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(open_private(unfinished, os.O_WRONLY | os.O_EXCL, owner), "w") as file:
+        file.write(text)
+    unfinished.replace(path)
+
+
 @contextmanager
 def lock(path: Path, error: type[TaxiIngestError]) -> Iterator[None]:
     """Let one process at a time start or stop a server; raise `error` if another takes minutes over it."""
     private_folder(path.parent, error)
     guard = InterProcessLock(path)
     try:
+        os.close(open_private(path, os.O_RDWR))
         entered = guard.acquire(timeout=_LOCK_SECONDS, delay=0.02, max_delay=0.02)
     except OSError as problem:
         raise error(
@@ -87,6 +128,33 @@ def process(pid: int) -> psutil.Process | None:
         return None if found.status() == psutil.STATUS_ZOMBIE else found
     except (psutil.Error, ValueError, OverflowError):
         return None
+
+
+def birth(found: psutil.Process) -> str:
+    """When a process began, told so that it stays the same for its whole life, though the clock be set.
+
+    On Linux psutil's creation time moves with the clock; the kernel counts ticks since it booted
+    (field 22 of /proc/PID/stat, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+    """
+    try:
+        ticks = Path(f"/proc/{found.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    except (OSError, IndexError):
+        return f"{found.create_time():.0f}"
+    return f"{boot}-{ticks}"
+
+
+def await_end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended; those that have not. A zombie has: PID 1 may never reap it."""
+    deadline, alive = time.monotonic() + seconds, list(processes)
+    while True:
+        for found in alive:
+            with suppress(OSError):
+                os.waitpid(found.pid, os.WNOHANG)  # it may be a child of ours
+        alive = [found for found in alive if found.is_running() and process(found.pid)]
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.01)
 
 
 def command_line(found: psutil.Process) -> list[str]:
