@@ -9,7 +9,13 @@ status(settings), stop(settings)
 from dataclasses import dataclass
 
 from taxi_ingest.settings import Settings
-from taxi_ingest.stack.postgres import database_status, psql_command, start_database, stop_database
+from taxi_ingest.stack.postgres import (
+    database_status,
+    is_embedded,
+    psql_command,
+    start_database,
+    stop_database,
+)
 from taxi_ingest.stack.prefect_server import (
     PrefectServer,
     launch_prefect,
@@ -23,6 +29,7 @@ __all__ = [
     "PrefectServer",
     "ServiceStatus",
     "StackStatus",
+    "is_embedded",
     "launch_prefect",
     "prefect_key",
     "psql_command",

@@ -30,6 +30,7 @@ from taxi_ingest.stack.residents import (
     await_end,
     command_line,
     environment,
+    home_folder,
     lock,
     open_private,
     private_folder,
@@ -139,7 +140,7 @@ def launch_prefect(settings: Settings) -> PrefectServer:
     folder = _folder(settings)
     log = folder / "server.log"
     with lock(folder.parent / "prefect.lock", PrefectError):
-        private_folder(folder, PrefectError)
+        private_folder(folder, PrefectError).chmod(0o700)
         record = _read_record(folder)
         key = _read_key(folder)
         if record and (running := record.process(folder)):
@@ -209,7 +210,7 @@ def _own_status(record: _Record, running: psutil.Process, wanted_port: int) -> S
 
 
 def _folder(settings: Settings) -> Path:
-    return settings.home.expanduser().resolve() / "prefect"
+    return home_folder(settings) / "prefect"
 
 
 # Who has the port
