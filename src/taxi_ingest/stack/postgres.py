@@ -151,11 +151,12 @@ def is_embedded(settings: Settings, address: str) -> bool:
 def psql_command(database_url: str) -> list[str]:
     """The command that opens a database in psql: the user's own psql, or else the wheel's by its full path.
 
-    It may be shown to anyone: a password is left out, and psql asks for it.
+    It may be shown to anyone: secrets are left out, and psql asks for a password.
     """
-    parts = parse_dsn(database_url)
-    if parts.pop("password", None) is not None:
-        database_url = make_dsn(**parts)
+    from taxi_ingest.load.connection import secrets_of, without_secrets
+
+    if secrets_of(database_url):
+        database_url = make_dsn(**without_secrets(database_url))
     return ["psql" if shutil.which("psql") else str(_binary("psql")), database_url]
 
 
