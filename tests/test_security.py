@@ -298,11 +298,8 @@ def test_planted_secrets_and_the_key_are_left_nowhere(
             (("ingest", "--url", server.url(trips.name), "--table", "held"), with_login),
             (("ingest", "--url", server.url("nothing.csv"), "--table", "held", "--json"), with_login),
             (("ingest", "--url", trips, "--table", "no.such", "--json"), as_setting),
-            (("ingest", "--url", trips, "--table", "held", "--max-rejects", "x"), as_setting),
-            (("loads",), as_setting),
             (("blocks", "create", "--name", "holder", "--overwrite"), as_setting),
             (("ingest", "--url", trips, "--table", "held", "--block", "holder", "--if-loaded", "fail"), {}),
-            (("status", "--json"), as_setting),
             (("ui", "--no-browser"), as_setting),
         ):
             done = cli(*arguments, env=env)

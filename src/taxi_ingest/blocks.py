@@ -40,9 +40,9 @@ def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
     _check_name(name)
     if not overwrite and name in (block.name for block in list_blocks()):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
-    if open_secrets := secrets_of(dsn) - {"password"}:
+    if in_the_clear := ", ".join(sorted(secrets_of(dsn) - {"password"})):
         raise UsageError(
-            f"A block would keep {', '.join(sorted(open_secrets))} in the clear; only its password is hidden.",
+            f"A block would keep {in_the_clear} in the clear: only its password is encrypted.",
             "Leave it out of the block, and give it by a service file of libpq's (PGSERVICE).",
         )
     with database_at(dsn).connect():
