@@ -415,7 +415,7 @@ def test_a_server_of_another_user_gets_nothing(closed_home: Settings) -> None:
         impostor.bind(str(closed_home.home / "postgres" / ".s.PGSQL.5432"))
         impostor.listen()
         with pytest.raises(psycopg2.OperationalError, match="requirepeer"):
-            psycopg2.connect(url)
+            psycopg2.connect(url, connect_timeout=5)
         caller, _ = impostor.accept()
         assert caller.recv(100) == b""
 
