@@ -412,7 +412,8 @@ def test_a_prefect_server_that_this_home_has_not_started_is_refused_and_not_stop
     assert stack.status(stack_settings).prefect.running
 
 
-def test_a_squatter_on_the_port_gets_nothing(stack_home: Path) -> None:
+def test_a_squatter_on_the_port_gets_nothing(stack_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stack_home)
     with socket.create_server(("127.0.0.1", 0)) as squatter:
         settings = settings_for(stack_home, squatter.getsockname()[1])
         (stack_home / "prefect").mkdir()
