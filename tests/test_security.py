@@ -247,6 +247,13 @@ def test_a_proxy_sees_sources_and_nothing_that_goes_to_the_local_server(
     execute(system_url, "DROP TABLE IF EXISTS proxied")
 
 
+def test_prefect_is_told_not_to_track_before_anyone_can_import_it() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "DO_NOT_TRACK"}
+    code = "import os, sys, taxi_ingest; print(os.environ['DO_NOT_TRACK'], 'prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout == "1 False\n", done.stderr
+
+
 def test_a_run_reports_to_nobody(
     prefect_server: str, trips: Path, embedded_database_url: str, tmp_path: Path
 ) -> None:
