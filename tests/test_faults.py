@@ -1,5 +1,6 @@
 """Whatever is pulled out at whatever moment: a load is there whole or not at all, once."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import CancelledRun
 
-from conftest import execute, query
+from conftest import execute, free_port, query
 from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
 from taxi_ingest.flows import Watch, watching
@@ -299,10 +300,11 @@ def test_an_interrupt_ends_the_flow_run_as_cancelled(
     assert [flow_run(f"/{run.id}").state_name for run in runs] == ["Cancelled"]
 
 
-def start(path: Path, url: str, *more: str) -> "subprocess.Popen[str]":
+def start(path: Path, url: str, *more: str, stdout: int | None = None) -> "subprocess.Popen[str]":
     command = [str(Path(sys.executable).with_name("taxi-ingest")), "ingest", "--url", str(path), *more]
     env = {**os.environ, "TAXI_INGEST_DATABASE_URL": url}
-    return subprocess.Popen([*command, "--table", "big"], env=env, stderr=subprocess.PIPE, text=True)
+    command += ["--table", "big"]
+    return subprocess.Popen(command, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
 def wait_until(url: str, condition: str) -> None:
@@ -346,12 +348,46 @@ def test_a_killed_run_leaves_nothing_and_is_crashed_by_the_next(
     path.write_text("n,t\n1,x\n")
     assert run(path, embedded_database_url, monkeypatch).status == "loaded"
     assert flow_run(f"/{stuck.id}").state_name == "Crashed"
+    with get_client(sync_client=True) as client:
+        below = FlowRunFilter(id=FlowRunFilterId(any_=[stuck.id]))
+        tasks = client.read_task_runs(flow_run_filter=below)
+    assert [task.name for task in tasks if task.state is None or not task.state.is_final()] == []
     assert query(embedded_database_url, "SELECT count(*) FROM big") == [(1,)]
     assert query(embedded_database_url, "SELECT relname FROM pg_class WHERE relname ~ '^load_[0-9]+$'") == [
         ("load_1",)
     ]
     busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
     assert query(embedded_database_url, busy) == [(0,)]
+
+
+def test_a_run_whose_prefect_is_gone_after_the_commit_is_told_as_loaded_and_put_right_by_the_next(
+    tmp_path: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("HOME", tmp_path / "home"), ("PREFECT_PORT", free_port())):
+        monkeypatch.setenv(f"TAXI_INGEST_{name}", str(value))
+    settings = Settings()
+    stack.launch_prefect(settings).wait()
+    path = tmp_path / "any.csv"
+    path.write_text("n,t\n" + "1,some text\n" * 300_000)
+    loading = start(path, embedded_database_url, "--chunk-size", "1000", "--json", stdout=subprocess.PIPE)
+    wait_until(embedded_database_url, "query LIKE 'COPY%'")
+    pid = stack.status(settings).prefect.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    stdout, stderr = loading.communicate(timeout=60)
+    assert (loading.returncode, "Traceback" in stderr, "Error logging" in stderr) == (0, False, False), stderr
+    told = json.loads(stdout)
+    assert (told["status"], told["rows_loaded"]) == ("loaded", 300_000)
+    assert "Prefect could not be told" in told["notes"][-1]
+    try:
+        stack.launch_prefect(settings).wait()
+        again = start(path, embedded_database_url, "--json", stdout=subprocess.PIPE)
+        assert json.loads(again.communicate(timeout=60)[0])["status"] == "skipped"
+        with prefect_api(settings):
+            assert flow_run(told["flow_run_url"]).state_name == "Completed"
+            assert running() == []
+    finally:
+        stack.stop_prefect(settings)
 
 
 def test_many_processes_load_a_file_once_and_different_files_all(

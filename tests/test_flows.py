@@ -1,6 +1,7 @@
 """The flow as Prefect sees it: one sub-flow, then three tasks; nothing secret in it."""
 
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,10 @@ def test_a_run_shows_its_sub_flow_first_and_then_three_tasks(api: str, trips: Pa
     assert run.state.is_completed()
     assert run.parameters["table"] == "green"
     with get_client(sync_client=True) as client:
-        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+        wanted, deadline = FlowRunFilter(id=FlowRunFilterId(any_=[run.id])), time.monotonic() + 30
+        # Prefect records task runs from events, a moment after the run.
+        while len(tasks := client.read_task_runs(flow_run_filter=wanted)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
         tasks.sort(key=lambda task: task.expected_start_time)  # type: ignore[arg-type, return-value]
         subflow = client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run.id]}})

@@ -1,5 +1,6 @@
 """The local stack keeps its promises, with real servers in a folder of their own."""
 
+import contextlib
 import http.server
 import os
 import shutil
@@ -209,17 +210,54 @@ def test_killed_database_is_started_again_with_its_rows(stack_settings: Settings
     assert query(stack.start_database(stack_settings), "SELECT x FROM survivor") == 8
 
 
-def test_stale_pid_file_with_a_recycled_pid_harms_nobody(stack_settings: Settings) -> None:
+def test_stale_files_with_a_recycled_pid_harm_nobody_and_stop_nothing(stack_settings: Settings) -> None:
     stack.stop_database(stack_settings)
-    pid_file = stack_settings.home / "postgres" / "data" / "postmaster.pid"
+    root = stack_settings.home / "postgres"
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        pid_file.write_text(
-            f"{bystander.pid}\n{pid_file.parent}\n1\n5432\n{pid_file.parents[1]}\n\n\nready\n"
-        )
+        content = f"{bystander.pid}\n{root}/data\n1\n5432\n{root}\n\n\nready\n"
+        for name in ("data/postmaster.pid", ".s.PGSQL.5432.lock"):
+            (root / name).write_text(content)
         assert stack.status(stack_settings).database.note == "stale pid file"
         assert query(stack.start_database(stack_settings), "SELECT 1") == 1
         assert bystander.poll() is None
         bystander.kill()
+
+
+def test_a_killed_server_comes_back_where_nobody_reaps_it(stack_home: Path) -> None:
+    """As in a container whose PID 1 is the user's own program: the killed server stays a zombie for ever."""
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if os.geteuid() != 0 or subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
+        pytest.skip("a PID namespace of one's own is not permitted here")
+    # A process of its own starts the server, whose parent is then PID 1, which only sleeps and waits for us.
+    code = f"""
+import os, signal, subprocess, sys, time
+start = [sys.executable, "-c", "import sys; from taxi_ingest import stack, Settings;"
+         "print(stack.start_database(Settings(home={str(stack_home)!r}))) if sys.argv[1] == 'up' else "
+         "print(stack.stop_database(Settings(home={str(stack_home)!r})).running)"]
+def run(what):
+    return subprocess.run([*start, what], capture_output=True, text=True, timeout=60)
+first = run("up")
+pid = int(open({str(stack_home)!r} + "/postgres/data/postmaster.pid").readline())
+os.kill(pid, signal.SIGKILL)
+time.sleep(0.3)
+state = open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[0]
+again = run("up")
+print(state, first.stdout == again.stdout != "", run("down").stdout.strip(), again.stderr)
+"""
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split()[:3] == ["Z", "True", "True"], done.stdout + done.stderr
+
+
+def test_a_killed_servers_process_that_computes_does_not_keep_it_down(stack_settings: Settings) -> None:
+    url = stack.start_database(stack_settings)
+    busy = psycopg2.connect(url, async_=True)
+    while busy.poll() != psycopg2.extensions.POLL_OK:
+        pass
+    busy.cursor().execute("SELECT count(*) FROM generate_series(1, 2000000000)")
+    kill(stack.status(stack_settings).database.pid)
+    assert query(stack.start_database(stack_settings), "SELECT 1") == 1
 
 
 def test_two_processes_make_and_start_one_database(stack_home: Path) -> None:
@@ -268,13 +306,37 @@ def test_broken_data_gives_the_servers_own_reason_and_the_log(stack_home: Path) 
     assert str(stack_home / "postgres" / "log") in caught.value.hint
 
 
-def test_home_with_a_long_and_odd_name_works(stack_home: Path) -> None:
-    settings = settings_for(stack_home / ('it\'s a "home", $HOME ' + "x" * 100))
+ODD_NAMES = [
+    'it\'s a "home", $HOME ' + "x" * 100,
+    "per%cent%20s",
+    "what?#&;",
+    "a,b, c",
+    "zürich-é",
+    "back\\slash",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_home_with_a_long_or_odd_name_works(stack_home: Path, name: str) -> None:
+    settings = settings_for(stack_home / name)
     url = stack.start_database(settings)
     assert query(url, "SELECT 1") == 1
     assert stack.status(settings).database.address == url
+    shown = subprocess.run(
+        [*stack.psql_command(url), "-XAtc", "SELECT 1"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "1\n"
     assert stack.stop_database(settings).running
-    assert not list(Path(tempfile.gettempdir()).glob("taxi-ingest-*/.s.PGSQL*"))
+    assert not list(Path("/tmp").glob("taxi-ingest-*/.s.PGSQL*"))
+
+
+def test_a_relative_home_is_the_same_from_wherever_its_server_is_looked_at(
+    stack_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stack_home)
+    url = stack.start_database(settings_for(Path("below/it")))
+    assert stack.status(settings_for(stack_home / "below" / "it")).database.address == url
+    stack.stop_database(settings_for(stack_home / "below" / "it"))
 
 
 def test_psql_command_opens_the_database(stack_database: str) -> None:
@@ -336,14 +398,57 @@ def test_recycled_pid_in_the_pid_file_is_not_stopped(stack_home: Path) -> None:
         bystander.kill()
 
 
-def test_prefect_of_someone_else_is_used_and_not_stopped(
+def test_a_prefect_server_that_this_home_has_not_started_is_refused_and_not_stopped(
     stack_settings: Settings, stack_prefect: str, stack_home: Path
 ) -> None:
+    del stack_prefect
     guest = settings_for(stack_home, stack_settings.prefect_port)
-    assert stack.launch_prefect(guest).wait() == stack_prefect
-    assert stack.status(guest).prefect.note == "started by someone else"
-    assert stack.stop_prefect(guest).running
+    with pytest.raises(PrefectError, match="has not started") as caught:
+        stack.launch_prefect(guest)
+    assert "TAXI_INGEST_PREFECT_PORT" in caught.value.hint
+    assert "PREFECT_API_URL" in caught.value.hint
+    assert "taken by another program" in stack.status(guest).prefect.note
+    stack.stop_prefect(guest)
     assert stack.status(stack_settings).prefect.running
+
+
+def test_a_squatter_on_the_port_gets_nothing(stack_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stack_home)
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        settings = settings_for(stack_home, squatter.getsockname()[1])
+        (stack_home / "prefect").mkdir()
+        # Not even if it seems to be the process of the record.
+        (stack_home / "prefect" / "server.json").write_text(
+            f'{{"pid": {os.getpid()}, "port": {settings.prefect_port}}}'
+        )
+        stack.status(settings)
+        with pytest.raises(PrefectError, match="nothing was sent"):
+            stack.launch_prefect(settings)
+        squatter.settimeout(0.2)
+        received = b""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                caller, _ = squatter.accept()
+                received += caller.recv(1000)
+        assert received == b""
+
+
+def test_a_server_of_an_older_version_without_a_key_is_started_anew_also_in_a_home_with_an_odd_name(
+    stack_home: Path,
+) -> None:
+    home = stack_home / "what? 50%, #1; $HOME 'é'"
+    settings = settings_for(home)
+    (home / "prefect").mkdir(parents=True)
+    old = ("prefect.server.api.server:create_app", "--port", str(settings.prefect_port))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *old], cwd=home) as server:
+        (home / "prefect" / "server.json").write_text(
+            f'{{"pid": {server.pid}, "created": 1.0, "port": {settings.prefect_port}}}'
+        )
+        assert "older version" in stack.status(settings).prefect.note
+        stack.launch_prefect(settings).wait()
+        assert server.poll() is not None
+    assert (home / "prefect" / "prefect.db").exists()
+    assert stack.stop_prefect(settings).running
 
 
 def test_port_taken_by_another_program_is_an_error_that_says_what_to_set(stack_home: Path) -> None:

@@ -6,6 +6,7 @@ with prefect_api(Settings()):
     outcome = ingest(url="green_tripdata_2024-01.parquet", table="green_tripdata")
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from taxi_ingest.errors import (
@@ -16,6 +17,10 @@ from taxi_ingest.errors import (
     TaxiIngestError,
     UsageError,
 )
+
+# Prefect reports home from the moment it is imported, and keeps a device id, unless this is set
+# (https://docs.prefect.io/v3/concepts/telemetry). Whoever wants that sets it to 0.
+os.environ.setdefault("DO_NOT_TRACK", "1")
 
 if TYPE_CHECKING:
     from taxi_ingest.flows import ingest

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.load.connection import address_of
+from taxi_ingest.load.connection import address_of, secrets_of
 
 _BLOCK_TYPE = "sqlalchemy-connector"
 
@@ -40,6 +40,11 @@ def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
     _check_name(name)
     if not overwrite and name in (block.name for block in list_blocks()):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
+    if in_the_clear := ", ".join(sorted(secrets_of(dsn) - {"password"})):
+        raise UsageError(
+            f"A block would keep {in_the_clear} in the clear: only its password is encrypted.",
+            "Leave it out of the block, and give it by a service file of libpq's (PGSERVICE).",
+        )
     with database_at(dsn).connect():
         pass
     parameters = parse_dsn(dsn)

@@ -26,8 +26,7 @@ def find_database(block: str | None, settings: Settings) -> Database:
     from taxi_ingest.blocks import database_of_block
 
     database = database_of_block(block or DEFAULT_BLOCK)
-    ours = database.address == stack.status(settings).database.address
-    return _embedded(settings) if ours else database
+    return _embedded(settings) if stack.is_embedded(settings, database.address) else database
 
 
 def _embedded(settings: Settings) -> Database:

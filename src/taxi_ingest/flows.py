@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
+from prefect.settings import temporary_settings
 from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.urls import url_for
 
@@ -35,7 +37,7 @@ from taxi_ingest.load import (
     Target,
 )
 from taxi_ingest.report import Outcome
-from taxi_ingest.runs import cancelled_when_interrupted, claim_run, crash_dead_runs
+from taxi_ingest.runs import cancelled_when_interrupted, claim_run, part_from_prefect, settle_left_runs
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import Names, Stream, open_stream
 
@@ -50,6 +52,8 @@ class Watch:
 
     on_download: Callable[[Download], None] = lambda _: None
     on_load: Callable[[SourceFile, Progress], None] = lambda _, __: None
+    on_outcome: Callable[[Outcome], None] = lambda _: None
+    """Told when all is committed, before Prefect is told."""
     prefetched: Future[SourceFile | None] | None = None
     """A download that was begun while Prefect's server was still starting."""
     settings: Settings | None = None
@@ -68,6 +72,28 @@ def watching(watch: Watch) -> Iterator[None]:
         yield
     finally:
         _watch.reset(token)
+
+
+def run_flow(**parameters: Any) -> Outcome:
+    """Call the flow `ingest`: what it has committed is told, though Prefect be gone by then.
+
+    Raises what the flow raises where nothing was committed.
+    """
+    known: list[Outcome] = []
+    # These settings end what part_from_prefect sets.
+    with watching(replace(_watch.get(), on_outcome=known.append)), temporary_settings():
+        try:
+            outcome: Outcome = ingest(**parameters)
+        except Exception as error:
+            if not known:
+                raise
+            return replace(known[0], notes=(*known[0].notes, _untold(error)))
+    return outcome
+
+
+def _untold(error: Exception) -> str:
+    reason = type(error).__name__
+    return f"All is done, but Prefect could not be told ({reason}); the next run puts this flow run right."
 
 
 @flow(name="ingest", flow_run_name="{table}")
@@ -114,13 +140,13 @@ def ingest(
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     began = time.monotonic()
-    crash_dead_runs()
     claim_run()
     log_table_name(table, dry_run)
     settings = _watch.get().settings or Settings()
     target = loading.parse_target(table)
     options = Options(if_loaded, loading.parse_allowance(max_rejects), verify, keep_both, allow_short)
     database = find_database(block, settings)
+    settle_left_runs(database)
     history = _look_back(database, target, url)
     previous = history.file
     if previous and if_loaded == "fail":

@@ -6,12 +6,13 @@ Only for the local stack, and only while its server runs: the server is told of 
 
 import os
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import httpx
 
 from taxi_ingest import load as loading
-from taxi_ingest import stack
+from taxi_ingest import marks, stack
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.fetch import canonical_url, is_unchanged, local_file
 from taxi_ingest.load import Database, Load, LoadRecord, Target, database_at
@@ -36,21 +37,29 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
     It asks the ledger first: for a file that it doesn't know, nothing is read or fetched here.
     """
     began = time.monotonic()
-    server = stack.status(settings).prefect
-    if not server.running or prefect_may_be_configured():
+    server, key = stack.status(settings).prefect, stack.prefect_key(settings)
+    if not server.running or key is None or prefect_may_be_configured():
         return None
     target = loading.parse_target(table)
-    with httpx.Client(base_url=server.address, timeout=_REQUEST_SECONDS, trust_env=False) as api:
+    with httpx.Client(
+        base_url=server.address, headers=_authorization(key), timeout=_REQUEST_SECONDS, trust_env=False
+    ) as api:
         try:
             database = _database(api, settings)
             previous = loading.look_back(database, target, canonical_url(url)).file if database else None
             if database is None or previous is None or not _is_unchanged(url, previous, settings):
+                return None
+            if _a_run_was_left(api):
                 return None
             run_url = f"{server.address.removesuffix('/api')}/runs/flow-run/{_record(api, previous, target)}"
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
     return Outcome.of(Load.of(previous, skipped=True), target, database, began, run_url)
+
+
+def _authorization(key: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {b64encode(key.encode()).decode()}"}
 
 
 def prefect_may_be_configured() -> bool:
@@ -79,6 +88,13 @@ def _database(api: httpx.Client, settings: Settings) -> Database | None:
     return (
         database_at(status.address) if block.status_code == httpx.codes.NOT_FOUND and status.running else None
     )
+
+
+def _a_run_was_left(api: httpx.Client) -> bool:
+    """Whether there is a flow run to be put right, which the flow does."""
+    running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    runs = api.post("/flow_runs/filter", json=running).raise_for_status().json()
+    return any(marks.is_dead(run.get("infrastructure_pid")) for run in runs)
 
 
 def _is_unchanged(url: str, previous: LoadRecord, settings: Settings) -> bool:

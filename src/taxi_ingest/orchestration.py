@@ -1,13 +1,18 @@
 """Which Prefect a flow runs against: the user's own API, or the local stack's server."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_UI_URL,
@@ -32,29 +37,54 @@ def prefect_api(settings: Settings, server: stack.PrefectServer | None = None) -
     PrefectError where the API can't be reached or breaks off.
     """
     own = own_api_url()
-    updates = {} if own else _local_settings((server or stack.launch_prefect(settings)).wait())
+    updates = {} if own else _local_settings(server or stack.launch_prefect(settings))
     with temporary_settings(updates), _failures_explained():
         if own:
             _check_reachable(own)
         yield own or str(updates[PREFECT_API_URL])
 
 
-def dashboard(settings: Settings) -> str:
-    """The address of the dashboard that shows the flows' runs; the local server is started if needed."""
+@dataclass(frozen=True)
+class Dashboard:
+    """Where the flows' runs are shown."""
+
+    address: str
+    login_page: Path | None
+    """A local file that opens it logged in; None for a dashboard that isn't ours."""
+
+
+def dashboard(settings: Settings) -> Dashboard:
+    """The dashboard that shows the flows' runs; the local server is started if needed."""
     if own_api_url():
-        return str(PREFECT_UI_URL.value() or "").rstrip("/")
+        return Dashboard(str(PREFECT_UI_URL.value() or "").rstrip("/"), None)
     server = stack.launch_prefect(settings)
     server.wait()
-    return server.address
+    return Dashboard(server.address, server.login_page())
 
 
-def _local_settings(api_url: str) -> dict[Any, str | None]:
+def _local_settings(server: stack.PrefectServer) -> dict[Any, str | None]:
+    api_url = server.wait()
+    _spare_proxies(f"127.0.0.1:{server.port}")
     return {
         PREFECT_API_URL: api_url,
+        PREFECT_API_AUTH_STRING: server.key,
+        # A key of the user's for another API is not the local one's business.
+        PREFECT_API_KEY: None,
         PREFECT_UI_URL: api_url.removesuffix("/api"),
         # A heartbeat's thread is joined in whole seconds: each flow would last at least one.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
     }
+
+
+def _spare_proxies(place: str) -> None:
+    """Keep what this process sends to the local server from the proxies that the environment names.
+
+    For the whole process, as Prefect sends logs and events from threads that outlive the flow, and reads
+    the environment for each connection. Both spellings are set, since the lower-case one wins.
+    """
+    spared = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
+    if place not in spared.split(","):
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"{spared},{place}".lstrip(",")
 
 
 def _check_reachable(api_url: str) -> None:

@@ -135,5 +135,7 @@ def show_prefect_logs(console: Console, quiet: bool) -> None:
     from prefect.logging.configuration import setup_logging
 
     setup_logging()
+    # Else Prefect complains on stderr, past all handlers, of log lines that it could not send.
+    logging.raiseExceptions = False
     handler = logging.NullHandler() if quiet else PrefectLogHandler(console)
     logging.getLogger().handlers[:] = [handler]

@@ -120,16 +120,17 @@ class _Run:
     ) -> Outcome:
         from prefect.exceptions import CancelledRun
 
-        from taxi_ingest.flows import Watch, ingest, watching
+        from taxi_ingest.flows import Watch, run_flow, watching
         from taxi_ingest.orchestration import prefect_api
 
-        watch = Watch(self._show_download, self._show_load, prefetched, self.settings)
+        watch = Watch(
+            self._show_download, self._show_load, prefetched=prefetched, settings=self.settings
+        )
         with watching(watch), prefect_api(self.settings, server):
             try:
-                outcome: Outcome = ingest(**self.parameters)
+                return run_flow(**self.parameters)
             except CancelledRun:
                 raise KeyboardInterrupt from None
-            return outcome
 
     def _prefetch(self) -> Future[SourceFile | None]:
         """Begin to fetch the file in a thread, which an interrupt does not wait for."""

@@ -55,14 +55,21 @@ def ui(
         bool, typer.Option("--browser/--no-browser", help="Open it, or only print its address.")
     ] = True,
 ) -> None:
-    """Open Prefect's dashboard; its server is started if needed."""
+    """Open Prefect's dashboard, logged in; its server is started if needed.
+
+    Anywhere else the dashboard of the local server asks for a password: the key in the home folder.
+    """
     with failures_told(json=False):
         from taxi_ingest.orchestration import dashboard
 
-        address = dashboard(read_settings())
-        typer.echo(address)
-        if browser and typer.launch(address) != 0:
+        found = dashboard(read_settings())
+        typer.echo(found.address)
+        target = found.login_page.as_uri() if found.login_page else found.address
+        if browser and typer.launch(target) != 0:
             stderr().print("No browser could be opened: open the address above yourself.")
+        if found.login_page:
+            key = found.login_page.with_name("key")
+            stderr().print(f"The password, where it asks for one: {key}", soft_wrap=True, highlight=False)
 
 
 def _print_status(json: bool) -> None:

@@ -14,7 +14,7 @@ from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import Counts, Progress, copy_rows
 from taxi_ingest.load.decision import IfLoaded, Options, already_loaded, decide
 from taxi_ingest.load.destination import TableChanged
-from taxi_ingest.load.history import list_loads, rejects_of, write_rejects
+from taxi_ingest.load.history import committed_runs, list_loads, rejects_of, write_rejects
 from taxi_ingest.load.ledger import Filter, LoadRecord, Status, TableRecord
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import Allowance, RejectSpool, parse_allowance
@@ -40,6 +40,7 @@ __all__ = [
     "Target",
     "Verdict",
     "already_loaded",
+    "committed_runs",
     "database_at",
     "list_loads",
     "load",

@@ -18,6 +18,17 @@ def list_loads(database: Database, wanted: Filter) -> list[LoadRecord]:
         return ledger.list_loads(cursor, wanted) if ledger.exists(cursor) else []
 
 
+def committed_runs(database: Database, flow_run_urls: list[str]) -> set[str]:
+    """Those of the flow runs whose load was committed."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        if not ledger.exists(cursor):
+            return set()
+        cursor.execute(
+            "SELECT flow_run_url FROM taxi_ingest.loads WHERE flow_run_url = ANY(%s)", (flow_run_urls,)
+        )
+        return {url for (url,) in cursor.fetchall()}
+
+
 def rejects_of(database: Database, load_id: int, limit: int) -> list[Reject]:
     """The first rejects of a load. Raises UsageError for a load that there never was."""
     with database.connect() as connection, connection.cursor() as cursor:

@@ -2,22 +2,36 @@
 
 url = start_database(settings)      # a libpq URL that psycopg2 and psql understand
 server = launch_prefect(settings)   # returns at once ...
-api_url = server.wait()             # ... and this when it answers
+api_url = server.wait()             # ... and this when it answers; requests to it need server.key
 status(settings), stop(settings)
 """
 
 from dataclasses import dataclass
 
 from taxi_ingest.settings import Settings
-from taxi_ingest.stack.postgres import database_status, psql_command, start_database, stop_database
-from taxi_ingest.stack.prefect_server import PrefectServer, launch_prefect, prefect_status, stop_prefect
+from taxi_ingest.stack.postgres import (
+    database_status,
+    is_embedded,
+    psql_command,
+    start_database,
+    stop_database,
+)
+from taxi_ingest.stack.prefect_server import (
+    PrefectServer,
+    launch_prefect,
+    prefect_key,
+    prefect_status,
+    stop_prefect,
+)
 from taxi_ingest.stack.residents import ServiceStatus
 
 __all__ = [
     "PrefectServer",
     "ServiceStatus",
     "StackStatus",
+    "is_embedded",
     "launch_prefect",
+    "prefect_key",
     "psql_command",
     "start_database",
     "status",

