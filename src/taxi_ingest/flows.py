@@ -35,7 +35,7 @@ from taxi_ingest.load import (
     Target,
 )
 from taxi_ingest.report import Outcome
-from taxi_ingest.runs import cancelled_when_interrupted, claim_run, crash_dead_runs
+from taxi_ingest.runs import end_dead_runs, tied_flow
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import Names, Stream, open_stream
 
@@ -68,8 +68,7 @@ def watching(watch: Watch) -> Iterator[None]:
         _watch.reset(token)
 
 
-@flow(name="ingest", flow_run_name="{table}")
-@cancelled_when_interrupted
+@tied_flow(name="ingest", flow_run_name="{table}")
 def ingest(
     url: str,
     table: str,
@@ -104,8 +103,7 @@ def ingest(
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     began = time.monotonic()
-    crash_dead_runs()
-    claim_run()
+    end_dead_runs()
     log_table_name(table)
     settings = Settings()
     target = loading.parse_target(table)
