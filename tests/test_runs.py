@@ -91,14 +91,27 @@ def state_of(run_id: UUID) -> str | None:
         return client.read_flow_run(run_id).state_name
 
 
-def left_behind(*marks: str) -> UUID:
-    """A run that seems to go on, with these tags."""
+LeftBehind = Callable[..., UUID]
+
+
+@pytest.fixture
+def left_behind(api: str) -> Iterator[LeftBehind]:
+    """Make a run that seems to go on, with these tags."""
+    del api
+    made: list[UUID] = []
 
     @flow(name="ingest")
     def anything() -> None: ...
 
     with get_client(sync_client=True) as client:
-        return client.create_flow_run(anything, tags=marks, state=Running()).id
+
+        def make(*tags: str) -> UUID:
+            made.append(client.create_flow_run(anything, tags=tags, state=Running()).id)
+            return made[-1]
+
+        yield make
+        for run_id in made:
+            client.delete_flow_run(run_id)
 
 
 def wait_for(condition: Callable[[], bool], what: Callable[[], object]) -> None:
@@ -156,10 +169,9 @@ def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def test_the_run_of_a_live_process_goes_on_and_that_of_a_zombie_does_not(
-    api: str, sleeper: "subprocess.Popen[bytes]"
+    left_behind: LeftBehind, sleeper: "subprocess.Popen[bytes]"
 ) -> None:
     """As under a process 1 that reaps nobody."""
-    del api
     run = left_behind(*runs.tags_of(sleeper.pid))
     runs.end_dead_runs()
     assert state_of(run) == "Running"
@@ -172,10 +184,12 @@ def test_the_run_of_a_live_process_goes_on_and_that_of_a_zombie_does_not(
 @pytest.mark.skipif(not psutil.LINUX, reason="only there do times of creation move with the clock")
 @pytest.mark.parametrize("step_seconds", [-86_400, -3, 3, 86_400])
 def test_a_clock_step_does_not_make_a_live_run_look_dead(
-    api: str, sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, step_seconds: int
+    left_behind: LeftBehind,
+    sleeper: "subprocess.Popen[bytes]",
+    monkeypatch: pytest.MonkeyPatch,
+    step_seconds: int,
 ) -> None:
     """The kernel reckons its start from the clock (btime in proc_stat(5)), and psutil the rest from that."""
-    del api
     run, before = left_behind(*runs.tags_of(sleeper.pid)), psutil.Process(sleeper.pid).create_time()
     booted = psutil.boot_time() + step_seconds
     monkeypatch.setattr("psutil._pslinux.BOOT_TIME", booted, raising=False)
@@ -209,9 +223,8 @@ _ENDED = ("machine:{user}@{host}/{machine}", "process:{boot}/{pid}/1")
     ],
 )
 def test_whose_process_is_surely_gone_ends_and_nobody_else(
-    api: str, tags: tuple[str, ...], state: str
+    left_behind: LeftBehind, tags: tuple[str, ...], state: str
 ) -> None:
-    del api
     ours = " ".join(sorted(runs.tags_of(os.getpid())))
     parts = re.fullmatch(
         r"machine:(?P<user>\d+)@(?P<host>.*)/(?P<machine>\w+) "

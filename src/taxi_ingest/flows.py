@@ -35,7 +35,7 @@ from taxi_ingest.load import (
     Target,
 )
 from taxi_ingest.report import Outcome
-from taxi_ingest.runs import end_dead_runs, tied_flow
+from taxi_ingest.runs import end_dead_runs, known_to_down, tied_flow
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import Names, Stream, open_stream
 
@@ -69,6 +69,7 @@ def watching(watch: Watch) -> Iterator[None]:
 
 
 @tied_flow(name="ingest", flow_run_name="{table}")
+@known_to_down
 def ingest(
     url: str,
     table: str,

@@ -5,6 +5,7 @@ the machine and the user, the other the process.
 """
 
 import hashlib
+import inspect
 import os
 import re
 import socket
@@ -21,6 +22,10 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Stat
 from prefect.context import TagsContext
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Crashed
+
+from taxi_ingest import stack
+from taxi_ingest.orchestration import uses_local_server
+from taxi_ingest.settings import Settings
 
 _MARK = re.compile(r"process:(?P<boot>\w+)/(?P<pid>\d+)/(?P<began>\d+)", re.ASCII)
 _HOST_NAMESPACE = "pid:[4026531836]"
@@ -83,6 +88,21 @@ def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callab
             return cast(Result, Cancelled(message="Interrupted; nothing is half-loaded."))
 
     return cancellable
+
+
+def known_to_down(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have `taxi-ingest down` wait for a flow that has a parameter `table`, if it uses the local stack."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def known(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        settings = Settings()
+        with stack.use_of_stack(signature.bind(*args, **kwargs).arguments["table"], settings):
+            if uses_local_server(settings):
+                stack.enter()
+            return function(*args, **kwargs)
+
+    return known
 
 
 def end_dead_runs() -> None:

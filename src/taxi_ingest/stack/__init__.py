@@ -6,17 +6,20 @@ api_url = server.wait()             # ... and this when it answers
 status(settings), stop(settings)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack.postgres import database_status, psql_command, start_database, stop_database
 from taxi_ingest.stack.prefect_server import PrefectServer, launch_prefect, prefect_status, stop_prefect
 from taxi_ingest.stack.residents import ServiceStatus
+from taxi_ingest.stack.usage import enter, use_of_stack, wait_for_ended, without_loads
 
 __all__ = [
     "PrefectServer",
     "ServiceStatus",
     "StackStatus",
+    "enter",
     "launch_prefect",
     "psql_command",
     "start_database",
@@ -24,7 +27,10 @@ __all__ = [
     "stop",
     "stop_database",
     "stop_prefect",
+    "use_of_stack",
 ]
+
+_ENDING_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class StackStatus:
 
     database: ServiceStatus
     prefect: ServiceStatus
+    ended: tuple[str, ...] = ()
+    """The tables of loads that a stop by force has ended."""
 
 
 def status(settings: Settings) -> StackStatus:
@@ -40,13 +48,19 @@ def status(settings: Settings) -> StackStatus:
     return StackStatus(database_status(settings), prefect_status(settings))
 
 
-def stop(settings: Settings) -> StackStatus:
+def stop(
+    settings: Settings, force: bool = False, on_wait: Callable[[list[str]], None] = lambda _: None
+) -> StackStatus:
     """Stop both servers, as far as we started them, wait for their end, and return what was running.
 
-    Raises DatabaseError or PrefectError if one doesn't end.
+    Loads that use them are waited for, and `on_wait` is told their tables; with `force` they fail, each
+    with a DatabaseError. Raises DatabaseError or PrefectError if a server doesn't end.
     """
-    try:
-        database = stop_database(settings)
-    finally:
-        prefect = stop_prefect(settings)
-    return StackStatus(database, prefect)
+    with without_loads(settings, force, on_wait) as ended:
+        try:
+            database = stop_database(settings)
+            # They have lost their connections now, and tell Prefect how they ended.
+            wait_for_ended(settings, _ENDING_SECONDS)
+        finally:
+            prefect = stop_prefect(settings)
+    return StackStatus(database, prefect, tuple(ended))

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -31,6 +31,7 @@ from taxi_ingest.stack.configuration import configuration
 from taxi_ingest.stack.residents import (
     ServiceStatus,
     command_line,
+    ends,
     lock,
     private_folder,
     process,
@@ -63,10 +64,11 @@ class _Postmaster:
     ready: bool
 
 
-def start_database(settings: Settings) -> str:
+def start_database(settings: Settings, before_start: Callable[[], None] = lambda: None) -> str:
     """Make sure that the local database runs, and return its libpq URL; it stays after we have ended.
 
-    Raises DatabaseError if it can't be made or started.
+    `before_start` is called where it does not run, and nobody can stop it meanwhile. Raises
+    DatabaseError if it can't be made or started.
     """
     paths = _paths(settings)
     url = _url(_socket_folder(paths))
@@ -74,6 +76,7 @@ def start_database(settings: Settings) -> str:
         return url
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if _is_gone(paths):
+            before_start()
             _make_root(paths)
             _end_leftovers(paths.data)
             _make_data(paths)
@@ -315,16 +318,13 @@ def _end_leftovers(data: Path) -> None:
 
 
 def _terminate(postmaster: psutil.Process) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         postmaster.send_signal(signal.SIGINT)  # what `pg_ctl stop -m fast` sends
-        postmaster.wait(_STOP_SECONDS)
-    except psutil.NoSuchProcess:
-        return
-    except psutil.TimeoutExpired as problem:
+    if not ends(postmaster, _STOP_SECONDS):
         raise DatabaseError(
             f"The local database (process {postmaster.pid}) has not ended within {_STOP_SECONDS} seconds.",
             "It is writing to the disk, or hangs; wait for it.",
-        ) from problem
+        )
 
 
 # Its programs and its folders

@@ -22,6 +22,7 @@ from taxi_ingest.settings import Settings
 from taxi_ingest.stack.residents import (
     ServiceStatus,
     command_line,
+    ends,
     environment,
     lock,
     private_folder,
@@ -275,12 +276,11 @@ def _prefect_settings(folder: Path, port: int) -> dict[str, str]:
 def _terminate(running: psutil.Process) -> None:
     try:
         running.terminate()
-        running.wait(_STOP_SECONDS)
+        if not ends(running, _STOP_SECONDS):
+            running.kill()
+            ends(running, _STOP_SECONDS)
     except psutil.NoSuchProcess:
         return
-    except psutil.TimeoutExpired:
-        running.kill()
-        running.wait(_STOP_SECONDS)
     except psutil.AccessDenied as problem:
         raise PrefectError(
             f"The local Prefect server (process {running.pid}) belongs to another user.",

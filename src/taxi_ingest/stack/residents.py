@@ -1,6 +1,7 @@
 """What the two resident servers share: their status, a lock, a clean environment, a log's tail."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +88,16 @@ def process(pid: int) -> psutil.Process | None:
         return None if found.status() == psutil.STATUS_ZOMBIE else found
     except (psutil.Error, ValueError, OverflowError):
         return None
+
+
+def ends(found: psutil.Process, within_seconds: float) -> bool:
+    """Wait for a process to end; a zombie has ended, as its parent may never ask for it."""
+    deadline = time.monotonic() + within_seconds
+    while found.is_running() and process(found.pid) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def command_line(found: psutil.Process) -> list[str]:
