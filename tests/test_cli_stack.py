@@ -170,13 +170,17 @@ def test_down_knows_all_loads_and_forgets_those_that_ended(settings: Settings) -
 
 def test_a_zombie_has_ended() -> None:
     """As a server in a container is whose process 1 asks for nobody's end."""
-    process = subprocess.Popen(["sleep", "1000"])
-    found = psutil.Process(process.pid)
+    begins = "import subprocess; print(subprocess.Popen(['sleep', '1000']).pid, flush=True); input()"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", begins], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout
+    found = psutil.Process(int(parent.stdout.readline()))
     assert not ends(found, 0.1)
-    process.kill()
+    found.kill()
     assert ends(found, 60)
     assert found.status() == psutil.STATUS_ZOMBIE
-    process.wait()
+    parent.communicate("")
 
 
 def test_up_starts_both_servers_and_down_stops_them(home: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,8 @@ def ends(found: psutil.Process, within_seconds: float) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
+    with suppress(psutil.Error):
+        found.wait(0)  # if we are its parent, so that it goes
     return True
 
 

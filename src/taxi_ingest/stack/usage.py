@@ -84,6 +84,9 @@ def without_loads(
 
     `on_wait` is told the tables of those waited for, whenever they change. Yields the tables of those ended.
     """
+    if not settings.home.expanduser().is_dir():
+        yield []
+        return
     told: list[str] = []
     while True:
         with _registering(settings):
