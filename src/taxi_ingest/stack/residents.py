@@ -97,8 +97,8 @@ def ends(found: psutil.Process, within_seconds: float) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
-    with suppress(psutil.Error):
-        found.wait(0)  # if we are its parent, so that it goes
+    with suppress(ChildProcessError):
+        os.waitpid(found.pid, os.WNOHANG)  # where we are its parent, so that it is gone
     return True
 
 
