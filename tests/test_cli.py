@@ -317,7 +317,7 @@ def test_a_block_that_does_not_connect_is_not_saved(cli: Cli) -> None:
     assert (done.returncode, "Connection refused" in done.stderr) == (5, True)
     assert "wrong" not in cli("blocks", "ls").stdout
     assert cli("blocks", "check", "wrong").returncode == 2
-    assert cli("blocks", "create", "--name", "Not_Allowed").returncode == 2
+    assert cli("blocks", "create", "--name", "Not_Allowed", "--embedded").returncode == 2
 
 
 def test_status_names_both_servers_in_json(cli: Cli, settings: Settings, embedded_url: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, TaskRun
 
 from conftest import TRIPS, query
 from taxi_ingest import Settings, ingest, prefect_api
@@ -31,6 +31,17 @@ def flow_run(outcome_url: str | None) -> FlowRun:
         return client.read_flow_run(outcome_url.rsplit("/", 1)[1])  # type: ignore[arg-type]
 
 
+def task_runs(run: FlowRun, count: int) -> list[TaskRun]:
+    """The tasks of a run; Prefect records them from events, some time after they happened."""
+    deadline = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while True:
+            tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+            if len(tasks) >= count or time.monotonic() > deadline:
+                return tasks
+            time.sleep(0.1)
+
+
 def test_a_run_shows_its_sub_flow_first_and_then_three_tasks(api: str, trips: Path) -> None:
     del api
     outcome = ingest(url=str(trips), table="green")
@@ -38,12 +49,8 @@ def test_a_run_shows_its_sub_flow_first_and_then_three_tasks(api: str, trips: Pa
     assert run.state is not None
     assert run.state.is_completed()
     assert run.parameters["table"] == "green"
+    tasks = sorted(task_runs(run, 4), key=lambda task: str(task.expected_start_time))
     with get_client(sync_client=True) as client:
-        wanted, deadline = FlowRunFilter(id=FlowRunFilterId(any_=[run.id])), time.monotonic() + 30
-        # Prefect records task runs from events, a moment after the run.
-        while len(tasks := client.read_task_runs(flow_run_filter=wanted)) < 4 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        tasks.sort(key=lambda task: task.expected_start_time)  # type: ignore[arg-type, return-value]
         subflow = client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run.id]}})
         )

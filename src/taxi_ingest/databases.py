@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from psycopg2 import Error
 from psycopg2.extensions import connection as Connection
 
 from taxi_ingest import stack
@@ -30,14 +31,21 @@ def find_database(block: str | None, settings: Settings) -> Database:
 
 
 def _embedded(settings: Settings) -> Database:
-    """The local stack's database, started for each connection if it does not run (any more)."""
-    database = database_at(stack.start_database(settings))
+    """The local stack's database, started for each connection unless it runs, or was stopped under a load."""
+    stack.enter()
+    database = database_at(stack.start_database(settings, stack.enter))
 
     @contextmanager
     def open() -> Iterator[Connection]:
-        stack.start_database(settings)
-        with database.open() as connection:
-            yield connection
+        stack.enter()
+        stack.start_database(settings, stack.enter)
+        try:
+            with database.open() as connection:
+                yield connection
+        except Error:
+            # Where the user has stopped the server, a lost connection is not worth another try.
+            stack.enter()
+            raise
 
     return replace(database, open=open)
 

@@ -10,8 +10,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -37,11 +38,13 @@ from taxi_ingest.load import (
     Target,
 )
 from taxi_ingest.report import Outcome
-from taxi_ingest.runs import cancelled_when_interrupted, claim_run, part_from_prefect, settle_left_runs
+from taxi_ingest.runs import end_dead_runs, known_to_down, part_from_prefect, tied_flow
 from taxi_ingest.settings import Settings
 from taxi_ingest.transform import Names, Stream, open_stream
 
 DEFAULT_CHUNK_SIZE = 100_000
+Parameters = ParamSpec("Parameters")
+
 _LOAD_RETRIES = 5
 _LOOK_BACK_DELAYS_SECONDS = (0.3, 1.0)
 
@@ -96,8 +99,22 @@ def _untold(error: Exception) -> str:
     return f"All is done, but Prefect could not be told ({reason}); the next run puts this flow run right."
 
 
-@flow(name="ingest", flow_run_name="{table}")
-@cancelled_when_interrupted
+def _told_first(function: Callable[Parameters, Outcome]) -> Callable[Parameters, Outcome]:
+    """Tell the watcher what a flow has done before Prefect is told, which may be gone by then."""
+
+    @wraps(function)
+    def telling(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Outcome:
+        outcome = function(*args, **kwargs)
+        _watch.get().on_outcome(outcome)
+        part_from_prefect()
+        return outcome
+
+    return telling
+
+
+@tied_flow(name="ingest", flow_run_name="{table}")
+@known_to_down
+@_told_first
 def ingest(
     url: str,
     table: str,
@@ -140,13 +157,12 @@ def ingest(
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     began = time.monotonic()
-    claim_run()
     log_table_name(table, dry_run)
     settings = _watch.get().settings or Settings()
     target = loading.parse_target(table)
     options = Options(if_loaded, loading.parse_allowance(max_rejects), verify, keep_both, allow_short)
     database = find_database(block, settings)
-    settle_left_runs(database)
+    end_dead_runs(database)
     history = _look_back(database, target, url)
     previous = history.file
     if previous and if_loaded == "fail":

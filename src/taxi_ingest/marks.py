@@ -1,44 +1,87 @@
-"""The mark by which a flow run's process is found again: Prefect keeps it with the run.
+"""The tags by which a flow run's process is found again.
 
-Nothing here imports Prefect.
+A run carries two of them from the moment that it is created, as it may be killed in the next: one names
+the machine and the user, the other the process. Nothing here imports Prefect.
 """
 
+import hashlib
 import os
+import re
 import socket
+from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
-from taxi_ingest.stack.residents import birth
-
-_MARK = f"taxi-ingest@{socket.gethostname()}:"
-
-
-def own_mark() -> str:
-    """This process's mark: machine, pid, and when it began, as pids are used again."""
-    return _mark(psutil.Process())
+_MARK = re.compile(r"process:(?P<boot>\w+)/(?P<pid>\d+)/(?P<began>\d+)", re.ASCII)
+_HOST_NAMESPACE = "pid:[4026531836]"
+"""The machine's own namespace of process numbers, no container's (PROC_PID_INIT_INO in Linux' proc_ns.h)."""
 
 
-def may_be_left(mark: str | None) -> bool:
-    """Whether a run that seems to run may have been left: its process is dead, or goes on without it."""
-    return mark == own_mark() or is_dead(mark)
+def is_dead(tags: Iterable[str]) -> bool:
+    """Whether the process that the tags of a run of this machine name is gone."""
+    marks = [mark for tag in tags if (mark := _MARK.fullmatch(tag))]
+    return bool(marks) and not any(_lives(mark) for mark in marks)
 
 
-def is_dead(mark: str | None) -> bool:
-    """Whether a run of ours, on this machine, has lost its process."""
-    if mark is None or not mark.startswith(_MARK):
-        return False
-    pid = int(mark.split(":")[1])
-    if pid == os.getpid():
-        return mark != own_mark()
+def _lives(mark: re.Match[str]) -> bool:
+    began = _began(int(mark["pid"])) if mark["boot"] == _boot() else None
+    # A tick, or a second where the system tells no ticks: no number comes round as fast as that.
+    return began is not None and abs(began - int(mark["began"])) <= 1
+
+
+def tags_of(pid: int) -> set[str]:
+    """The tags of a run that this process of ours is."""
+    return {machine_tag(), f"process:{_boot()}/{pid}/{_began(pid) or 0:.0f}"}
+
+
+def machine_tag() -> str:
+    """This machine and user; in a container this boot and namespace, as images share names and ids."""
+    namespace = _link("/proc/self/ns/pid")
+    identity = _text("/etc/machine-id") if namespace in ("", _HOST_NAMESPACE) else ""
+    identity = identity or f"{namespace} {_boot()}"
+    return f"machine:{os.getuid()}@{socket.gethostname()}/{_digest(identity)}"
+
+
+def _boot() -> str:
+    """Which start of the machine this is; the same for all where the system does not tell."""
+    return _digest(_text("/proc/sys/kernel/random/boot_id"))
+
+
+def _began(pid: int) -> float | None:
+    """When a process began, None if it is gone or waits, dead, for its parent.
+
+    On Linux in ticks since the machine started (proc_pid_stat(5), field 22): its time of creation is
+    reckoned from the clock, and moves with it. Elsewhere in seconds since 1970.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None if Path("/proc/self/stat").exists() else _created(pid)
+    return None if fields[0] in (b"Z", b"X") else float(fields[19])
+
+
+def _created(pid: int) -> float | None:
     try:
         found = psutil.Process(pid)
-        if found.status() == psutil.STATUS_ZOMBIE:
-            return True
-        # Older versions wrote seconds, which move with the clock.
-        return "-" in mark.rpartition(":")[2] and mark != _mark(found)
-    except psutil.NoSuchProcess:
-        return True
+        return None if found.status() == psutil.STATUS_ZOMBIE else found.create_time()
+    except psutil.Error:
+        return None
 
 
-def _mark(process: psutil.Process) -> str:
-    return f"{_MARK}{process.pid}:{birth(process)}"
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -92,9 +92,12 @@ def _database(api: httpx.Client, settings: Settings) -> Database | None:
 
 def _a_run_was_left(api: httpx.Client) -> bool:
     """Whether there is a flow run to be put right, which the flow does."""
-    running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    runs = api.post("/flow_runs/filter", json=running).raise_for_status().json()
-    return any(marks.is_dead(run.get("infrastructure_pid")) for run in runs)
+    unfinished = {
+        "tags": {"all_": [marks.machine_tag()]},
+        "state": {"type": {"not_any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}},
+    }
+    runs = api.post("/flow_runs/filter", json={"flow_runs": unfinished}).raise_for_status().json()
+    return any(marks.is_dead(run["tags"]) for run in runs)
 
 
 def _is_unchanged(url: str, previous: LoadRecord, settings: Settings) -> bool:

@@ -22,11 +22,17 @@ from prefect.settings import (
 from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError
 from taxi_ingest.settings import Settings
+from taxi_ingest.stack.prefect_server import prefect_status
 
 
 def own_api_url() -> str | None:
     """The API that the user's Prefect profile, `PREFECT_API_URL` or project files name, if any."""
     return PREFECT_API_URL.value() or None
+
+
+def uses_local_server(settings: Settings) -> bool:
+    """Whether flows run against the local stack's server."""
+    return own_api_url() == prefect_status(settings).address
 
 
 @contextmanager

@@ -123,9 +123,7 @@ class _Run:
         from taxi_ingest.flows import Watch, run_flow, watching
         from taxi_ingest.orchestration import prefect_api
 
-        watch = Watch(
-            self._show_download, self._show_load, prefetched=prefetched, settings=self.settings
-        )
+        watch = Watch(self._show_download, self._show_load, prefetched=prefetched, settings=self.settings)
         with watching(watch), prefect_api(self.settings, server):
             try:
                 return run_flow(**self.parameters)

@@ -1,31 +1,73 @@
-"""Flow runs as processes: what becomes of a run in Prefect when its process is interrupted or killed."""
+"""What becomes of a flow run when its process is interrupted or killed, or Prefect is gone."""
 
+import inspect
+import os
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
-from uuid import UUID
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.objects import State as AnyState
-from prefect.context import FlowRunContext, SettingsContext, get_settings_context
+from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
 from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 from prefect.states import Cancelled, Completed, Crashed
 from prefect.utilities.urls import url_for
 
-from taxi_ingest import marks
+from taxi_ingest import stack
 from taxi_ingest.load import Database, committed_runs
+from taxi_ingest.marks import is_dead, machine_tag, tags_of
+from taxi_ingest.orchestration import uses_local_server
+from taxi_ingest.settings import Settings
 
-State = AnyState[Any]
 _PREFECT_SECONDS = 5
 """How long a finished run waits for a Prefect server that is gone, as it may just restart."""
 _REQUEST_SECONDS = 5
 
+_UNFINISHED = [kind for kind in StateType if kind not in TERMINAL_STATES]
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+
+class TiedFlow(Flow[Parameters, Result]):
+    """A flow whose runs are tied to the process that calls it. A worker looks after its runs itself."""
+
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:  # type: ignore[override]
+        """Run the flow, as Flow does."""
+        with TagsContext(current_tags=TagsContext.get().current_tags | tags_of(os.getpid())):
+            return super().__call__(*args, **kwargs)
+
+    def with_options(self, **options: Any) -> Self:
+        """The same flow with other options, tied as well, where Flow would return a plain one."""
+        flow = super().with_options(**options)
+        flow.__class__ = type(self)
+        return cast(Self, flow)
+
+
+def tied_flow(
+    **options: Any,
+) -> Callable[[Callable[Parameters, Result]], TiedFlow[Parameters, Result]]:
+    """Prefect's decorator `flow`, for a flow whose runs are tied to their process and can be interrupted."""
+
+    def tied(function: Callable[Parameters, Result]) -> TiedFlow[Parameters, Result]:
+        return TiedFlow(_untagged(cancelled_when_interrupted(function)), **options)
+
+    return tied
+
+
+def _untagged(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Keep the run's tags from its tasks: for each tag of a task Prefect asks the server for a limit."""
+
+    @wraps(function)
+    def without_tags(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with TagsContext(current_tags=TagsContext.get().current_tags - tags_of(os.getpid())):
+            return function(*args, **kwargs)
+
+    return without_tags
 
 
 def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -44,13 +86,19 @@ def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callab
     return cancellable
 
 
-def claim_run() -> None:
-    """Tell Prefect which process this flow run is, unless a worker has started it and done so."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run and run.infrastructure_pid is None:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(run.id, infrastructure_pid=marks.own_mark())
+def known_to_down(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have `taxi-ingest down` wait for a flow that has a parameter `table`, if it uses the local stack."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def known(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        settings = Settings()
+        with stack.use_of_stack(signature.bind(*args, **kwargs).arguments["table"], settings):
+            if uses_local_server(settings):
+                stack.enter()
+            return function(*args, **kwargs)
+
+    return known
 
 
 def part_from_prefect() -> None:
@@ -80,40 +128,43 @@ def _set_retries(number: int) -> None:
     SettingsContext(profile=now.profile, settings=settings).__enter__()
 
 
-def settle_left_runs(database: Database) -> None:
-    """Put the flow runs right that only seem to run, with their sub-flows' and tasks' runs.
+def end_dead_runs(database: Database) -> None:
+    """Give the runs of ours on this machine that only seem to go on, and their parts, their final state.
 
-    Those whose load the ledger has are Completed: Prefect could not be told. Those of killed processes of
-    this machine are Crashed.
+    Where the ledger has a run's load, Prefect could not be told of it: Completed. Else, where the process
+    is gone: Crashed.
     """
     context = FlowRunContext.get()
     own = context.flow_run.id if context and context.flow_run else None
     with get_client(sync_client=True) as client:
-        left = [
-            run for run in _running(client) if run.id != own and marks.may_be_left(run.infrastructure_pid)
-        ]
+        left = [run for run in _unfinished(client, tags={"all_": [machine_tag()]}) if run.id != own]
         if not left:
             return
         urls = {run.id: url_for("flow-run", run.id) or "" for run in left}
         done = committed_runs(database, list(urls.values()))
         for run in left:
             if urls[run.id] in done:
-                _end(client, run.id, Completed(message="Loaded; Prefect was gone when it ended."))
-            elif marks.is_dead(run.infrastructure_pid):
-                _end(client, run.id, Crashed(message="Its process was killed."))
+                _end(client, run, Completed(message="Loaded; Prefect was gone when it ended."))
+            elif is_dead(run.tags):
+                _end(client, run, Crashed(message="Its process was killed."))
 
 
-def _end(client: SyncPrefectClient, run_id: UUID, state: State) -> None:
-    """End a flow run, and before it what seems to run below it."""
-    for child in _running(client, parent_flow_run_id={"any_": [run_id]}):
-        client.set_flow_run_state(child.id, state, force=True)
-    below = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-    for task in client.read_task_runs(flow_run_filter=below):
-        if task.state is None or not task.state.is_final():
-            client.set_task_run_state(task.id, state, force=True)
-    client.set_flow_run_state(run_id, state, force=True)
+def _end(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
+    """End a run's tasks and sub-flows, and itself last: who is killed here begins anew at the next time."""
+    subflows = _unfinished(client, parent_flow_run_id={"any_": [run.id]})
+    tasks = client.read_task_runs(
+        flow_run_filter=_filter(id={"any_": [run.id, *(subflow.id for subflow in subflows)]}),
+        task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _UNFINISHED}}}),
+    )
+    for task in tasks:
+        client.set_task_run_state(task.id, state, force=True)
+    for part in (*subflows, run):
+        client.set_flow_run_state(part.id, state, force=True)
 
 
-def _running(client: SyncPrefectClient, **conditions: object) -> list[FlowRun]:
-    wanted = {"state": {"type": {"any_": [StateType.RUNNING]}}, **conditions}
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+def _unfinished(client: SyncPrefectClient, **conditions: object) -> list[FlowRun]:
+    return client.read_flow_runs(flow_run_filter=_filter(state={"type": {"any_": _UNFINISHED}}, **conditions))
+
+
+def _filter(**conditions: object) -> FlowRunFilter:
+    return FlowRunFilter.model_validate(conditions)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from getpass import getuser
 from typing import Annotated
 
 import typer
@@ -34,6 +35,9 @@ def blocks_create(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
     user: Annotated[str | None, typer.Option(help="User.")] = None,
     database: Annotated[str | None, typer.Option(help="Database.")] = None,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="The local stack's own Postgres, started if needed.")
+    ] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
@@ -43,23 +47,18 @@ def blocks_create(
     """Save a database as a Prefect block, after trying to connect to it.
 
     The password comes from standard input, the URL, PGPASSWORD or a prompt. Without any flags the block
-    names the database that TAXI_INGEST_DATABASE_URL names, else the local stack's embedded Postgres.
+    names the database of TAXI_INGEST_DATABASE_URL; where that is not set either, a terminal is asked.
     """
-    with failures_told(json=False), prefect_context(quiet):
-        from taxi_ingest.blocks import create_block
-        from taxi_ingest.load.connection import join_dsn
-
+    with failures_told(json=False):
         parts = {"host": host, "port": port, "user": user, "dbname": database}
         given = {key: str(value) for key, value in parts.items() if value is not None}
-        if database_url and given:
-            raise UsageError(
-                "The database is named twice.", "Give --database-url or --host, --user, …, not both."
-            )
-        url = database_url or ("" if given else _default_database_url())
-        dsn = join_dsn(url, given, _password(password_stdin, asked=bool(given)))
-        block = create_block(name, dsn, overwrite)
-        if not quiet:
-            typer.echo(f"Saved block {block.name}: {block.address}")
+        dsn = _chosen_dsn(database_url, given, embedded, password_stdin)
+        with prefect_context(quiet):
+            from taxi_ingest.blocks import create_block
+
+            block = create_block(name, dsn, overwrite)
+            if not quiet:
+                typer.echo(f"Saved block {block.name}: {block.address}")
 
 
 @app.command("ls", epilog="Example: taxi-ingest blocks ls --json")
@@ -87,13 +86,49 @@ def blocks_check(name: Annotated[str, typer.Argument(metavar="NAME", help="The b
         typer.echo(f"{name}: {database.address} answers, {database.server_version()}")
 
 
-def _default_database_url() -> str:
+def _chosen_dsn(database_url: str | None, parts: dict[str, str], embedded: bool, from_stdin: bool) -> str:
+    """The database that the flags name, else the settings, else who sits at the terminal."""
     from taxi_ingest import stack
+    from taxi_ingest.load.connection import join_dsn
 
     settings = read_settings()
-    return (
-        settings.database_url.get_secret_value() if settings.database_url else stack.start_database(settings)
-    )
+    if bool(database_url) + bool(parts) + embedded > 1:
+        raise UsageError(
+            "The database is named twice.",
+            "Give --database-url, or --host, --user, …, or --embedded, and not two of them.",
+        )
+    if not (database_url or parts or embedded):
+        if settings.database_url:
+            database_url = settings.database_url.get_secret_value()
+        else:
+            parts = _ask_where()
+            embedded = not parts
+    if embedded:
+        return stack.start_database(settings)
+    return join_dsn(database_url or "", parts, _password(from_stdin, asked=bool(parts)))
+
+
+def _ask_where() -> dict[str, str]:
+    """Ask for a server's host, port, user and database; none for the local stack's Postgres.
+
+    Raises UsageError where nobody sits at a terminal.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "Which database?",
+            "Name it by --host, --user and --database, by --database-url or TAXI_INGEST_DATABASE_URL;"
+            " --embedded is the local stack's own Postgres.",
+        )
+    if typer.confirm("Is it the local stack's own Postgres?", default=True, err=True):
+        return {}
+    usual = {
+        "host": os.environ.get("PGHOST", "localhost"),
+        "port": os.environ.get("PGPORT", "5432"),
+        "user": os.environ.get("PGUSER") or getuser(),
+        "dbname": os.environ.get("PGDATABASE", "ny_taxi"),
+    }
+    names = {"host": "Host", "port": "Port", "user": "User", "dbname": "Database"}
+    return {key: str(typer.prompt(names[key], default=default, err=True)) for key, default in usual.items()}
 
 
 def _password(from_stdin: bool, asked: bool) -> str | None:
@@ -103,5 +138,5 @@ def _password(from_stdin: bool, asked: bool) -> str | None:
     if password := os.environ.get("PGPASSWORD"):
         return password
     if asked and sys.stdin.isatty():
-        return typer.prompt("Password", hide_input=True, default="", show_default=False) or None
+        return typer.prompt("Password", hide_input=True, default="", show_default=False, err=True) or None
     return None

@@ -54,7 +54,7 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is an interrupt, or what pydantic makes of one that strikes inside its serializer."""
+    """Whether it is an interrupt, or what pydantic's serializer or a prompt makes of one."""
     swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
     return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
 

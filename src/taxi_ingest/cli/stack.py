@@ -26,20 +26,32 @@ def up(json: Json = False, quiet: Quiet = False) -> None:
 
 
 @app.command(epilog="Example: taxi-ingest down")
-def down(json: Json = False, quiet: Quiet = False) -> None:
-    """Stop the local stack. Its data stays."""
+def down(
+    force: Annotated[
+        bool, typer.Option("--force", help="End loads that run, instead of waiting for them.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stop the local stack. Its data stays; a load that runs is waited for, or ended with --force."""
     from taxi_ingest import stack
 
     with failures_told(json):
-        before = stack.stop(read_settings())
+        before = stack.stop(read_settings(), force, _nobody if quiet else _tell_waiting)
         if json:
             print_json(
-                {"database_stopped": before.database.running, "prefect_stopped": _is_ours(before.prefect)}
+                {
+                    "database_stopped": before.database.running,
+                    "prefect_stopped": _is_ours(before.prefect),
+                    "loads_ended": list(before.ended),
+                }
             )
         elif not quiet:
             ours = (("The embedded Postgres", before.database), ("The Prefect server", before.prefect))
             for name, service in ours:
                 stdout().print(f"{name}: {'stopped' if _is_ours(service) else _not_stopped(service)}.")
+            for table in before.ended:
+                stdout().print(f"The load into {table}: ended.", markup=False)
 
 
 @app.command(epilog="Example: taxi-ingest status --json")
@@ -70,6 +82,20 @@ def ui(
         if found.login_page:
             key = found.login_page.with_name("key")
             stderr().print(f"The password, where it asks for one: {key}", soft_wrap=True, highlight=False)
+
+
+def _nobody(tables: list[str]) -> None:
+    del tables
+
+
+def _tell_waiting(tables: list[str]) -> None:
+    loads = "A load runs (table" if len(tables) == 1 else f"{len(tables)} loads run (tables"
+    stderr().print(
+        f"{loads} {', '.join(tables)}): waiting for the end. Ctrl-C leaves all as it is, --force ends it.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _print_status(json: bool) -> None:

@@ -6,6 +6,7 @@ api_url = server.wait()             # ... and this when it answers; requests to 
 status(settings), stop(settings)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from taxi_ingest.settings import Settings
@@ -24,11 +25,13 @@ from taxi_ingest.stack.prefect_server import (
     stop_prefect,
 )
 from taxi_ingest.stack.residents import ServiceStatus
+from taxi_ingest.stack.usage import enter, use_of_stack, wait_for_ended, without_loads
 
 __all__ = [
     "PrefectServer",
     "ServiceStatus",
     "StackStatus",
+    "enter",
     "is_embedded",
     "launch_prefect",
     "prefect_key",
@@ -38,7 +41,10 @@ __all__ = [
     "stop",
     "stop_database",
     "stop_prefect",
+    "use_of_stack",
 ]
+
+_ENDING_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class StackStatus:
 
     database: ServiceStatus
     prefect: ServiceStatus
+    ended: tuple[str, ...] = ()
+    """The tables of loads that a stop by force has ended."""
 
 
 def status(settings: Settings) -> StackStatus:
@@ -54,13 +62,19 @@ def status(settings: Settings) -> StackStatus:
     return StackStatus(database_status(settings), prefect_status(settings))
 
 
-def stop(settings: Settings) -> StackStatus:
+def stop(
+    settings: Settings, force: bool = False, on_wait: Callable[[list[str]], None] = lambda _: None
+) -> StackStatus:
     """Stop both servers, as far as we started them, wait for their end, and return what was running.
 
-    Raises DatabaseError or PrefectError if one doesn't end.
+    Loads that use them are waited for, and `on_wait` is told their tables; with `force` they fail, each
+    with a DatabaseError. Raises DatabaseError or PrefectError if a server doesn't end.
     """
-    try:
-        database = stop_database(settings)
-    finally:
-        prefect = stop_prefect(settings)
-    return StackStatus(database, prefect)
+    with without_loads(settings, force, on_wait) as ended:
+        try:
+            database = stop_database(settings)
+            # They have lost their connections now, and tell Prefect how they ended.
+            wait_for_ended(settings, _ENDING_SECONDS)
+        finally:
+            prefect = stop_prefect(settings)
+    return StackStatus(database, prefect, tuple(ended))

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -80,10 +80,11 @@ class _Postmaster:
     ready: bool
 
 
-def start_database(settings: Settings) -> str:
+def start_database(settings: Settings, before_start: Callable[[], None] = lambda: None) -> str:
     """Make sure that the local database runs, and return its libpq URL; it stays after we have ended.
 
-    Raises DatabaseError if it can't be made or started.
+    `before_start` is called where it does not run, and nobody can stop it meanwhile. Raises
+    DatabaseError if it can't be made or started.
     """
     paths = _paths(settings)
     url = _url(_socket_folder(paths))
@@ -91,6 +92,7 @@ def start_database(settings: Settings) -> str:
         return url
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if _is_gone(paths):
+            before_start()
             _make_root(paths)
             _end_leftovers(paths)
             _make_data(paths)

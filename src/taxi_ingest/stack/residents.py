@@ -154,20 +154,6 @@ def process(pid: int) -> psutil.Process | None:
         return None
 
 
-def birth(found: psutil.Process) -> str:
-    """When a process began, told so that it stays the same for its whole life, though the clock be set.
-
-    On Linux psutil's creation time moves with the clock; the kernel counts ticks since it booted
-    (field 22 of /proc/PID/stat, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
-    """
-    try:
-        ticks = Path(f"/proc/{found.pid}/stat").read_text().rpartition(")")[2].split()[19]
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    except (OSError, IndexError):
-        return f"{found.create_time():.0f}"
-    return f"{boot}-{ticks}"
-
-
 def await_end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
     """Wait until processes have ended; those that have not. A zombie has: PID 1 may never reap it."""
     deadline, alive = time.monotonic() + seconds, list(processes)

@@ -1,0 +1,286 @@
+"""The local stack by command line: up, down while loads run, and which database a block is made of."""
+
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import free_port, query, run_cli
+from taxi_ingest import stack
+from taxi_ingest.settings import Settings
+from taxi_ingest.stack.residents import await_end
+from taxi_ingest.stack.usage import use_of_stack, without_loads
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+COMMAND = str(Path(sys.executable).with_name("taxi-ingest"))
+
+
+def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@dataclass
+class World:
+    """A local database of its own, and loads into it that go on when they are told."""
+
+    settings: Settings
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+        )
+
+    def load(self, table: str) -> "subprocess.Popen[str]":
+        """Begin a load, up to its first row."""
+        step = ("--transform", "slow:step")
+        process = self.start("ingest", "--url", "trips.csv", "--table", table, "--json", *step)
+        wait_for((self.folder / "begun").exists, process)
+        return process
+
+    def go_on(self) -> None:
+        (self.folder / "go").touch()
+
+    def database_runs(self) -> bool:
+        return stack.status(self.settings).database.running
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder for a local stack; not pytest's, to which root's sessions close the way for Postgres."""
+    folder = Path(tempfile.mkdtemp(prefix="ti-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def world(prefect_server: str, tmp_path: Path, trips: Path, home: Path) -> Iterator[World]:
+    """Prefect's server is the tests' own, so that `down` here does not stop it."""
+    trips.rename(tmp_path / "trips.csv")
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        "def step(trips):\n"
+        "    pathlib.Path('begun').touch()\n"
+        "    while not pathlib.Path('go').exists():\n"
+        "        time.sleep(0.05)\n"
+        "    return trips\n"
+    )
+    settings = Settings(home=home, prefect_port=free_port())
+    own = {
+        "TAXI_INGEST_HOME": str(settings.home),
+        "TAXI_INGEST_PREFECT_PORT": str(settings.prefect_port),
+        "PREFECT_API_URL": prefect_server,
+        "PYTHONPATH": str(tmp_path),
+    }
+    yield World(settings, tmp_path, {**os.environ, **own})
+    stack.stop(settings, force=True)
+
+
+def test_down_says_that_a_load_runs_and_waits_for_it_unless_interrupted(world: World) -> None:
+    load = world.load("green")
+    given_up = world.start("down")
+    assert given_up.stderr
+    given_up.stderr.readline()
+    given_up.send_signal(signal.SIGINT)
+    given_up.communicate(timeout=100)
+    assert (given_up.returncode, world.database_runs()) == (130, True)
+    down = world.start("down", "--json")
+    assert down.stderr
+    assert "A load runs (table green): waiting for" in down.stderr.readline()
+    assert (down.poll(), world.database_runs()) == (None, True)
+    world.go_on()
+    loaded, _ = load.communicate(timeout=100)
+    assert json.loads(loaded)["status"] == "loaded"
+    told, _ = down.communicate(timeout=100)
+    assert json.loads(told) == {"database_stopped": True, "prefect_stopped": False, "loads_ended": []}
+    assert not world.database_runs()
+
+
+def test_down_by_force_ends_the_load_which_does_not_start_the_database_again(world: World) -> None:
+    load = world.load("green")
+    down = world.start("down", "--force", "--json")
+    wait_for(lambda: not world.database_runs(), down)
+    world.go_on()
+    failed, stderr = load.communicate(timeout=100)
+    told, _ = down.communicate(timeout=100)
+    assert json.loads(told)["loads_ended"] == ["green"]
+    assert (load.returncode, json.loads(failed)["status"]) == (5, "failed")
+    assert "was stopped while the load ran (taxi-ingest down --force)" in json.loads(failed)["error"]
+    assert "Awaiting" not in stderr  # as of a retry
+    assert not world.database_runs()
+    again = world.start("ingest", "--url", "trips.csv", "--table", "green", "--json")
+    assert json.loads(again.communicate(timeout=100)[0])["status"] == "loaded"
+    assert query(stack.start_database(world.settings), "SELECT count(*) FROM green") == [(2,)]
+
+
+def test_down_waits_for_no_load_that_was_killed(world: World) -> None:
+    load = world.load("green")
+    load.kill()
+    load.communicate()
+    done = world.start("down")
+    _, stderr = done.communicate(timeout=100)
+    assert (done.returncode, stderr, world.database_runs()) == (0, "", False)
+
+
+def test_no_load_begins_while_down_stops_the_stack(settings: Settings) -> None:
+    begins = (
+        "from taxi_ingest import Settings, stack\n"
+        "with stack.use_of_stack('green', Settings()):\n"
+        "    stack.enter()\n"
+    )
+    with without_loads(settings, force=False, on_wait=lambda _: None):
+        other = subprocess.Popen([sys.executable, "-c", begins])
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(4)
+    assert other.wait(60) == 0
+
+
+def test_down_knows_all_loads_and_forgets_those_that_ended(settings: Settings) -> None:
+    with use_of_stack("a", settings):
+        stack.enter()
+        with use_of_stack("[b]", settings):
+            stack.enter()
+            with without_loads(settings, force=True, on_wait=lambda _: None) as ended:
+                assert ended == ["[b]", "a"]
+    with without_loads(settings, force=False, on_wait=lambda _: None) as ended:
+        assert ended == []
+
+
+def test_a_zombie_has_ended() -> None:
+    """As a server in a container is whose process 1 asks for nobody's end."""
+    begins = "import subprocess; print(subprocess.Popen(['sleep', '1000']).pid, flush=True); input()"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", begins], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout
+    found = psutil.Process(int(parent.stdout.readline()))
+    assert await_end([found], 0.1)
+    found.kill()
+    assert not await_end([found], 60)
+    assert found.status() == psutil.STATUS_ZOMBIE
+    parent.communicate("")
+
+
+def test_up_starts_both_servers_and_down_stops_them(home: Path) -> None:
+    own = {"TAXI_INGEST_HOME": str(home), "TAXI_INGEST_PREFECT_PORT": str(free_port())}
+
+    def told(*arguments: str) -> dict[str, object]:
+        done = run_cli(*arguments, "--json", env=own)
+        assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+        return dict(json.loads(done.stdout))
+
+    stopped = told("status")
+    assert (stopped["database_running"], stopped["prefect_running"]) == (False, False)
+    try:
+        started = told("up")
+        assert (started["database_running"], started["prefect_running"]) == (True, True)
+        assert told("up") == started == told("status")
+        assert query(str(started["database"]), "SELECT current_database()") == [("ny_taxi",)]
+        assert run_cli("up", "--quiet", env=own).stdout == ""
+    finally:
+        ended = told("down")
+    assert (ended["database_stopped"], ended["prefect_stopped"]) == (True, True)
+    assert told("status") == stopped
+    assert told("down") == {"database_stopped": False, "prefect_stopped": False, "loads_ended": []}
+    assert "was not running" in run_cli("down", env=own).stdout
+
+
+def test_a_block_is_made_of_no_database_unasked(cli: Cli) -> None:
+    done = cli("blocks", "create", "--name", "unasked")
+    assert (done.returncode, done.stdout) == (2, "")
+    for way in ("--host", "--database-url", "TAXI_INGEST_DATABASE_URL", "--embedded"):
+        assert way in " ".join(done.stderr.split())
+    assert "unasked" not in cli("blocks", "ls").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(("--embedded",), "/ny_taxi?"), ((), "/test_")],
+)
+def test_a_block_is_made_of_the_database_that_is_named(
+    cli: Cli, embedded_database_url: str, arguments: tuple[str, ...], named: str
+) -> None:
+    environment = {} if arguments else {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
+    done = cli("blocks", "create", "--name", "named", "--overwrite", *arguments, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert named in done.stdout
+
+
+def test_a_database_named_in_two_ways_is_refused(cli: Cli) -> None:
+    for second in (("--host", "localhost"), ("--database-url", "postgresql://localhost/x")):
+        done = cli("blocks", "create", "--embedded", *second)
+        assert (done.returncode, "named twice" in done.stderr) == (2, True)
+
+
+def at_a_terminal(*answers: tuple[str, str], arguments: tuple[str, ...]) -> tuple[int, str]:
+    """Run a command at a terminal and answer its questions; returns exit code and all that was seen."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(COMMAND, [COMMAND, *arguments])
+    seen, deadline = "", time.monotonic() + 100
+    waiting = list(answers)
+    while time.monotonic() < deadline:
+        if terminal not in select.select([terminal], [], [], 1)[0]:
+            continue
+        try:
+            seen += os.read(terminal, 10_000).decode()
+        except OSError:  # its end
+            break
+        if waiting and seen.rstrip().endswith(waiting[0][0]):
+            os.write(terminal, waiting.pop(0)[1].encode())
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
+
+
+def test_at_a_terminal_bare_blocks_create_asks_which_database(cli: Cli, system_url: str) -> None:
+    place, _, database = system_url.rpartition("/")
+    user, password, host, port = place.removeprefix("postgresql://").replace("@", ":").split(":")
+    code, seen = at_a_terminal(
+        ("own Postgres? [Y/n]:", "n\n"),
+        ("Host [localhost]:", f"{host}\n"),
+        ("Port [5432]:", f"{port}\n"),
+        ("]:", f"{user}\n"),
+        ("Database [ny_taxi]:", f"{database}\n"),
+        ("Password:", f"{password}\n"),
+        arguments=("blocks", "create", "--name", "asked"),
+    )
+    assert code == 0, seen
+    assert f"Saved block asked: postgresql://{user}@{host}:{port}/{database}" in seen
+    assert password not in seen
+    assert cli("blocks", "check", "asked").returncode == 0
+
+
+def test_at_a_terminal_the_local_stacks_database_is_one_key_away(prefect_server: str) -> None:
+    del prefect_server
+    answer = ("own Postgres? [Y/n]:", "\n")
+    code, seen = at_a_terminal(answer, arguments=("blocks", "create", "--name", "own", "--overwrite"))
+    assert (code, "Saved block own: " in seen) == (0, True), seen
+
+
+def test_an_interrupt_at_a_question_saves_nothing(cli: Cli) -> None:
+    answer = ("own Postgres? [Y/n]:", "\x03")
+    code, seen = at_a_terminal(answer, arguments=("blocks", "create", "--name", "interrupted"))
+    assert (code, "Interrupted" in seen) == (130, True), seen
+    assert "interrupted" not in cli("blocks", "ls").stdout
