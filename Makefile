@@ -9,7 +9,7 @@ PYTHON := $(shell for python in $(PYTHONS); do \
 BIN := .venv/bin
 READY := .venv/.ready
 # Servers that run from .venv don't outlive it: nothing could stop them any more.
-DOWN = ! $(BIN)/python -c 'import taxi_ingest' 2>/dev/null || $(BIN)/taxi-ingest down --quiet
+DOWN = ! $(BIN)/python -c 'import taxi_ingest' 2>/dev/null || $(BIN)/taxi-ingest down
 NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
 	"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 
