@@ -103,6 +103,9 @@ def _full_disk(world: World, random: Random, file: File) -> list[Finished]:
         return world.ingest(file)
     finally:
         world.execute("ALTER ROLE CURRENT_USER RESET default_tablespace")
+        # The ledger stays, wherever it was made.
+        for kind in ("TABLE", "INDEX"):
+            world.execute(f"ALTER {kind} ALL IN TABLESPACE tiny SET TABLESPACE pg_default")
         # Else a crash soon after would look for its folder.
         world.execute("DROP TABLESPACE tiny")
         world.execute("CHECKPOINT")

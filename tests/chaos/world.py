@@ -16,6 +16,7 @@ from psycopg2.extensions import parse_dsn
 from conftest import execute, free_port, query
 from http_server import Server, serve
 from taxi_ingest import stack
+from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.sample import write_sample
 from taxi_ingest.settings import Settings
 from tcp_proxy import Proxy, proxy_before
@@ -23,6 +24,10 @@ from tcp_proxy import Proxy, proxy_before
 TABLE = "trips"
 _MOST_FILES = 6
 _LONGEST_RUN_SECONDS = 240
+_ORDINARY = (
+    "-c default_transaction_read_only=off -c search_path=public -c statement_timeout=0 -c lock_timeout=0"
+)
+"""What our own sessions rely on while a fault has changed the database's defaults."""
 _PROGRAM = str(Path(sys.executable).with_name("taxi-ingest"))
 
 
@@ -183,6 +188,6 @@ def world(folder: Path) -> Iterator[World]:
     try:
         stack.launch_prefect(settings).wait()
         with serve(files) as http, proxy_before(url) as proxy:
-            yield World(settings, url, http, proxy)
+            yield World(settings, join_dsn(url, {"options": _ORDINARY}, None), http, proxy)
     finally:
         stack.stop(settings)
