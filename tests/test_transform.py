@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from taxi_ingest.errors import DataError, UsageError
 from taxi_ingest.read.texts import NULL_WORDS
-from taxi_ingest.transform import CanonicalBatch, Stream, TooNarrow, load_step, open_stream
+from taxi_ingest.transform import CanonicalBatch, Misjudged, Stream, load_step, open_stream
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import snake_case
 from taxi_ingest.transform.types import postgres_type
@@ -29,8 +29,8 @@ def consume(stream: Stream) -> list[CanonicalBatch]:
         convert = stream.converter()
         try:
             return [convert(piece) for piece in stream.pieces()]
-        except TooNarrow as reason:
-            stream = stream.with_type(reason.column, reason.type)
+        except Misjudged as reason:
+            stream = reason.corrected(stream)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.undo import undo
 from taxi_ingest.load.verdict import Verdict, compare
 from taxi_ingest.read.texts import SPELLINGS
-from taxi_ingest.transform import Stream, TooNarrow
+from taxi_ingest.transform import Misjudged, Stream
 
 __all__ = [
     "Allowance",
@@ -110,8 +110,8 @@ def load(
             with database.transaction() as cursor:
                 ledger.make_or_upgrade(cursor)
                 return _load(cursor, stream, source, target, options, flow_run_url, on_progress)
-        except TooNarrow as reason:
-            stream = stream.with_type(reason.column, reason.type)
+        except Misjudged as reason:
+            stream = reason.corrected(stream)
         except TableChanged:
             continue
 

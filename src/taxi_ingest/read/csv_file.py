@@ -17,7 +17,7 @@ from taxi_ingest.errors import DataError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
 from taxi_ingest.read.dialect import Dialect, find_dialect
 from taxi_ingest.read.format import Format, check_text, check_unpacked
-from taxi_ingest.read.infer import infer_schema
+from taxi_ingest.read.infer import Guess, guess
 from taxi_ingest.read.rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
 from taxi_ingest.read.texts import spelled_by_arrow
 from taxi_ingest.read.unpack import open_unpacked
@@ -50,9 +50,10 @@ def inspect_csv(
         blank_lines = sample.count(dialect.line_end, header_end, data_start)
     data = sample[data_start:] if whole else sample[data_start : sample.rfind(dialect.line_end) + 1]
     trailing = _trailing_fields(data, len(names), dialect)
+    guessed = _infer(data, names, trailing, rules)
     return Layout(
         format=format,
-        schema=_infer(data, names, trailing, rules),
+        schema=guessed.schema,
         rows=None,
         data_starts_at_line=1 + sample.count(dialect.line_end, 0, data_start),
         data_starts_at_byte=data_start,
@@ -61,7 +62,8 @@ def inspect_csv(
         is_empty=whole and not data.strip(),
         delimiter=dialect.delimiter,
         line_end=dialect.line_end,
-        notes=dialect.notes,
+        day_first=guessed.day_first,
+        notes=(*dialect.notes, *guessed.notes),
     )
 
 
@@ -111,16 +113,16 @@ def _trailing_fields(data: bytes, columns: int, dialect: Dialect) -> int:
     return 0 if any(surplus) else len(surplus)
 
 
-def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> pa.Schema:
+def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> Guess:
     columns = [*names, *_trailing_names(trailing)]
     # What is not UTF-8 is text whose bad rows are rejected.
     sound = _sound(data, rules).decode("utf-8", "replace").encode()
     try:
-        binary = dict.fromkeys(names, pa.binary())
-        rows = _arrow_read(sound, columns, binary, names, rules, on_ragged=_left_out)
+        texts = dict.fromkeys(names, pa.string())
+        rows = _arrow_read(sound, columns, texts, names, rules, on_ragged=_left_out)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
-        return pa.schema([(name, pa.string()) for name in names])
-    return infer_schema(rows)
+        return Guess(pa.schema([(name, pa.string()) for name in names]))
+    return guess(rows)
 
 
 def _sound(data: bytes, rules: RowRules) -> bytes:

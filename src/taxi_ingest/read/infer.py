@@ -1,10 +1,12 @@
 """The types that a CSV's first rows suggest."""
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest import tlc
-from taxi_ingest.read.texts import NUMERIC, parse, without_null_words
+from taxi_ingest.read.texts import NUMERIC, parse, shows_day_first, slashed_date, without_null_words
 
 _CANDIDATES = (
     pa.int64(),
@@ -21,39 +23,40 @@ _CANDIDATES = (
 _FEW = 50
 
 
-def infer_schema(sample: pa.Table) -> pa.Schema:
-    """The types that the first rows suggest; text for the columns of a TLC file, as theirs are known."""
+@dataclass(frozen=True)
+class Guess:
+    """What the first rows suggest."""
+
+    schema: pa.Schema
+    day_first: bool = False
+    """Whether 03/01/2019 is the third of January, as 31/12/2019 stands somewhere."""
+    notes: tuple[str, ...] = ()
+
+
+def guess(sample: pa.Table) -> Guess:
+    """What rows of texts suggest; text for the columns of a TLC file, as their types are known."""
     header = frozenset(map(tlc.normalise, sample.schema.names))
     dataset = tlc.recognise(header)
-    return pa.schema(
-        [
-            (
-                name,
-                pa.string()
-                if dataset and dataset.column_of(tlc.normalise(name), header)
-                else _type_of(bytes),
-            )
-            for name, bytes in zip(sample.schema.names, sample.columns, strict=True)
-        ]
-    )
+    day_first = any(map(shows_day_first, sample.columns))
+    types: dict[str, pa.DataType] = {}
+    notes = []
+    for name, texts in zip(sample.schema.names, sample.columns, strict=True):
+        known = dataset and dataset.column_of(tlc.normalise(name), header)
+        types[name] = pa.string() if known else infer(texts, day_first)
+        if pa.types.is_temporal(types[name]) and (date := slashed_date(texts)):
+            notes.append(f"Dates such as {date!r} in column {name!r} are read month first.")
+    return Guess(pa.schema(types), day_first, tuple(notes))
 
 
-def _type_of(content: pa.ChunkedArray) -> pa.DataType:
-    try:
-        return infer(content.cast(pa.string()))
-    except pa.ArrowInvalid:
-        # Not UTF-8: text, whose bad rows are rejected.
-        return pa.string()
-
-
-def infer(texts: pa.ChunkedArray) -> pa.DataType:
+def infer(texts: pa.ChunkedArray, day_first: bool = False) -> pa.DataType:
     """The narrowest type that holds each of these values exactly; text where none does, or all are null."""
     values = without_null_words(texts)
     few = values.filter(pc.is_valid(values)).slice(0, _FEW)
     if not len(few):
         return pa.string()
     for type in _CANDIDATES:
-        if all(parse(some, type, "guess")[1] is None for some in (few, texts)) and _looks_like(texts, type):
+        fits = all(parse(some, type, "guess", day_first)[1] is None for some in (few, texts))
+        if fits and _looks_like(texts, type):
             return type
     return pa.string()
 
