@@ -225,6 +225,9 @@ def failing(trips):
 
 def returning_none(trips):
     return None
+
+def unchanged(trips):
+    return trips
 """
 
 
@@ -265,6 +268,15 @@ def test_the_users_step_gets_frames_and_decides_the_columns(trips: Path, step_mo
 def test_a_step_that_fails_is_named(trips: Path, step_module: str, function: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_stream(trips, trips.name, 10, f"{step_module}:{function}")
+
+
+def test_a_step_does_not_hinder_a_column_that_needs_another_type_behind_the_first_megabyte(
+    tmp_path: Path, step_module: str
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + f"1,{'b' * 1000}\n" * 1_100 + "x,b\n")
+    stream = open_stream(path, path.name, 10_000, f"{step_module}:unchanged")
+    assert [column.type for column in stream.plan.columns] == ["text", "text"]
 
 
 @pytest.mark.parametrize("name", ["os", "os:", "no_such_module_here:f", "os:no_such_function", "os:sep"])

@@ -6,7 +6,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest import tlc
-from taxi_ingest.read.texts import NUMERIC, parse, shows_day_first, slashed_date, without_null_words
+from taxi_ingest.read.texts import (
+    NUMERIC,
+    are_thousands,
+    parse,
+    shows_day_first,
+    shows_decimal_comma,
+    slashed_date,
+    without_null_words,
+)
 
 _CANDIDATES = (
     pa.int64(),
@@ -37,25 +45,36 @@ def guess(sample: pa.Table) -> Guess:
     """What rows of texts suggest; text for the columns of a TLC file, as their types are known."""
     header = frozenset(map(tlc.normalise, sample.schema.names))
     dataset = tlc.recognise(header)
-    day_first = any(map(shows_day_first, sample.columns))
-    types: dict[str, pa.DataType] = {}
+    types = {
+        name: pa.string()
+        if dataset and dataset.column_of(tlc.normalise(name), header)
+        else infer(sample.column(name))
+        for name in sample.schema.names
+    }
+    texts = [] if dataset else [sample.column(name) for name, type in types.items() if type == pa.string()]
+    day_first, decimal_comma = any(map(shows_day_first, texts)), any(map(shows_decimal_comma, texts))
     notes = []
-    for name, texts in zip(sample.schema.names, sample.columns, strict=True):
-        known = dataset and dataset.column_of(tlc.normalise(name), header)
-        types[name] = pa.string() if known else infer(texts, day_first)
-        if pa.types.is_temporal(types[name]) and (date := slashed_date(texts)):
-            notes.append(f"Dates such as {date!r} in column {name!r} are read month first.")
+    for name, type in types.items():
+        values = sample.column(name)
+        if pa.types.is_temporal(type) and (date := slashed_date(values)):
+            if day_first:
+                types[name] = pa.string()
+            else:
+                notes.append(f"Dates such as {date!r} in column {name!r} are read month first.")
+        if decimal_comma and not pa.types.is_string(type) and are_thousands(values):
+            types[name] = pa.string()
+            notes.append(f"Numbers such as 1.234 in column {name!r} are loaded as text: is that a thousand?")
     return Guess(pa.schema(types), day_first, tuple(notes))
 
 
-def infer(texts: pa.ChunkedArray, day_first: bool = False) -> pa.DataType:
+def infer(texts: pa.ChunkedArray) -> pa.DataType:
     """The narrowest type that holds each of these values exactly; text where none does, or all are null."""
     values = without_null_words(texts)
     few = values.filter(pc.is_valid(values)).slice(0, _FEW)
     if not len(few):
         return pa.string()
     for type in _CANDIDATES:
-        fits = all(parse(some, type, "guess", day_first)[1] is None for some in (few, texts))
+        fits = all(parse(some, type, "guess")[1] is None for some in (few, texts))
         if fits and _looks_like(texts, type):
             return type
     return pa.string()

@@ -70,6 +70,8 @@ _ISO = rf"^(?P<year>\d{{4}})-(?P<month>\d{{1,2}})-(?P<day>\d{{1,2}})(?:[ T]{_CLO
 _AMERICAN = rf"^(?P<month>\d{{1,2}})/(?P<day>\d{{1,2}})/(?P<year>\d{{4}})(?:,? {_CLOCK}{_ZONE})?$"
 _DAY_FIRST = r"^\s*(1[3-9]|2\d|3[01])/(0?[1-9]|1[0-2])/\d{4}"
 _SLASHED = r"^\s*\d{1,2}/\d{1,2}/\d{4}"
+_DECIMAL_COMMA = r"^\s*[+-]?(\d+,(\d{1,2}|\d{4,})|\d{1,3}(\.\d{3})+,\d+)\s*$"
+_THOUSANDS = r"^\s*[+-]?\d{1,3}(\.\d{3})+\s*$"
 _TIME_OF_DAY = rf"^{_CLOCK}$"
 
 _ODD_NUMBERS = ((b"x", b"0x"), (b"X", b"0X"), (b"e", b"e-"), (b"E", b"E-"))
@@ -141,6 +143,23 @@ def without_null_words(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """The texts, null where one stands for no value."""
     words = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
     return only(texts, pc.invert(pc.is_in(words, value_set=pa.array(NULL_WORDS))))
+
+
+def are_numbers(texts: pa.ChunkedArray) -> bool:
+    """Whether each is spelled as numbers are written, with however many digits."""
+    alike = pc.match_substring_regex(pc.utf8_trim_whitespace(texts), f"{_PLAIN_NUMBER}|{_INFINITY}")
+    return bool(pc.all(pc.fill_null(alike, False)).as_py())
+
+
+def shows_decimal_comma(texts: pa.ChunkedArray) -> bool:
+    """Whether a number such as 12,50 or 1.234,56 is among them, so that 1.234 is rather a thousand."""
+    return _any(texts, _DECIMAL_COMMA)
+
+
+def are_thousands(texts: pa.ChunkedArray) -> bool:
+    """Whether each number with a point has three digits behind it."""
+    pointed = texts.filter(pc.match_substring(texts, "."))
+    return len(pointed) > 0 and not pc.any(pc.invert(pc.match_substring_regex(pointed, _THOUSANDS))).as_py()
 
 
 def shows_day_first(texts: pa.ChunkedArray) -> bool:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.read.batch import readable
-from taxi_ingest.read.texts import shows_day_first
+from taxi_ingest.read.texts import are_numbers, shows_day_first
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
@@ -224,7 +224,7 @@ def _wider_type(
     values: pa.ChunkedArray, bad: pa.ChunkedArray, column: PlannedColumn, day_first: bool
 ) -> str | None:
     """The first type that holds these values too; None where those that don't fit are to be rejected."""
-    if column.stored and pa.types.is_floating(column.arrow_type) and _are_numbers(values.filter(bad)):
+    if column.stored and column.type == "double precision" and _are_numbers(values.filter(bad)):
         # A number that a double can't hold is no reason to make text of all others.
         return None
     for type in column.wider:
@@ -234,7 +234,7 @@ def _wider_type(
 
 
 def _are_numbers(values: pa.ChunkedArray) -> bool:
-    return cast(values, ARROW_OF_POSTGRES["numeric"], "table")[1] is None
+    return are_numbers(cast(values, pa.string())[0])
 
 
 def _reject(
