@@ -533,6 +533,16 @@ def test_a_spelling_that_no_row_has_right_is_named_with_those_that_would_do(
     assert "03/01/2019 12:02:21 AM" in failure.value.hint
 
 
+def test_a_file_in_another_encoding_is_refused_with_the_command_that_converts_it(
+    tmp_path: Path, embedded_database: Database
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes("name,n\nMüller,1\nÖz,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not UTF-8") as failure:
+        load_file(path, embedded_database)
+    assert "iconv" in failure.value.hint
+
+
 def test_day_first_dates_are_not_read_month_first(tmp_path: Path, embedded_database: Database) -> None:
     rows = [trip(pickup=f"{day}/01/2024 12:00") for day in ("02", "03", "15")]
     path = csv_of(tmp_path, HEADER, *rows, name="yellow_tripdata_2024-01.csv")

@@ -24,6 +24,8 @@ from taxi_ingest.read.unpack import open_unpacked
 
 _SAMPLE_BYTES = 1 << 20
 _LAST_FIELD = "end"
+NOT_UTF8 = "not UTF-8"
+"""Why a row is rejected whose bytes are no text."""
 _TRAILING = "\0trailing"
 
 # Python's csv else refuses fields of 128 KB.
@@ -323,7 +325,7 @@ class CsvReader:
             # Not strict, as Arrow isn't: `"a"b` is ab. A quote that stays open swallows the last field.
             *fields, last = next(csv.reader([raw.decode() + delimiter + _LAST_FIELD], delimiter=delimiter))
         except UnicodeDecodeError:
-            return "not UTF-8"
+            return NOT_UTF8
         except csv.Error as error:
             return str(error)
         if last != _LAST_FIELD:
