@@ -13,7 +13,7 @@ from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
 from taxi_ingest.sample import FORMATS, Era, eras, file_name, write_sample
 from taxi_ingest.sample.__main__ import main
-from taxi_ingest.transform import CanonicalBatch, TooNarrow, open_stream
+from taxi_ingest.transform import CanonicalBatch, Misjudged, open_stream
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 ROWS = 300
@@ -63,7 +63,7 @@ def convert(path: Path, month: str) -> list[CanonicalBatch]:
     assert not stream.plan.warnings
     try:
         return [stream.converter()(piece) for piece in stream.pieces()]
-    except TooNarrow as reason:
+    except Misjudged as reason:
         pytest.fail(f"a column that no catalogue knows: {reason}")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from taxi_ingest.errors import DataError, UsageError
 from taxi_ingest.read.texts import NULL_WORDS
-from taxi_ingest.transform import CanonicalBatch, Stream, TooNarrow, load_step, open_stream
+from taxi_ingest.transform import CanonicalBatch, Misjudged, Stream, load_step, open_stream
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import snake_case
 from taxi_ingest.transform.types import postgres_type
@@ -29,8 +29,8 @@ def consume(stream: Stream) -> list[CanonicalBatch]:
         convert = stream.converter()
         try:
             return [convert(piece) for piece in stream.pieces()]
-        except TooNarrow as reason:
-            stream = stream.with_type(reason.column, reason.type)
+        except Misjudged as reason:
+            stream = reason.corrected(stream)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,9 @@ def failing(trips):
 
 def returning_none(trips):
     return None
+
+def unchanged(trips):
+    return trips
 """
 
 
@@ -265,6 +268,15 @@ def test_the_users_step_gets_frames_and_decides_the_columns(trips: Path, step_mo
 def test_a_step_that_fails_is_named(trips: Path, step_module: str, function: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_stream(trips, trips.name, 10, f"{step_module}:{function}")
+
+
+def test_a_step_does_not_hinder_a_column_that_needs_another_type_behind_the_first_megabyte(
+    tmp_path: Path, step_module: str
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + f"1,{'b' * 1000}\n" * 1_100 + "x,b\n")
+    stream = open_stream(path, path.name, 10_000, f"{step_module}:unchanged")
+    assert [column.type for column in stream.plan.columns] == ["text", "text"]
 
 
 @pytest.mark.parametrize("name", ["os", "os:", "no_such_module_here:f", "os:no_such_function", "os:sep"])

@@ -131,6 +131,39 @@ def test_a_column_of_doubles_stays_one_and_rejects_what_it_cannot_hold(
 
 
 @pytest.mark.parametrize(
+    ("stored", "type"), [("1", "bigint"), ("1.5", "double precision"), ("true", "boolean")]
+)
+@pytest.mark.parametrize("word", ["", "NA"])
+def test_a_file_without_values_in_a_column_changes_no_stored_type(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, stored: str, type: str, word: str
+) -> None:
+    load_file(csv_of(tmp_path, "a,b", f"{stored},x"), embedded_database)
+    load_file(csv_of(tmp_path, "a,b", f"{word},y"), embedded_database)
+    assert types_of(embedded_database_url)["a"] == type
+    assert texts_of(embedded_database_url) == [stored, None]
+
+
+@pytest.mark.parametrize("number", ["1e400", "0." + "123456789" * 5, "1" * 60])
+def test_a_number_that_no_type_holds_makes_no_text_of_stored_doubles(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, number: str
+) -> None:
+    load_file(csv_of(tmp_path, "a", "1.5"), embedded_database)
+    result = load_file(csv_of(tmp_path, "a", number, "2.5"), embedded_database)
+    assert (result.rows_loaded, result.rows_rejected) == (1, 1)
+    assert texts_of(embedded_database_url) == ["1.5", "2.5"]
+
+
+@pytest.mark.parametrize("text", ["x", "007", "+1"])
+def test_what_is_no_number_makes_text_of_stored_doubles(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, text: str
+) -> None:
+    load_file(csv_of(tmp_path, "a", "1.5"), embedded_database)
+    load_file(csv_of(tmp_path, "a,b", *["2.5," + "b" * 1000] * 1_100, f"{text},b"), embedded_database)
+    assert types_of(embedded_database_url)["a"] == "text"
+    assert set(texts_of(embedded_database_url)) == {"1.5", "2.5", text}
+
+
+@pytest.mark.parametrize(
     ("type", "values", "kept"),
     [
         ("double precision", pa.array([2**53, 2**53 + 1, 2**60, 2**63 - 1]), [2**53, 2**60]),
@@ -500,11 +533,65 @@ def test_a_spelling_that_no_row_has_right_is_named_with_those_that_would_do(
     assert "03/01/2019 12:02:21 AM" in failure.value.hint
 
 
+def test_a_file_in_another_encoding_is_refused_with_the_command_that_converts_it(
+    tmp_path: Path, embedded_database: Database
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes("name,n\nMüller,1\nÖz,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not UTF-8") as failure:
+        load_file(path, embedded_database)
+    assert "iconv" in failure.value.hint
+
+
 def test_day_first_dates_are_not_read_month_first(tmp_path: Path, embedded_database: Database) -> None:
     rows = [trip(pickup=f"{day}/01/2024 12:00") for day in ("02", "03", "15")]
     path = csv_of(tmp_path, HEADER, *rows, name="yellow_tripdata_2024-01.csv")
     with pytest.raises(DataError, match="3 of 3 rows can't be represented"):
         load_file(path, embedded_database)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 1000])
+def test_a_day_first_date_counts_for_the_whole_file(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, chunk_size: int
+) -> None:
+    execute(embedded_database_url, "CREATE TABLE own (a date, b timestamp, n integer)")
+    rows = [f"{day:02}/01/2024,2024-01-01 10:00,{day}" for day in (2, 3, 4, 31)]
+    path = csv_of(tmp_path, "a,b,n", *rows, "2024-02-01,05/01/2024 10:00,5", "2024-02-01,,6")
+    result = load_file(path, embedded_database, "own", chunk_size=chunk_size)
+    assert (result.rows_loaded, result.rows_rejected) == (1, 5)
+    assert query(embedded_database_url, "SELECT n FROM own") == [(6,)]
+
+
+def test_a_late_day_first_date_counts_for_all_columns(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    early = ["03/01/2019,04/01/2019 12:00"] * 60_000
+    load_file(csv_of(tmp_path, "a,b", *early, "31/12/2019,05/01/2019 12:00"), embedded_database)
+    assert query(embedded_database_url, "SELECT a, b, count(*) FROM t GROUP BY 1, 2 ORDER BY 3") == [
+        ("31/12/2019", "05/01/2019 12:00", 1),
+        ("03/01/2019", "04/01/2019 12:00", 60_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("price", "thousands", "type"),
+    [("12,50", "1.000", "text"), ("1.234,56", "2.500", "text"), ("12.50", "1.000", "double precision")],
+)
+@pytest.mark.parametrize(("first", "types"), [("1.5", "double precision"), ("", None)])
+def test_beside_decimal_commas_a_point_may_part_thousands(
+    tmp_path: Path, price: str, thousands: str, type: str, first: str, types: str | None
+) -> None:
+    path = csv_of(tmp_path, "a;b", f"{price};{thousands}", f"{price};{first}")
+    stream = open_stream(path, path.name, 10)
+    assert stream.plan.columns[1].type == (types or type)
+    assert any("is that a thousand?" in note for note in stream.plan.warnings) == ((types or type) == "text")
+
+
+def test_dates_that_are_read_month_first_are_told(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, "a,b,c", "03/01/2019,2019-03-01,x", "04/01/2019,2019-03-01,03/01/2019")
+    assert open_stream(path, path.name, 10).plan.warnings == (
+        "Dates such as '03/01/2019' in column 'a' are read month first.",
+    )
 
 
 @pytest.mark.parametrize("unit", ["s", "ms"])

@@ -21,8 +21,9 @@ from taxi_ingest.load.rejects import Allowance, RejectSpool, parse_allowance
 from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.undo import undo
 from taxi_ingest.load.verdict import Verdict, compare
+from taxi_ingest.read.csv_file import NOT_UTF8
 from taxi_ingest.read.texts import SPELLINGS
-from taxi_ingest.transform import Stream, TooNarrow
+from taxi_ingest.transform import Misjudged, Stream
 
 __all__ = [
     "Allowance",
@@ -110,8 +111,8 @@ def load(
             with database.transaction() as cursor:
                 ledger.make_or_upgrade(cursor)
                 return _load(cursor, stream, source, target, options, flow_run_url, on_progress)
-        except TooNarrow as reason:
-            stream = stream.with_type(reason.column, reason.type)
+        except Misjudged as reason:
+            stream = reason.corrected(stream)
         except TableChanged:
             continue
 
@@ -179,6 +180,9 @@ def _check_counts(counts: Counts, stream: Stream, spool: RejectSpool, allowance:
 
 
 def _spelling_hint(stream: Stream, spool: RejectSpool) -> str:
-    """How the values of the first reject's column may be spelled; empty where that is no question."""
+    """How the values of the first reject's column may be spelled, or the file's text encoded; empty where
+    that is no question."""
+    if spool.first().endswith(NOT_UTF8):
+        return "Convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE (or from the encoding it has)."
     types = {column.name: column.type for column in stream.plan.loaded}
     return SPELLINGS.get(types.get(spool.first_column or "", ""), "")

@@ -123,7 +123,11 @@ def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> S
         return stream
     for column in stream.plan.loaded:
         has = existing.columns.get(column.name)
-        if has is None or (existing.partitioned and table.is_wider(column.type, than=has)):
+        if has is None:
+            continue
+        # Text that is only guessed may come from words for no value, or from one number of many digits.
+        needs_more = table.is_wider(column.type, than=has) and not (column.guessed and column.type == "text")
+        if existing.partitioned and needs_more:
             continue
         if existing.partitioned and column.guessed and (both := FOR_DECIMALS.get((has, column.type))):
             stream = stream.with_type(column.name, both)

@@ -10,7 +10,7 @@ from taxi_ingest.load.decision import Options, decide
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.verdict import Comparison, compare
 from taxi_ingest.read import Format
-from taxi_ingest.transform import Plan, Stream, TooNarrow
+from taxi_ingest.transform import Misjudged, Plan, Stream
 
 _ROW_OVERHEAD_BYTES = 28 + 4 + 4
 """Tuple header with its null bitmap, line pointer and `_load_id`
@@ -90,7 +90,7 @@ def _comparison(stream: Stream, changed: bool) -> Comparison | None:
     if first := next(stream.pieces(), None):
         try:
             batch = stream.converter()(first)
-        except TooNarrow:
+        except Misjudged:
             return None
         oddities = {
             name: round(count / batch.rows_read * stream.layout.rows)

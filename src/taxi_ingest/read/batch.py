@@ -31,6 +31,8 @@ class Layout:
     delimiter: str = ","
     line_end: bytes = b"\n"
     """LF, or CR in a CSV that has no LF."""
+    day_first: bool = False
+    """Whether 03/01/2019 is the third of January in this file (CSV)."""
     notes: tuple[str, ...] = ()
     """What was found out about a CSV that its reader should know."""
 

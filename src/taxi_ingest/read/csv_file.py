@@ -17,13 +17,15 @@ from taxi_ingest.errors import DataError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
 from taxi_ingest.read.dialect import Dialect, find_dialect
 from taxi_ingest.read.format import Format, check_text, check_unpacked
-from taxi_ingest.read.infer import infer_schema
+from taxi_ingest.read.infer import Guess, guess
 from taxi_ingest.read.rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
 from taxi_ingest.read.texts import spelled_by_arrow
 from taxi_ingest.read.unpack import open_unpacked
 
 _SAMPLE_BYTES = 1 << 20
 _LAST_FIELD = "end"
+NOT_UTF8 = "not UTF-8"
+"""Why a row is rejected whose bytes are no text."""
 _TRAILING = "\0trailing"
 
 # Python's csv else refuses fields of 128 KB.
@@ -50,9 +52,10 @@ def inspect_csv(
         blank_lines = sample.count(dialect.line_end, header_end, data_start)
     data = sample[data_start:] if whole else sample[data_start : sample.rfind(dialect.line_end) + 1]
     trailing = _trailing_fields(data, len(names), dialect)
+    guessed = _infer(data, names, trailing, rules)
     return Layout(
         format=format,
-        schema=_infer(data, names, trailing, rules),
+        schema=guessed.schema,
         rows=None,
         data_starts_at_line=1 + sample.count(dialect.line_end, 0, data_start),
         data_starts_at_byte=data_start,
@@ -61,7 +64,8 @@ def inspect_csv(
         is_empty=whole and not data.strip(),
         delimiter=dialect.delimiter,
         line_end=dialect.line_end,
-        notes=dialect.notes,
+        day_first=guessed.day_first,
+        notes=(*dialect.notes, *guessed.notes),
     )
 
 
@@ -111,16 +115,16 @@ def _trailing_fields(data: bytes, columns: int, dialect: Dialect) -> int:
     return 0 if any(surplus) else len(surplus)
 
 
-def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> pa.Schema:
+def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> Guess:
     columns = [*names, *_trailing_names(trailing)]
     # What is not UTF-8 is text whose bad rows are rejected.
     sound = _sound(data, rules).decode("utf-8", "replace").encode()
     try:
-        binary = dict.fromkeys(names, pa.binary())
-        rows = _arrow_read(sound, columns, binary, names, rules, on_ragged=_left_out)
+        texts = dict.fromkeys(names, pa.string())
+        rows = _arrow_read(sound, columns, texts, names, rules, on_ragged=_left_out)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
-        return pa.schema([(name, pa.string()) for name in names])
-    return infer_schema(rows)
+        return Guess(pa.schema([(name, pa.string()) for name in names]))
+    return guess(rows)
 
 
 def _sound(data: bytes, rules: RowRules) -> bytes:
@@ -321,7 +325,7 @@ class CsvReader:
             # Not strict, as Arrow isn't: `"a"b` is ab. A quote that stays open swallows the last field.
             *fields, last = next(csv.reader([raw.decode() + delimiter + _LAST_FIELD], delimiter=delimiter))
         except UnicodeDecodeError:
-            return "not UTF-8"
+            return NOT_UTF8
         except csv.Error as error:
             return str(error)
         if last != _LAST_FIELD:

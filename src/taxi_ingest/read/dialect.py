@@ -29,7 +29,7 @@ _TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?|\d{1,2}:\d{2}.*"
 _TRUTH = re.compile(r"true|false", re.IGNORECASE)
 _KINDS = (_TRUTH, _TIME, _NUMBER)
 _YEAR = re.compile(r"(19|20)\d\d")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+")
 _NO_VALUE = frozenset({"", "null", "nan", "na", "n/a", "none", "\\n", "-"})
 
 

@@ -1,10 +1,20 @@
 """The types that a CSV's first rows suggest."""
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest import tlc
-from taxi_ingest.read.texts import NUMERIC, parse, without_null_words
+from taxi_ingest.read.texts import (
+    NUMERIC,
+    are_thousands,
+    parse,
+    shows_day_first,
+    shows_decimal_comma,
+    slashed_date,
+    without_null_words,
+)
 
 _CANDIDATES = (
     pa.int64(),
@@ -21,29 +31,40 @@ _CANDIDATES = (
 _FEW = 50
 
 
-def infer_schema(sample: pa.Table) -> pa.Schema:
-    """The types that the first rows suggest; text for the columns of a TLC file, as theirs are known."""
+@dataclass(frozen=True)
+class Guess:
+    """What the first rows suggest."""
+
+    schema: pa.Schema
+    day_first: bool = False
+    """Whether 03/01/2019 is the third of January, as 31/12/2019 stands somewhere."""
+    notes: tuple[str, ...] = ()
+
+
+def guess(sample: pa.Table) -> Guess:
+    """What rows of texts suggest; text for the columns of a TLC file, as their types are known."""
     header = frozenset(map(tlc.normalise, sample.schema.names))
     dataset = tlc.recognise(header)
-    return pa.schema(
-        [
-            (
-                name,
-                pa.string()
-                if dataset and dataset.column_of(tlc.normalise(name), header)
-                else _type_of(bytes),
-            )
-            for name, bytes in zip(sample.schema.names, sample.columns, strict=True)
-        ]
-    )
-
-
-def _type_of(content: pa.ChunkedArray) -> pa.DataType:
-    try:
-        return infer(content.cast(pa.string()))
-    except pa.ArrowInvalid:
-        # Not UTF-8: text, whose bad rows are rejected.
-        return pa.string()
+    types = {
+        name: pa.string()
+        if dataset and dataset.column_of(tlc.normalise(name), header)
+        else infer(sample.column(name))
+        for name in sample.schema.names
+    }
+    texts = [] if dataset else [sample.column(name) for name, type in types.items() if type == pa.string()]
+    day_first, decimal_comma = any(map(shows_day_first, texts)), any(map(shows_decimal_comma, texts))
+    notes = []
+    for name, type in types.items():
+        values = sample.column(name)
+        if pa.types.is_temporal(type) and (date := slashed_date(values)):
+            if day_first:
+                types[name] = pa.string()
+            else:
+                notes.append(f"Dates such as {date!r} in column {name!r} are read month first.")
+        if decimal_comma and not pa.types.is_string(type) and are_thousands(values):
+            types[name] = pa.string()
+            notes.append(f"Numbers such as 1.234 in column {name!r} are loaded as text: is that a thousand?")
+    return Guess(pa.schema(types), day_first, tuple(notes))
 
 
 def infer(texts: pa.ChunkedArray) -> pa.DataType:
@@ -53,7 +74,8 @@ def infer(texts: pa.ChunkedArray) -> pa.DataType:
     if not len(few):
         return pa.string()
     for type in _CANDIDATES:
-        if all(parse(some, type, "guess")[1] is None for some in (few, texts)) and _looks_like(texts, type):
+        fits = all(parse(some, type, "guess")[1] is None for some in (few, texts))
+        if fits and _looks_like(texts, type):
             return type
     return pa.string()
 

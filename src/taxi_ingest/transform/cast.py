@@ -19,17 +19,18 @@ _DAY_MICROSECONDS = 86_400_000_000
 
 
 def cast(
-    values: pa.ChunkedArray, type: pa.DataType, origin: Origin = "tlc"
+    values: pa.ChunkedArray, type: pa.DataType, origin: Origin = "tlc", day_first: bool = False
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The values as `type`, null where one can't be represented; and which those are (None: none).
 
     What changes is only how a value is written: an integer column takes `1.0`, and refuses `1.5` and what
     is out of its range; a double refuses an integer that it can't hold. NaN, and in text the words of
-    `NULL_WORDS`, are null where numbers, times or yes and no are wanted. `origin` says whose the column is.
+    `NULL_WORDS`, are null where numbers, times or yes and no are wanted. `origin` says whose the column is,
+    `day_first` how the file spells dates (see `parse`).
     """
     values = _plain(values)
     if pa.types.is_string(values.type) and not pa.types.is_string(type):
-        return parse(values, type, origin)
+        return parse(values, type, origin, day_first)
     if pa.types.is_floating(values.type) and not pa.types.is_string(type):
         values = without_nan(values)
     convert = _CONVERSIONS.get((_kind(values.type), _kind(type)), _none)

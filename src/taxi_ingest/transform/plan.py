@@ -64,7 +64,7 @@ class PlannedColumn:
         """What its type can become when a value needs more; nothing where such a value is rejected."""
         if not self.guessed:
             return ()
-        return (*(() if self.stored else WIDER_WHEN_READ_ANEW.get(self.type, ())), *WIDER.get(self.type, ()))
+        return (*WIDER_WHEN_READ_ANEW.get(self.type, ()), *WIDER.get(self.type, ()))
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,12 @@ class Plan:
 
     def with_type(self, name: str, type: str) -> "Plan":
         """The same plan with another type for a column, which the file's values need."""
-        return replace(
-            self, columns=tuple(replace(c, type=type) if c.name == name else c for c in self.columns)
-        )
+
+        def wider(column: PlannedColumn) -> PlannedColumn:
+            # Text is now no guess any more, which the table's own type would go before.
+            return replace(column, type=type, guessed=column.guessed and type != "text")
+
+        return replace(self, columns=tuple(wider(c) if c.name == name else c for c in self.columns))
 
     def with_stored_type(self, name: str, type: str, final: bool) -> "Plan":
         """The same plan with the type that the table's column has; a `final` one is never widened."""

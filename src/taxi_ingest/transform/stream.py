@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.read.batch import readable
+from taxi_ingest.read.texts import are_numbers, shows_day_first
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
@@ -18,13 +19,31 @@ from taxi_ingest.transform.step import Step, load_step
 from taxi_ingest.transform.types import ARROW_OF_POSTGRES, postgres_type
 
 
-class TooNarrow(Exception):
-    """A value needs another type than the file's first rows suggested; start anew with this one."""
+class Misjudged(Exception):
+    """The file's first rows suggested what does not hold for all: start anew."""
+
+    def corrected(self, stream: "Stream") -> "Stream":
+        """The stream to start anew with."""
+        raise NotImplementedError
+
+
+class DaysFirst(Misjudged):
+    """A date such as 31/12/2019: no date of that kind in the file may be read month first."""
+
+    def corrected(self, stream: "Stream") -> "Stream":
+        return replace(stream, layout=replace(stream.layout, day_first=True))
+
+
+class TooNarrow(Misjudged):
+    """A value needs another type than the first rows suggested."""
 
     def __init__(self, column: str, type: str) -> None:
         super().__init__(f"column {column!r} needs {type}")
         self.column = column
         self.type = type
+
+    def corrected(self, stream: "Stream") -> "Stream":
+        return stream.with_type(self.column, self.type)
 
 
 @dataclass(frozen=True)
@@ -59,16 +78,20 @@ class Stream:
     def converter(self) -> Callable[[Piece], CanonicalBatch]:
         """What makes rows of a piece, in any thread.
 
-        It raises TooNarrow where a guessed type does not hold, and DataError where the step fails.
+        It raises Misjudged where a guess does not hold, and DataError where the step fails.
         """
         reader = self._reader()
 
         def convert(piece: Piece) -> CanonicalBatch:
             batch = reader.parse(piece)
-            rows, rejects, null_words = _fit(batch.rows, self.file_plan.loaded, batch.locate)
+            rows, rejects, null_words = _fit(
+                batch.rows, self.file_plan.loaded, batch.locate, self.layout.day_first
+            )
             oddities = count_oddities(rows, self.file_plan)
             if self.step:
-                rows, more, new_null_words = _fit_result(self.step.apply(rows), self.plan.loaded)
+                rows, more, new_null_words = _fit_result(
+                    self.step.apply(rows), self.plan.loaded, self.layout.day_first
+                )
                 rejects, null_words = (*rejects, *more), null_words + new_null_words
             if null_words:
                 oddities[NULL_WORD] = null_words
@@ -130,7 +153,10 @@ def open_stream(
 def _behind_step(stream: Stream, step: Step) -> Stream:
     """The stream with the columns that the step makes of the first chunk."""
     convert = stream.converter()
-    rows = next((convert(piece).rows for piece in stream.pieces()), stream.plan.schema.empty_table())
+    try:
+        rows = next((convert(piece).rows for piece in stream.pieces()), stream.plan.schema.empty_table())
+    except Misjudged as reason:
+        return _behind_step(reason.corrected(stream), step)
     fixed = {column.name: column for column in stream.file_plan.columns}
     columns = tuple(
         replace(fixed[field.name], source=field.name)
@@ -142,18 +168,25 @@ def _behind_step(stream: Stream, step: Step) -> Stream:
 
 
 def _fit(
-    rows: pa.Table, columns: Sequence[PlannedColumn], locate: Callable[[int], tuple[int, str]]
+    rows: pa.Table,
+    columns: Sequence[PlannedColumn],
+    locate: Callable[[int], tuple[int, str]],
+    day_first: bool,
 ) -> tuple[pa.Table, tuple[Reject, ...], int]:
     """The columns with the plan's names and types, without the rows that don't fit; those; and how many of
     the values kept are null only now."""
     fitted: list[pa.ChunkedArray] = []
     unfit: dict[int, PlannedColumn] = {}
     for column in columns:
-        values, bad = cast(rows.column(column.source), column.arrow_type, column.origin)
+        read = rows.column(column.source)
+        values, bad = cast(read, column.arrow_type, column.origin, day_first)
         fitted.append(values)
         if bad is None:
             continue
-        if wider := _wider_type(rows.column(column.source), bad, column):
+        is_date = pa.types.is_temporal(column.arrow_type) and pa.types.is_string(read.type)
+        if is_date and not day_first and shows_day_first(read):
+            raise DaysFirst
+        if wider := _wider_type(read, bad, column, day_first):
             raise TooNarrow(column.name, wider)
         for index in pc.indices_nonzero(bad).to_pylist():
             unfit.setdefault(index, column)
@@ -173,7 +206,7 @@ def _nulls(table: pa.Table) -> int:
 
 
 def _fit_result(
-    result: pa.Table, columns: Sequence[PlannedColumn]
+    result: pa.Table, columns: Sequence[PlannedColumn], day_first: bool
 ) -> tuple[pa.Table, tuple[Reject, ...], int]:
     """What the user's step returned, in the columns that its first chunk had."""
     for column in columns:
@@ -184,22 +217,24 @@ def _fit_result(
         row = {name: readable(result.column(name)[index]) for name in result.schema.names}
         return index + 1, json.dumps(row, default=str)
 
-    return _fit(result, columns, locate)
+    return _fit(result, columns, locate, day_first)
 
 
-def _wider_type(values: pa.ChunkedArray, bad: pa.ChunkedArray, column: PlannedColumn) -> str | None:
+def _wider_type(
+    values: pa.ChunkedArray, bad: pa.ChunkedArray, column: PlannedColumn, day_first: bool
+) -> str | None:
     """The first type that holds these values too; None where those that don't fit are to be rejected."""
-    if column.stored and pa.types.is_floating(column.arrow_type) and _are_numbers(values.filter(bad)):
+    if column.stored and column.type == "double precision" and _are_numbers(values.filter(bad)):
         # A number that a double can't hold is no reason to make text of all others.
         return None
     for type in column.wider:
-        if cast(values, ARROW_OF_POSTGRES[type], column.origin)[1] is None:
+        if cast(values, ARROW_OF_POSTGRES[type], column.origin, day_first)[1] is None:
             return type
     return None
 
 
 def _are_numbers(values: pa.ChunkedArray) -> bool:
-    return cast(values, ARROW_OF_POSTGRES["numeric"], "table")[1] is None
+    return are_numbers(cast(values, pa.string())[0])
 
 
 def _reject(
