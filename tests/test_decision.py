@@ -13,7 +13,17 @@ import pytest
 from conftest import execute, query
 from taxi_ingest.errors import DataError, TaxiIngestError, UsageError
 from taxi_ingest.fetch import local_file
-from taxi_ingest.load import Allowance, Database, Load, Options, _check_counts, load, parse_target, preview
+from taxi_ingest.load import (
+    Allowance,
+    Database,
+    Load,
+    Options,
+    _check_counts,
+    load,
+    parse_target,
+    preview,
+    undo,
+)
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.decision import IfLoaded
 from taxi_ingest.load.rejects import RejectSpool
@@ -421,3 +431,23 @@ def test_preview_writes_nothing_and_waits_for_nobody(
     busy.cursor().execute("LOCK TABLE taxi_ingest.loads IN ROW EXCLUSIVE MODE")
     assert both(path, "trips", embedded_database, Options())[0] == "skip"
     busy.close()
+
+
+@pytest.mark.parametrize("if_loaded", ["skip", "replace"])
+def test_a_file_that_turns_into_what_another_address_has_loaded_is_not_there_twice(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, if_loaded: IfLoaded
+) -> None:
+    february = "yellow_tripdata_2024-02.csv"
+    load_file(trips(tmp_path, [row(1)]), embedded_database)
+    load_file(trips(tmp_path, [row(2)], february), embedded_database)
+    turned = trips(tmp_path, [row(2)])
+    planned, done = both(turned, "trips", embedded_database, Options(if_loaded))
+    assert planned == done
+    assert "as load 2 from" in done[1]  # type: ignore[index]
+    assert "`taxi-ingest undo 1`" in done[2]  # type: ignore[index]
+    assert totals(embedded_database_url) == [1, 2]
+    # Both ways out that it names.
+    assert both(turned, "trips", embedded_database, Options("skip", keep_both=True)) == ("replace", "replace")
+    assert totals(embedded_database_url) == [2, 2]
+    undo(embedded_database, 3)
+    assert load_file(turned, embedded_database).outcome == "skipped"

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 
 from conftest import TRIPS, query
-from taxi_ingest import Settings, ingest, prefect_api
+from taxi_ingest import Outcome, Settings, ingest, prefect_api
 from taxi_ingest.errors import DataError, PrefectError, SourceError
 from taxi_ingest.flows import Watch, watching
 
@@ -119,3 +120,16 @@ def test_an_api_that_is_not_there_is_an_error_with_a_hint() -> None:
 def test_errors_survive_prefects_pickling_with_their_hint() -> None:
     error = pickle.loads(pickle.dumps(DataError("what", "do this")))
     assert (str(error), error.hint, error.exit_code) == ("what", "do this", 4)
+
+
+def test_of_the_runs_of_one_parent_each_tells_its_own(api: str, trips: Path) -> None:
+    del api
+
+    @flow
+    def parent() -> list[Outcome]:
+        return [ingest(url=str(trips), table="green"), ingest(url=str(trips), table="green")]
+
+    first, again = parent()
+    assert (first.status, again.status) == ("loaded", "skipped")
+    assert first.flow_run_url != again.flow_run_url
+    assert flow_run(again.flow_run_url).name == "green"

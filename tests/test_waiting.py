@@ -329,3 +329,19 @@ def test_waiting_is_a_warning_of_our_logger(caplog: pytest.LogCaptureFixture) ->
     say_waiting("x")
     [record] = caplog.records
     assert (record.levelno, record.name.startswith("taxi_ingest")) == (logging.WARNING, True)
+
+
+@pytest.mark.parametrize("gone", ["undo", "ALTER TABLE trips DETACH PARTITION taxi_ingest.load_1"])
+def test_a_load_whose_rows_go_while_it_is_replaced_is_loaded_anew(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str, gone: str
+) -> None:
+    path = trips(tmp_path, [row(n) for n in range(6)])
+    load_file(path, embedded_database)
+
+    def take_out(_: Progress) -> None:
+        if query(embedded_database_url, "SELECT FROM pg_inherits WHERE inhrelid::regclass::text ~ 'load_1$'"):
+            undo(embedded_database, 1) if gone == "undo" else execute(embedded_database_url, gone)
+
+    done = load_file(path, embedded_database, if_loaded="replace", on_progress=take_out)
+    assert (done.outcome, done.replaces) == ("loaded", None)
+    assert totals(embedded_database_url) == [0, 1, 2, 3, 4, 5]

@@ -301,4 +301,4 @@ def chosen_names(wanted: Names | None, record: TableRecord | None, target: Targe
 
 
 def _run_url() -> str | None:
-    return url_for("flow-run", flow_run.root_flow_run_id or flow_run.id)
+    return url_for("flow-run", flow_run.id)

@@ -12,6 +12,7 @@ from taxi_ingest.load.destination import Destination, choose, is_lookup
 from taxi_ingest.load.ledger import LoadRecord, TableRecord
 from taxi_ingest.load.rejects import Allowance
 from taxi_ingest.load.table import ExistingTable, Target
+from taxi_ingest.load.trust import check_table
 from taxi_ingest.transform import Stream
 from taxi_ingest.transform.types import FOR_DECIMALS
 
@@ -69,13 +70,16 @@ def decide(cursor: Cursor, stream: Stream, source: SourceFile, target: Target, o
         raise already_loaded(known, target)
     if known and known.sha256 == source.sha256 and options.if_loaded == "skip":
         return Decision(stream, existing, None, known, None, changed=False)
+    changed = known is not None and known.sha256 != source.sha256
+    if known and changed and not options.keep_both:
+        _check_not_there(cursor, source, target, known)
     if record:
         record.check_dataset(stream.plan.dataset, target)
     replaces = known.load_id if known else _replaced(cursor, stream, source, target, record, options)
     stream = _fitted(stream, target, existing)
+    check_table(cursor, target)
     destination = choose(cursor, stream, target, existing, replaces)
     destination.check(cursor)
-    changed = known is not None and known.sha256 != source.sha256
     return Decision(stream, existing, destination, known, replaces, changed)
 
 
@@ -85,6 +89,16 @@ def already_loaded(previous: LoadRecord, target: Target) -> DataError:
         f"{previous.source} is already in {target}, as load {previous.load_id}.",
         "Leave out --if-loaded fail to skip it, or use --if-loaded replace to load it anew.",
     )
+
+
+def _check_not_there(cursor: Cursor, source: SourceFile, target: Target, known: LoadRecord) -> None:
+    """Refuse a file that has turned into what the table has from another address: it would be there twice."""
+    if twin := ledger.find(cursor, target, None, source.sha256):
+        raise DataError(
+            f"{target} has the content that {source.url} has now already, as load {twin.load_id} from "
+            f"{twin.source}; what it had before is load {known.load_id}.",
+            f"`taxi-ingest undo {known.load_id}`: it counts as loaded then; or load it too: --keep-both.",
+        )
 
 
 def _replaced(

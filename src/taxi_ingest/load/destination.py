@@ -95,6 +95,9 @@ class Partition:
         existing = table.look_up(cursor, self.target)
         if existing != self.existing and not self._still_fits(partition, existing):
             raise TableChanged
+        if self.replaces is not None and table.table_with(cursor, self.replaces) != self.target:
+            # Undone, dropped or detached meanwhile: what is to become of the file is another question now.
+            raise TableChanged
         notes = self._define(cursor, existing)
         table.attach(cursor, self.target, load_id)
         # Last, as this alone locks out those who read the table.

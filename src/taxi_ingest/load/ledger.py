@@ -231,7 +231,7 @@ def lock(cursor: Cursor, target: Target, source: SourceFile, plan: Plan) -> None
         wait_for(cursor, [f"{whose}|{what}"], f"loading {what} into {target}")
 
 
-def find(cursor: Cursor, target: Target, url: str, sha256: str | None = None) -> LoadRecord | None:
+def find(cursor: Cursor, target: Target, url: str | None, sha256: str | None = None) -> LoadRecord | None:
     """What the table has of the file at `url`, or else of one with the same content."""
     cursor.execute(_FIND, {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256})
     row = cursor.fetchone()

@@ -8,6 +8,7 @@ from taxi_ingest.load import table
 from taxi_ingest.load.connection import Database
 from taxi_ingest.load.decision import Options, decide
 from taxi_ingest.load.table import ExistingTable, Target
+from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.verdict import Comparison, compare
 from taxi_ingest.read import Format
 from taxi_ingest.transform import Misjudged, Plan, Stream
@@ -61,6 +62,7 @@ def preview(
     """
     # Never committed.
     with database.connect() as connection, connection.cursor() as cursor:
+        check_ledger(cursor)
         decision = decide(cursor, stream, source, target, options)
         ddl = (
             "" if decision.existing else table.create_statement(target, stream.plan.columns).as_string(cursor)

@@ -55,11 +55,12 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 
 _OURS = ", ".join(f"('{name.lower()}', ARRAY{list(values)})" for name, values in _SETTINGS.items())
 
-# The first two on their own: the third would else be cut short, or find another's functions. Only what
-# differs is set, as some settings ask for rights; and only what this version of Postgres has.
+_FIRST = "SET statement_timeout = 0; SET search_path = pg_catalog, pg_temp"
+_FIRST_SINCE_17 = "SET transaction_timeout = 0"
+"""On their own: what sets the others would else be cut short, or find another's functions."""
+
+# Only what differs is set, as some settings ask for rights; and only what this version of Postgres has.
 _STATE = f"""
-SET statement_timeout = 0;
-SET search_path = pg_catalog, pg_temp;
 SELECT set_config(name, fine[1], false)
 FROM (VALUES {_OURS}) AS ours (setting_name, fine) JOIN pg_settings ON lower(name) = setting_name
 WHERE setting <> ALL (fine)
@@ -77,6 +78,9 @@ def make_ours(connection: Connection) -> None:
     # Outside of a transaction, with which it would be undone.
     connection.set_session(autocommit=True)
     with connection.cursor() as cursor:
+        if connection.server_version >= 17_00_00:
+            cursor.execute(_FIRST_SINCE_17)
+        cursor.execute(_FIRST)
         cursor.execute(_STATE)
     connection.set_session("default", "default", "default", autocommit=False)
 

@@ -9,6 +9,7 @@ from taxi_ingest.load.history import known_load
 from taxi_ingest.load.ledger import LoadRecord
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.table import Target
+from taxi_ingest.load.trust import check_ledger
 
 
 def undo(database: Database, load_id: int) -> LoadRecord:
@@ -18,6 +19,7 @@ def undo(database: Database, load_id: int) -> LoadRecord:
     rows are gone or can't be told from others.
     """
     with database.transaction() as cursor:
+        check_ledger(cursor)
         return patiently(cursor, lambda: _undo(cursor, load_id))
 
 

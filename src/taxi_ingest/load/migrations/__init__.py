@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load.connection import one
 from taxi_ingest.load.locks import say_waiting
+from taxi_ingest.load.trust import check_ledger
 
 LATEST = 3
 """The number of the last file."""
@@ -20,15 +21,16 @@ _LOCK = 7482916301
 # Not to_regclass, which may still answer from its cache what was true before we waited for the lock.
 _TABLES = """
 SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE nspname = 'taxi_ingest'
+WHERE nspname = 'taxi_ingest' AND relkind = 'r'
 """
 
 
 def upgrade(cursor: Cursor) -> None:
     """Make the ledger where it is missing, and bring an older one up to date; many at once do it once.
 
-    Raises DatabaseError for a ledger that a newer version of this tool has made.
+    Raises DatabaseError for a ledger that a newer version of this tool has made, and for a stranger's.
     """
+    check_ledger(cursor)
     if version(cursor) == LATEST:
         return
     cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
@@ -46,8 +48,11 @@ def version(cursor: Cursor) -> int:
     """
     cursor.execute(_TABLES)
     tables = {name for (name,) in cursor.fetchall()}
+    if not tables >= {"loads", "rejects"}:
+        # A view of that name is none of ours, and to read it may run another's functions.
+        return 0
     if "ledger_version" not in tables:
-        return 1 if "loads" in tables else 0
+        return 1
     cursor.execute("SELECT number FROM taxi_ingest.ledger_version")
     number = int(one(cursor)[0])
     if number > LATEST:
