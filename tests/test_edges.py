@@ -82,7 +82,7 @@ EDGES = {
     "too little for OpenBLAS": Edge(f"ulimit -v 300000; $T ingest {FILE}", 1, "emory"),
     "too few files for Prefect": Edge(f"ulimit -n 12; timeout 60 $T ingest {FILE}", 1, "ulimit -n"),
     "Prefect's setting": Edge(
-        f"$T ingest {FILE}", 6, "request_timeout", {"PREFECT_API_REQUEST_TIMEOUT": SECRET}
+        f"$T ingest {FILE}", 6, "request_timeout", {"PREFECT_API_REQUEST_TIMEOUT": "soon"}
     ),
     "Prefect's file": Edge(f"echo '[api' > prefect.toml; $T ingest {FILE}", 6, "prefect.toml"),
 }
