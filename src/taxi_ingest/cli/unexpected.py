@@ -40,7 +40,9 @@ def explained(error: Exception) -> tuple[str, str, int]:
     return f"taxi-ingest has met a bug: {what}", _report(error), 1
 
 
-_SETTINGS_HINT = "Check the variables PREFECT_…, also in .env, and prefect.toml, pyproject.toml and ~/.prefect/profiles.toml."
+_SETTINGS_HINT = (
+    "Check PREFECT_… variables (also in .env), prefect.toml, pyproject.toml and ~/.prefect/profiles.toml."
+)
 
 
 def _prefect_settings_problem(error: BaseException) -> str | None:
