@@ -103,8 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = server.next_fault(path)
         status, headers, body = self._answer(server, path, fault)
         server.requests.append(Request(path, dict(self.headers), status))
-        headers = {"Content-Length": str(len(body)), **headers, **fault.headers}
-        self.send_response(status)
+        usual = {"Date": self.date_time_string(), "Content-Length": str(len(body))}
+        headers = {**usual, **headers, **fault.headers}
+        self.send_response_only(status)
         for name, value in headers.items():
             if value:
                 self.send_header(name, value)

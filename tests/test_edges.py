@@ -79,6 +79,12 @@ EDGES = {
         "mkdir gone; cd gone; rmdir ../gone; $T ingest --url x.csv --table t", 3, "current folder"
     ),
     "no memory": Edge(f"ulimit -v 200000; $T ingest {FILE}", 1, "emory"),
+    "too little for OpenBLAS": Edge(f"ulimit -v 300000; $T ingest {FILE}", 1, "emory"),
+    "too few files for Prefect": Edge(f"ulimit -n 12; timeout 60 $T ingest {FILE}", 1, "ulimit -n"),
+    "Prefect's setting": Edge(
+        f"$T ingest {FILE}", 6, "request_timeout", {"PREFECT_API_REQUEST_TIMEOUT": "soon"}
+    ),
+    "Prefect's file": Edge(f"echo '[api' > prefect.toml; $T ingest {FILE}", 6, "prefect.toml"),
 }
 
 
@@ -138,6 +144,11 @@ LOADS = {
     "HOME unset": ("unset HOME; $T ingest {file}", {}, ""),
     "HOME empty": ("$T ingest {file}", {"HOME": ""}, ""),
     "nothing there": ("$T ingest {file}", {"HOME": "/proc/none", "TMPDIR": "/none"}, ""),
+    "HOME missing, quiet": (
+        "$T ingest {file} --quiet 2>said; cat said >&2; ! test -s said",
+        {"HOME": "/none/x"},
+        "",
+    ),
     "HOME odd, .env a folder": ("mkdir -p 'h %?,ü#' .env; HOME=\"$PWD/h %?,ü#\" $T ingest {file}", {}, ""),
     "process substitution": ("$T ingest --url <(cat trips.csv) --table t", {}, ""),
 }

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -277,12 +276,19 @@ def test_a_server_that_does_not_heed_if_range_mixes_no_versions(
     assert statuses(server) == [200, 206, 200]
 
 
+def _dated(sent: str) -> dict[str, str]:
+    """The headers of a file changed at midnight, and sent that day at `sent` by its server's clock."""
+    day = "Mon, 01 Jan 2024"
+    return {"ETag": "", "Last-Modified": f"{day} 00:00:00 GMT", "Date": f"{day} {sent} GMT"}
+
+
 @pytest.mark.parametrize(
     ("headers", "resumed"),
     [
         ({"ETag": 'W/"1"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, False),
         ({"ETag": "", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, True),
-        ({"ETag": "", "Last-Modified": formatdate(time.time(), usegmt=True)}, False),
+        (_dated("00:00:59"), False),
+        (_dated("00:01:00"), True),
         ({"ETag": "", "Last-Modified": "yesterday"}, False),
         ({"ETag": '"ü"', "Last-Modified": ""}, False),
     ],

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -51,6 +52,9 @@ def _version(
 
 def main() -> None:
     """The entry point `taxi-ingest`."""
+    if not sys.warnoptions:
+        # Those of libraries are for their developers: `--quiet` prints nothing.
+        warnings.simplefilter("ignore")
     # Whoever ends us kindly gets what Ctrl-C gets: a clean end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     output = streams.guard()

@@ -46,8 +46,9 @@ def blocks_create(
 ) -> None:
     """Save a database as a Prefect block, after trying to connect to it.
 
-    The password comes from standard input, the URL, PGPASSWORD or a prompt. Without any flags the block
-    names the database of TAXI_INGEST_DATABASE_URL; where that is not set either, a terminal is asked.
+    The password comes from standard input, the URL, PGPASSWORD or a prompt.
+
+    Without any flags it names TAXI_INGEST_DATABASE_URL's; without that either, a terminal is asked.
     """
     with failures_told(json=False):
         parts = {"host": host, "port": port, "user": user, "dbname": database}

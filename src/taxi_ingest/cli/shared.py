@@ -1,7 +1,10 @@
 """What the commands share: flags, how results and errors are printed, the settings, the database."""
 
+import errno
 import json as jsonlib
+import mmap
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from taxi_ingest.settings import Settings
 
 _INTERRUPTED = 130
+_LEAST_OPEN_FILES = 64
+_LEAST_MEMORY_BYTES = 512 << 20
+"""With less a run fails anyway, but without a word or an end: Prefect waits for a thread that could
+not open its files, and OpenBLAS exits."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]
@@ -113,7 +120,10 @@ def read_settings() -> "Settings":
 
 
 def check_environment() -> None:
-    """Raise UsageError for what would make Prefect fail when it is imported."""
+    """Raise UsageError, or OSError, for what would make Prefect fail or hang when it is imported."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _LEAST_OPEN_FILES:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    mmap.mmap(-1, _LEAST_MEMORY_BYTES).close()
     if os.path.expanduser("~") == "~" and "PREFECT_HOME" not in os.environ:  # noqa: PTH111
         raise UsageError("There is no home folder.", "Set HOME to a folder of yours.")
     path = os.environ.get("SSL_CERT_FILE")

@@ -4,6 +4,7 @@ import errno
 import os
 from pathlib import Path
 
+from taxi_ingest.errors import PrefectError
 from taxi_ingest.printable import printable, without_login
 
 _REFUSALS = {
@@ -33,8 +34,27 @@ def explained(error: Exception) -> tuple[str, str, int]:
         return "There is not enough memory.", _REFUSALS[errno.ENOMEM], 1
     if isinstance(cause, RuntimeError) and "start new thread" in str(cause):
         return "The system refuses to start another thread.", _REFUSALS[errno.EAGAIN], 1
+    if problem := _prefect_settings_problem(cause):
+        return f"Prefect's settings can't be used: {problem}.", _SETTINGS_HINT, PrefectError.exit_code
     what = printable(without_login(" ".join(f"{type(cause).__name__}: {cause}".split())))[:300]
     return f"taxi-ingest has met a bug: {what}", _report(error), 1
+
+
+_SETTINGS_HINT = (
+    "Check PREFECT_… variables (also in .env), prefect.toml, pyproject.toml and ~/.prefect/profiles.toml."
+)
+
+
+def _prefect_settings_problem(error: BaseException) -> str | None:
+    """What is wrong with Prefect's settings, without the value, which may be secret; None if nothing is."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    if isinstance(error, ValidationError) and error.title.endswith("Settings"):
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = ".".join(map(str, problem["loc"]))
+        return without_login(f"{error.title} {name}: {problem['msg']}")
+    return printable(without_login(str(error)))[:300] if isinstance(error, SettingsError) else None
 
 
 def _root(error: BaseException) -> BaseException:
