@@ -92,6 +92,16 @@ def test_a_file_becomes_one_partition_and_one_row_of_the_ledger(
     ]
 
 
+def test_a_partitions_rows_are_frozen_from_the_start(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    """Nobody has to write them once more: a VACUUM finds all pages as it would leave them."""
+    load_file(trips(tmp_path, [row(1), row(2)]), database)
+    execute(database_url, "ANALYZE taxi_ingest.load_1")
+    pages = "SELECT relpages, relallvisible FROM pg_class WHERE oid = 'taxi_ingest.load_1'::regclass"
+    assert query(database_url, pages) == [(1, 1)]
+
+
 def test_the_same_file_again_is_skipped(tmp_path: Path, database: Database, database_url: str) -> None:
     path = trips(tmp_path, [row(1)])
     first = load_file(path, database)

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -213,6 +214,42 @@ def test_nobody_puts_rows_into_a_lookup_while_it_is_replaced(
     load_file(path, embedded_database, "taxi_zones", on_progress=insert)
     assert len(tried) == 1
     assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("B",)]
+
+
+def test_rows_put_into_a_lookup_just_before_it_is_replaced_are_kept(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    """They are not committed yet when the load looks for them first, so that it waits for their lock."""
+    path = tmp_path / "zones.csv"
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,A,S\n")
+    load_file(path, embedded_database, "taxi_zones")
+    user = psycopg2.connect(embedded_database_url)
+    user.cursor().execute("INSERT INTO taxi_zones VALUES (9, 'B', 'mine', 'S')")
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,B,S\n")
+    replacing = Background(lambda: load_file(path, embedded_database, "taxi_zones"))
+    until(embedded_database_url, WAITING)
+    user.commit()
+    user.close()
+    with pytest.raises(DataError, match="rows that taxi-ingest did not put there"):
+        replacing.result()
+    assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones ORDER BY 1') == [("A",), ("mine",)]
+
+
+def test_rows_are_looked_at_before_the_table_is_locked(
+    tmp_path: Path, embedded_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attaching would else look at all of them while no one else can attach, and at a replacement read."""
+    monkeypatch.setenv("PGOPTIONS", "-c client_min_messages=debug1")
+    told: list[str] = []
+
+    @contextmanager
+    def listened() -> Iterator[psycopg2.extensions.connection]:
+        with embedded_database.open() as connection:
+            yield connection
+            told.extend(connection.notices)
+
+    load_file(trips(tmp_path, [row(1)]), replace(embedded_database, open=listened))
+    assert any('"load_1" is implied by existing constraints' in notice for notice in told), told
 
 
 def test_first_loads_into_an_empty_database_go_side_by_side_and_copy_once(
