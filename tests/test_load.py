@@ -331,7 +331,7 @@ def test_a_footer_that_promises_more_rows_aborts_the_load(
     path = trips(tmp_path, [row(1)])
     stream = open_stream(path, path.name, 10)
     stream = replace(stream, layout=replace(stream.layout, rows=2))
-    with pytest.raises(DataError, match="says it has 2 rows, but 1 were read"):
+    with pytest.raises(SourceError, match="says it has 2 rows, but 1 were read"):
         load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 
