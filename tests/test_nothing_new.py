@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow
@@ -10,6 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import Running
 from psycopg2.extensions import parse_dsn
+from rich.console import Console
 
 from conftest import TRIPS, execute, free_port
 from http_server import Server
@@ -18,6 +20,7 @@ from taxi_ingest.fetch import Cache, fetch
 from taxi_ingest.load import Options, Target, database_at, load
 from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.nothing_new import skip_if_loaded
+from taxi_ingest.run import run_ingest
 from taxi_ingest.transform import open_stream
 from test_hostile_settings import block
 from test_load import load_file
@@ -160,3 +163,22 @@ def test_a_download_is_known_by_what_its_server_says_of_it(
     assert len(server.requests) - asked == validators
     loaded.write_text(loaded.read_text() + "1,2024-01-03 00:00:00,1\n")
     assert skip_if_loaded(url, target.name, Settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_short"),
+    [
+        ({}, True),
+        ({"if_loaded": "replace"}, False),
+        ({"if_loaded": "fail"}, False),
+        ({"dry_run": True}, False),
+        ({"block": "mine"}, False),
+    ],
+)
+def test_the_short_way_is_gone_only_where_a_skip_is_wanted(
+    trips: Path, monkeypatch: Set, wish: dict[str, Any], is_short: bool
+) -> None:
+    monkeypatch.setattr("taxi_ingest.run.skip_if_loaded", lambda *_: "short")
+    monkeypatch.setattr("taxi_ingest.run._Run.watched", lambda _: "long")
+    went = run_ingest(Settings(), Console(quiet=True), True, url=str(trips), table="green", **wish)
+    assert went == ("short" if is_short else "long")  # type: ignore[comparison-overlap]
