@@ -25,6 +25,7 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.load.migrations import LATEST
 from test_load import load_file, row, totals, trips
+from test_waiting import WAITING, Background, until
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -304,14 +305,33 @@ def test_a_partition_whose_detaching_is_pending_is_not_there(
     del two
     reader = psycopg2.connect(embedded_database_url)
     reader.cursor().execute("SELECT count(*) FROM trips")
+    detaching = Background(lambda: execute(embedded_database_url, f"{DETACH} CONCURRENTLY"))
+    until(embedded_database_url, f"{WAITING} AND query LIKE '%CONCURRENTLY'")
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%CONCURRENTLY'"
+    execute(embedded_database_url, cancel)
     with pytest.raises(psycopg2.errors.QueryCanceled):
-        execute(embedded_database_url, "SET statement_timeout = 200", f"{DETACH} CONCURRENTLY")
+        detaching.result()
     reader.close()
     assert statuses(embedded_database) == ["dropped", "loaded"]
     with pytest.raises(DataError, match="dropped or detached"):
         undo(embedded_database, 1)
     assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).outcome == "loaded"
     assert totals(embedded_database_url) == [1, 2]
+
+
+def test_a_plain_table_by_the_name_of_a_dropped_one_has_none_of_its_loads(
+    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    del two
+    execute(
+        embedded_database_url,
+        "DROP TABLE trips",
+        'CREATE TABLE trips ("VendorID" int, tpep_pickup_datetime timestamp, passenger_count int, '
+        "total_amount float)",
+    )
+    assert statuses(embedded_database) == ["dropped", "dropped"]
+    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).outcome == "loaded"
+    assert totals(embedded_database_url) == [1]
 
 
 def test_a_load_moved_to_another_table_is_undone_there(

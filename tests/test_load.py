@@ -92,6 +92,16 @@ def test_a_file_becomes_one_partition_and_one_row_of_the_ledger(
     ]
 
 
+def test_a_partitions_rows_are_frozen_from_the_start(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    """Nobody has to write them once more: a VACUUM finds all pages as it would leave them."""
+    load_file(trips(tmp_path, [row(1), row(2)]), database)
+    execute(database_url, "ANALYZE taxi_ingest.load_1")
+    pages = "SELECT relpages, relallvisible FROM pg_class WHERE oid = 'taxi_ingest.load_1'::regclass"
+    assert query(database_url, pages) == [(1, 1)]
+
+
 def test_the_same_file_again_is_skipped(tmp_path: Path, database: Database, database_url: str) -> None:
     path = trips(tmp_path, [row(1)])
     first = load_file(path, database)
@@ -321,7 +331,7 @@ def test_a_footer_that_promises_more_rows_aborts_the_load(
     path = trips(tmp_path, [row(1)])
     stream = open_stream(path, path.name, 10)
     stream = replace(stream, layout=replace(stream.layout, rows=2))
-    with pytest.raises(DataError, match="says it has 2 rows, but 1 were read"):
+    with pytest.raises(SourceError, match="says it has 2 rows, but 1 were read"):
         load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 

@@ -17,10 +17,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.states import Running
+from prefect.utilities.urls import url_for
 
 from taxi_ingest import Settings, ingest, marks, prefect_api
 from taxi_ingest.load import database_at
-from taxi_ingest.runs import end_dead_runs
+from taxi_ingest.runs import end_dead_runs, tied_flow
+from test_load import load_file, row
+from test_load import trips as trips_of
 
 _STOPS_AT = """
 import signal, sys
@@ -242,6 +245,32 @@ def test_whose_process_is_surely_gone_ends_and_nobody_else(
     run = left_behind(*(tag.format(**parts.groupdict()) for tag in tags))
     put_right()
     assert state_of(run) == state
+
+
+def test_a_run_whose_load_was_committed_is_completed_and_another_of_a_dead_process_crashed(
+    left_behind: LeftBehind, tmp_path: Path
+) -> None:
+    done, half = (left_behind(marks.machine_tag(), "process:00000000/1/1") for _ in range(2))
+    path = trips_of(tmp_path, [row(1)])
+    load_file(
+        path,
+        database_at(os.environ["TAXI_INGEST_DATABASE_URL"]),
+        flow_run_url=url_for("flow-run", done),
+    )
+    put_right()
+    assert (state_of(done), state_of(half)) == ("Completed", "Crashed")
+
+
+def test_a_run_that_is_alone_asks_no_database_about_itself(api: str) -> None:
+    del api
+    nowhere = database_at("postgresql://me@127.0.0.1:1/db")
+
+    @tied_flow(name="alone")
+    def alone() -> bool:
+        end_dead_runs(nowhere)
+        return True
+
+    assert alone()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not psutil.LINUX, reason="namespaces need root, and Linux")

@@ -3,9 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import psycopg2
 import pytest
@@ -17,29 +19,32 @@ from taxi_ingest.fetch import local_file
 from taxi_ingest.load import Database, Load, Options, Progress, Target, database_at, load, undo
 from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.load.patience import patiently
+from taxi_ingest.load.undo import _undo
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips
+
+Result = TypeVar("Result")
 
 
 def months(folder: Path, numbers: range) -> list[Path]:
     return [trips(folder, [row(n)], f"yellow_tripdata_2024-{n:02}.csv") for n in numbers]
 
 
-class Background:
-    """A load in a thread; its result or its error."""
+class Background(Generic[Result]):
+    """A load, or other work, in a thread; its result or its error."""
 
-    def __init__(self, act: Callable[[], Load]) -> None:
-        self.results: list[Load | BaseException] = []
+    def __init__(self, act: Callable[[], Result]) -> None:
+        self.results: list[Result | BaseException] = []
         self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
         self._thread.start()
 
-    def _run(self, act: Callable[[], Load]) -> None:
+    def _run(self, act: Callable[[], Result]) -> None:
         try:
             self.results.append(act())
         except BaseException as error:
             self.results.append(error)
 
-    def result(self) -> Load:
+    def result(self) -> Result:
         self._thread.join(60)
         [result] = self.results
         if isinstance(result, BaseException):
@@ -89,14 +94,26 @@ def test_an_undo_that_waits_for_a_reader_holds_up_no_load(
     load_file(first, embedded_database)
     reader = psycopg2.connect(embedded_database_url)
     reader.cursor().execute("SELECT count(*) FROM trips")
-    undoing = threading.Thread(target=lambda: undo(embedded_database, 1), daemon=True)
-    undoing.start()
+    undoing = Background(lambda: undo(embedded_database, 1))
     until(embedded_database_url, WAITING)
-    assert load_file(second, embedded_database).outcome == "loaded"
-    assert undoing.is_alive()
+    assert Background(lambda: load_file(second, embedded_database)).result().outcome == "loaded"
+    assert undoing.results == []
     reader.close()
-    undoing.join(30)
+    undoing.result()
     assert totals(embedded_database_url) == [2]
+
+
+def test_a_load_is_undone_once(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    """Who comes second waits for the first, and then sees what it has done."""
+    load_file(*months(tmp_path, range(1, 2)), embedded_database)
+    with embedded_database.transaction() as cursor:
+        _undo(cursor, 1)
+        second = Background(lambda: undo(embedded_database, 1))
+        until(embedded_database_url, WAITING)
+    with pytest.raises(DataError, match="undone already"):
+        second.result()
 
 
 def test_patience_ends_and_nothing_has_changed(
@@ -116,11 +133,18 @@ def test_patience_ends_and_nothing_has_changed(
     assert query(embedded_database_url, columns) == [(1,)]
 
 
+def test_what_comes_after_patience_waits_as_long_as_it_must(embedded_database: Database) -> None:
+    with embedded_database.transaction() as cursor:
+        patiently(cursor, lambda: None)
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
 def test_who_waits_for_the_same_file_says_so_and_skips(
     tmp_path: Path, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = trips(tmp_path, [row(n) for n in range(6)])
-    others: list[Background] = []
+    others: list[Background[Load]] = []
 
     def start_another(_: Progress) -> None:
         if not others:
@@ -135,9 +159,9 @@ def test_who_waits_for_the_same_file_says_so_and_skips(
 
 def at_once(
     first: Callable[[Callable[[Progress], None]], Load], second: Callable[[], Load], url: str
-) -> Background:
+) -> Background[Load]:
     """Begin the second load while the first is copying, and let it wait; then end the first."""
-    begun: list[Background] = []
+    begun: list[Background[Load]] = []
 
     def begin(_: Progress) -> None:
         if not begun:
@@ -213,6 +237,42 @@ def test_nobody_puts_rows_into_a_lookup_while_it_is_replaced(
     load_file(path, embedded_database, "taxi_zones", on_progress=insert)
     assert len(tried) == 1
     assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("B",)]
+
+
+def test_rows_put_into_a_lookup_just_before_it_is_replaced_are_kept(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    """They are not committed yet when the load looks for them first, so that it waits for their lock."""
+    path = tmp_path / "zones.csv"
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,A,S\n")
+    load_file(path, embedded_database, "taxi_zones")
+    user = psycopg2.connect(embedded_database_url)
+    user.cursor().execute("INSERT INTO taxi_zones VALUES (9, 'B', 'mine', 'S')")
+    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,B,S\n")
+    replacing = Background(lambda: load_file(path, embedded_database, "taxi_zones"))
+    until(embedded_database_url, WAITING)
+    user.commit()
+    user.close()
+    with pytest.raises(DataError, match="rows that taxi-ingest did not put there"):
+        replacing.result()
+    assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones ORDER BY 1') == [("A",), ("mine",)]
+
+
+def test_rows_are_looked_at_before_the_table_is_locked(
+    tmp_path: Path, embedded_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attaching would else look at all of them while no one else can attach, and at a replacement read."""
+    monkeypatch.setenv("PGOPTIONS", "-c client_min_messages=debug1")
+    told: list[str] = []
+
+    @contextmanager
+    def listened() -> Iterator[psycopg2.extensions.connection]:
+        with embedded_database.open() as connection:
+            yield connection
+            told.extend(connection.notices)
+
+    load_file(trips(tmp_path, [row(1)]), replace(embedded_database, open=listened))
+    assert any('"load_1" is implied by existing constraints' in notice for notice in told), told
 
 
 def test_first_loads_into_an_empty_database_go_side_by_side_and_copy_once(

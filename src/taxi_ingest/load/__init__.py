@@ -7,7 +7,7 @@ from typing import Literal
 
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.errors import DataError
+from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import ledger
 from taxi_ingest.load.connection import Database, database_at
@@ -152,14 +152,14 @@ def _load(
 
 
 def _check_counts(counts: Counts, stream: Stream, spool: RejectSpool, allowance: Allowance) -> None:
-    """Nothing is missing, and no more is rejected than allowed. Raises DataError."""
+    """Nothing is missing, and no more is rejected than allowed. Raises DataError, SourceError."""
     lost = counts.read - counts.loaded - counts.rejected - counts.removed
     if lost or (counts.removed and stream.step is None):
         raise DataError(
             f"Of {counts.read:,} rows some got lost: {counts}.", "This is a bug: please report it."
         )
     if stream.layout.rows is not None and counts.read != stream.layout.rows:
-        raise DataError(
+        raise SourceError(
             f"The file says it has {stream.layout.rows:,} rows, but {counts.read:,} were read.",
             "Download it again.",
         )

@@ -92,10 +92,10 @@ def copy_rows(
             cursor.copy_expert(statement, content)  # type: ignore[arg-type]  # COPY FROM needs no readline
         except psycopg2.Error as error:
             # psycopg2 tells the server why read() failed, and hides the exception itself.
-            if isinstance(content.failure, Exception):
+            if content.failure:
                 raise content.failure from None
-            if content.failure or "error in .read() call" in str(error):
-                # A signal; it may strike before read() can take note of it.
+            if "error in .read() call" in str(error):
+                # A signal that struck before read() could take note of it.
                 raise KeyboardInterrupt from None
             raise
     return replace(content.counts, loaded=cursor.rowcount)
