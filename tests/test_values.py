@@ -587,6 +587,15 @@ def test_beside_decimal_commas_a_point_may_part_thousands(
     assert any("is that a thousand?" in note for note in stream.plan.warnings) == ((types or type) == "text")
 
 
+def test_thousands_are_not_put_into_a_stored_column_of_doubles(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    load_file(csv_of(tmp_path, "a,b", "x,2.5", name="first.csv"), embedded_database, "things")
+    load_file(csv_of(tmp_path, "a;b", "12,50;1.000", "12,50;2.000"), embedded_database, "things")
+    rows = query(embedded_database_url, "SELECT b::text FROM things ORDER BY 1")
+    assert rows == [("1.000",), ("2.000",), ("2.5",)]
+
+
 def test_dates_that_are_read_month_first_are_told(tmp_path: Path) -> None:
     path = csv_of(tmp_path, "a,b,c", "03/01/2019,2019-03-01,x", "04/01/2019,2019-03-01,03/01/2019")
     assert open_stream(path, path.name, 10).plan.warnings == (

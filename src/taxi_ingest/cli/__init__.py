@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from taxi_ingest.printable import printable_lines
 
 _CHANGING = ("ingest", "zones", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""
+
+_EXIT_SECONDS = 10
 
 app = typer.Typer(
     name="taxi-ingest",
@@ -69,12 +72,24 @@ def main() -> None:
     try:
         code = _run()
         sys.stdout.flush()
-        sys.exit(_told(output) if code == 0 else code)
+        code = _told(output) if code == 0 else code
+        _end_within(_EXIT_SECONDS, code)
+        sys.exit(code)
     finally:
         gc.freeze()
         # All is done: an interrupt now would only spoil Python's own end.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End in this time, whatever else wants to be done at Python's exit.
+
+    Prefect's threads then send what they still have to its server, and would wait for one that is gone.
+    """
+    end = threading.Timer(seconds, os._exit, [code])
+    end.daemon = True
+    end.start()
 
 
 def _run() -> int:

@@ -33,6 +33,8 @@ class Layout:
     """LF, or CR in a CSV that has no LF."""
     day_first: bool = False
     """Whether 03/01/2019 is the third of January in this file (CSV)."""
+    thousands: tuple[str, ...] = ()
+    """Columns whose texts stay texts, though each could be a number (CSV)."""
     notes: tuple[str, ...] = ()
     """What was found out about a CSV that its reader should know."""
 

@@ -65,6 +65,7 @@ def inspect_csv(
         delimiter=dialect.delimiter,
         line_end=dialect.line_end,
         day_first=guessed.day_first,
+        thousands=guessed.thousands,
         notes=(*dialect.notes, *guessed.notes),
     )
 

@@ -39,6 +39,8 @@ class Guess:
     day_first: bool = False
     """Whether 03/01/2019 is the third of January, as 31/12/2019 stands somewhere."""
     notes: tuple[str, ...] = ()
+    thousands: tuple[str, ...] = ()
+    """Columns of texts each of which could be a number, but most likely another one than it seems."""
 
 
 def guess(sample: pa.Table) -> Guess:
@@ -53,7 +55,7 @@ def guess(sample: pa.Table) -> Guess:
     }
     texts = [] if dataset else [sample.column(name) for name, type in types.items() if type == pa.string()]
     day_first, decimal_comma = any(map(shows_day_first, texts)), any(map(shows_decimal_comma, texts))
-    notes = []
+    notes, thousands = [], []
     for name, type in types.items():
         values = sample.column(name)
         if pa.types.is_temporal(type) and (date := slashed_date(values)):
@@ -63,8 +65,9 @@ def guess(sample: pa.Table) -> Guess:
                 notes.append(f"Dates such as {date!r} in column {name!r} are read month first.")
         if decimal_comma and not pa.types.is_string(type) and are_thousands(values):
             types[name] = pa.string()
+            thousands.append(name)
             notes.append(f"Numbers such as 1.234 in column {name!r} are loaded as text: is that a thousand?")
-    return Guess(pa.schema(types), day_first, tuple(notes))
+    return Guess(pa.schema(types), day_first, tuple(notes), tuple(thousands))
 
 
 def infer(texts: pa.ChunkedArray) -> pa.DataType:

@@ -169,7 +169,7 @@ def _as_they_are(
         name = _free_name(wanted, taken | {"_load_id"})
         taken.add(name)
         type = postgres_type(field.name, field.type)
-        guessed = layout.format is not Format.PARQUET
+        guessed = layout.format is not Format.PARQUET and field.name not in layout.thousands
         columns.append(PlannedColumn(name, type, source=field.name, guessed=guessed))
     return tuple(columns)
 
