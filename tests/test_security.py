@@ -77,6 +77,13 @@ def test_a_url_that_cannot_be_read_is_not_repeated_in_parts(form: str, password:
     assert [part for part in ("left", "lef", "right", "more") if part in shown] == []
 
 
+@pytest.mark.parametrize("url", [f"postgresql://me:{SECRET}/db", f"host=h,i port=1,{SECRET}"])
+def test_a_password_in_the_place_of_the_port_is_not_repeated(url: str) -> None:
+    with pytest.raises(DatabaseError) as failure, database_at(url).connect():
+        pass
+    assert SECRET not in str(failure.value) + failure.value.hint
+
+
 # The local Prefect server
 
 

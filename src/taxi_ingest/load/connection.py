@@ -172,11 +172,15 @@ def _parsed(url: str) -> dict[str, Any]:
         url = f"{scheme.partition('+')[0]}://{rest}"
         _check_reads_as_meant(rest)
     try:
-        return dict(parse_dsn(url))
-    except psycopg2.ProgrammingError:
+        parameters = dict(parse_dsn(url))
+        # libpq's error repeats what stands there: a password, where host and @ were forgotten.
+        for port in filter(None, parameters.get("port", "").split(",")):
+            int(port)
+    except (psycopg2.ProgrammingError, ValueError):
         raise DatabaseError(
             "The database's URL can't be read.", "Write postgresql://user@host:5432/database."
         ) from None
+    return parameters
 
 
 def _check_reads_as_meant(rest: str) -> None:
