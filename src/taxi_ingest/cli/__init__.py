@@ -24,7 +24,7 @@ from taxi_ingest.printable import printable_lines
 _CHANGING = ("ingest", "zones", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""
 
-_EXIT_SECONDS = 10
+_EXIT_SECONDS = 5
 
 app = typer.Typer(
     name="taxi-ingest",
