@@ -273,6 +273,7 @@ def test_an_at_sign_of_the_path_is_no_login(url: str) -> None:
     assert login_of(url) is None
 
 
+@pytest.mark.slow
 def test_a_revised_file_under_another_spelling_replaces(
     cli: Cli, tmp_path: Path, server: Server, embedded_database_url: str
 ) -> None:

@@ -210,10 +210,10 @@ def test_if_loaded_fail_exits_4(cli: Cli, trips: Path, db: dict[str, str]) -> No
 
 def test_too_many_rejects_exit_4_and_show_the_first(cli: Cli, tmp_path: Path, db: dict[str, str]) -> None:
     path = tmp_path / "green_tripdata_2024-01.csv"
-    path.write_text(TRIPS.replace("2024-01-02 00:00:00", "02/01/2024 0:00"))
+    path.write_text(TRIPS.replace("2024-01-02 00:00:00", "32/01/2024 0:00"))
     done = cli("ingest", "--url", path, "--table", "green", env=db)
     assert done.returncode == 4
-    assert "3: lpep_pickup_datetime: '02/01/2024 0:00' is no timestamp" in done.stderr
+    assert "3: lpep_pickup_datetime: '32/01/2024 0:00' is no timestamp" in done.stderr
 
 
 def test_a_wrong_password_and_a_missing_database_exit_5(cli: Cli, trips: Path, system_url: str) -> None:
@@ -261,6 +261,7 @@ def test_a_setting_that_is_wrong_exits_2() -> None:
     assert (done.returncode, "TAXI_INGEST_PREFECT_PORT is wrong" in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.slow
 def test_secrets_are_left_nowhere(cli: Cli, trips: Path, system_url: str, settings: Settings) -> None:
     password = "planted-pw-90210"
     execute(system_url, "DROP DATABASE IF EXISTS secrets_test")

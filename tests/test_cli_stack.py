@@ -186,6 +186,7 @@ def test_a_zombie_has_ended() -> None:
     parent.communicate("")
 
 
+@pytest.mark.slow
 def test_up_starts_both_servers_and_down_stops_them(home: Path) -> None:
     own = {"TAXI_INGEST_HOME": str(home), "TAXI_INGEST_PREFECT_PORT": str(free_port())}
 
@@ -251,7 +252,7 @@ def at_a_terminal(*answers: tuple[str, str], arguments: tuple[str, ...]) -> tupl
             seen += os.read(terminal, 10_000).decode()
         except OSError:  # its end
             break
-        if waiting and seen.rstrip().endswith(waiting[0][0]):
+        if waiting and seen.endswith(waiting[0][0]):
             os.write(terminal, waiting.pop(0)[1].encode())
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
@@ -261,11 +262,11 @@ def test_at_a_terminal_bare_blocks_create_asks_which_database(cli: Cli, system_u
     place, _, database = system_url.rpartition("/")
     user, password, host, port = place.removeprefix("postgresql://").replace("@", ":").split(":")
     code, seen = at_a_terminal(
-        ("own Postgres? [Y/n]:", "n\n"),
-        ("Host [localhost]:", f"{host}\n"),
-        ("Port [5432]:", f"{port}\n"),
-        ("]:", f"{user}\n"),
-        ("Database [ny_taxi]:", f"{database}\n"),
+        ("own Postgres? [Y/n]: ", "n\n"),
+        ("Host [localhost]: ", f"{host}\n"),
+        ("Port [5432]: ", f"{port}\n"),
+        ("]: ", f"{user}\n"),
+        ("Database [ny_taxi]: ", f"{database}\n"),
         ("Password: ", f"{password}\n"),  # the blank comes when the terminal echoes no more
         arguments=("blocks", "create", "--name", "asked"),
     )
@@ -277,13 +278,13 @@ def test_at_a_terminal_bare_blocks_create_asks_which_database(cli: Cli, system_u
 
 def test_at_a_terminal_the_local_stacks_database_is_one_key_away(prefect_server: str) -> None:
     del prefect_server
-    answer = ("own Postgres? [Y/n]:", "\n")
+    answer = ("own Postgres? [Y/n]: ", "\n")
     code, seen = at_a_terminal(answer, arguments=("blocks", "create", "--name", "own", "--overwrite"))
     assert (code, "Saved block own: " in seen) == (0, True), seen
 
 
 def test_an_interrupt_at_a_question_saves_nothing(cli: Cli) -> None:
-    answer = ("own Postgres? [Y/n]:", "\x03")
+    answer = ("own Postgres? [Y/n]: ", "\x03")
     code, seen = at_a_terminal(answer, arguments=("blocks", "create", "--name", "interrupted"))
     assert (code, "Interrupted" in seen) == (130, True), seen
     assert "interrupted" not in cli("blocks", "ls").stdout

@@ -376,6 +376,7 @@ def wait_until_loaded(url: str) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while it copies", "when it has committed"])
 def test_a_run_whose_prefect_is_gone_is_told_as_loaded_and_put_right_by_the_next(
     tmp_path: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -393,7 +393,7 @@ def reference(content: bytes, reach: int) -> list[tuple[int, int, bool]]:
     return [*found, (start, len(content), False)] if start < len(content) else found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     content=st.text('a",\n\r', max_size=60).map(str.encode),
     reach=st.sampled_from([3, 10, 1000]),
@@ -687,7 +687,7 @@ def read_or_refused(path: Path, header: bool | None = None) -> None:
         read(path, None, header, chunk_size=100)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     content=st.one_of(
         st.binary(max_size=80),

@@ -188,6 +188,7 @@ def test_ui_prints_the_plain_address_and_opens_a_private_page(
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed on this machine")
 def test_a_browser_sees_both_dashboards_logged_in_and_calls_nobody_else(
     cli: Cli, trips: Path, embedded_database_url: str, settings: Settings, tmp_path: Path
@@ -236,6 +237,7 @@ def logging_proxy() -> Iterator[tuple[int, list[str]]]:
         proxy.shutdown()
 
 
+@pytest.mark.slow
 def test_a_proxy_sees_sources_and_nothing_that_goes_to_the_local_server(
     cli: Cli, trips: Path, system_url: str
 ) -> None:

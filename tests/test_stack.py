@@ -433,6 +433,7 @@ def test_a_squatter_on_the_port_gets_nothing(stack_home: Path, monkeypatch: pyte
         assert received == b""
 
 
+@pytest.mark.slow
 def test_a_server_of_an_older_version_without_a_key_is_started_anew_also_in_a_home_with_an_odd_name(
     stack_home: Path,
 ) -> None:

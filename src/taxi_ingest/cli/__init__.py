@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -89,7 +89,9 @@ def _end_within(seconds: float, code: int) -> None:
     """
     end = threading.Timer(seconds, os._exit, [code])
     end.daemon = True
-    end.start()
+    # Where the system has no thread left, nothing else can be waiting either.
+    with suppress(RuntimeError):
+        end.start()
 
 
 def _run() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.errors import UsageError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reader, Reject
 from taxi_ingest.read.csv_file import CsvReader, ends_in_a_line, inspect_csv
 from taxi_ingest.read.dialect import parse_delimiter
@@ -31,9 +31,6 @@ __all__ = [
     "parse_delimiter",
 ]
 
-_MOST_COLUMNS = 1_599
-"""Postgres' limit of 1,600 (https://www.postgresql.org/docs/current/limits.html) but for `_load_id`."""
-
 
 def inspect(path: Path, delimiter: str | None = None, header: bool | None = None) -> Layout:
     """What a file is and which columns it has, from its first megabyte or its Parquet footer.
@@ -45,20 +42,13 @@ def inspect(path: Path, delimiter: str | None = None, header: bool | None = None
     """
     format = detect_format(path)
     if format is not Format.PARQUET:
-        layout = inspect_csv(path, format, parse_delimiter(delimiter), header)
-    elif delimiter is not None or header is not None:
+        return inspect_csv(path, format, parse_delimiter(delimiter), header)
+    if delimiter is not None or header is not None:
         raise UsageError(
             f"{path.name} is a Parquet file, which has neither delimiter nor header.",
             "Leave --delimiter and --header out.",
         )
-    else:
-        layout = inspect_parquet(path)
-    if len(layout.header) > _MOST_COLUMNS:
-        raise DataError(
-            f"{path.name} has {len(layout.header):,} columns; a Postgres table holds {_MOST_COLUMNS:,}.",
-            "Leave columns out, or make rows of them.",
-        )
-    return layout
+    return inspect_parquet(path)
 
 
 def open_reader(

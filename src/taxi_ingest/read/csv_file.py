@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 from taxi_ingest.errors import DataError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
 from taxi_ingest.read.dialect import Dialect, find_dialect
-from taxi_ingest.read.format import Format, check_text, check_unpacked
+from taxi_ingest.read.format import Format, check_text, check_unpacked, check_width
 from taxi_ingest.read.infer import Guess, guess
 from taxi_ingest.read.rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
 from taxi_ingest.read.texts import spelled_by_arrow
@@ -50,6 +50,7 @@ def inspect_csv(
         names = _header_names(sample[header_start:header_end], path, dialect)
         data_start = header_end + _blank_prefix(sample[header_end:])
         blank_lines = sample.count(dialect.line_end, header_end, data_start)
+    check_width(path.name, len(names))
     data = sample[data_start:] if whole else sample[data_start : sample.rfind(dialect.line_end) + 1]
     trailing = _trailing_fields(data, len(names), dialect)
     guessed = _infer(data, names, trailing, rules)

@@ -10,6 +10,10 @@ _UNPACK = "Unpack it and load the file inside."
 _EXPORT = "Export it as CSV, and load that."
 
 
+_MOST_COLUMNS = 1_599
+"""Postgres' limit of 1,600 (https://www.postgresql.org/docs/current/limits.html) but for `_load_id`."""
+
+
 class Format(StrEnum):
     """What is read: a CSV, also packed, or Parquet. `csv.gz` is one whatever its name says."""
 
@@ -114,3 +118,12 @@ def _zeros_alternate(start: bytes) -> bool:
     return len(pairs) >= 4 and (
         (not any(pairs[1::2]) and all(pairs[::2])) or (not any(pairs[::2]) and all(pairs[1::2]))
     )
+
+
+def check_width(name: str, columns: int) -> None:
+    """Raise DataError for more columns than a table can have."""
+    if columns > _MOST_COLUMNS:
+        raise DataError(
+            f"{name} has {columns:,} columns; a Postgres table holds {_MOST_COLUMNS:,}.",
+            "Leave columns out, or make rows of them.",
+        )

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.read.batch import Batch, Layout, Piece, readable
-from taxi_ingest.read.format import Format
+from taxi_ingest.read.format import Format, check_width
 
 _INDEX = "__index_level_0__"
 _BATCH_BYTES = 128 << 20
@@ -23,6 +23,7 @@ def inspect_parquet(path: Path) -> Layout:
     with _damage_explained(path), pq.ParquetFile(path) as file:
         fields = [field for field in file.schema_arrow if not _numbers_rows(file, field)]
         names = [field.name for field in fields]
+        check_width(path.name, len(names))
         if twice := {name for name in names if names.count(name) > 1}:
             raise DataError(f"{path.name} has two columns {min(twice)!r}.", "Rename one of them in the file.")
         return Layout(Format.PARQUET, pa.schema(fields), rows=file.metadata.num_rows)
