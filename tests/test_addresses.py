@@ -301,6 +301,7 @@ def test_a_revised_file_under_another_spelling_replaces(
         assert query(embedded_database_url, f"SELECT count(*) FROM {table}") == [(len(sources),)]
 
 
+@pytest.mark.slow
 def test_a_failure_spells_the_address_as_a_success_does(
     cli: Cli, trips: Path, embedded_database_url: str
 ) -> None:

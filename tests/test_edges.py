@@ -154,6 +154,7 @@ LOADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADS)
 def test_what_has_been_loaded_ends_with_0_wherever_it_runs(
     cli: Cli, embedded_database_url: str, tmp_path: Path, name: str
@@ -315,6 +316,7 @@ def test_downloads_are_kept_as_far_as_told(
     assert list(cache.glob("runs/*")) == []
 
 
+@pytest.mark.slow
 def test_a_login_in_a_url_opens_its_host_and_is_left_nowhere(
     cli: Cli, trips: Path, tmp_path: Path, server: Server, embedded_database_url: str, settings: Settings
 ) -> None:

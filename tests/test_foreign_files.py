@@ -780,6 +780,7 @@ def quoted(count: int, stray: bool) -> bytes:
     return b"n,t,v\n" + (b'0,"x,1\n' if stray else b"") + lines * (count // 20_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["quoted", "stray quote", "lone quote", "gz", "parquet"])
 def test_memory_stays_flat(tmp_path: Path, kind: str) -> None:
     peaks = []

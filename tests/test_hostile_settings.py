@@ -226,6 +226,7 @@ def test_a_hostile_setting_does_not_hold_for_us(set_for_role: Setting, database_
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server", "reset")
 @pytest.mark.parametrize("way", ["url", "block"])
 def test_with_all_of_them_at_once_everything_is_as_usual(

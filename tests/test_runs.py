@@ -131,6 +131,7 @@ def wait_for(condition: Callable[[], bool], what: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", _MOMENTS)
 def test_a_run_killed_at_any_moment_ends_as_crashed_with_its_parts(
     api: str, trips: Path, moment: str
