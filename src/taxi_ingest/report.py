@@ -179,7 +179,7 @@ def _mapping(name: str, source: str) -> str:
 
 _VERDICTS = {
     "match": "as many as TLC's file of the month is known to have:",
-    "revised": "and TLC has republished its file of the month since that was known to have",
+    "revised": "more, or others than before; TLC's file of the month was known to have",
     "short": "but TLC's file of the month is known to have",
 }
 

@@ -101,7 +101,10 @@ class PrefectServer:
             if process(self.pid) is None:
                 raise _port_taken(self.port) if _is_taken(self.port) else self._failure("ended")
             time.sleep(0.05)
-        raise self._failure(f"did not answer within {timeout_seconds:g} seconds")
+        raise PrefectError(
+            f"The local Prefect server has not answered within {timeout_seconds:g} seconds; it is starting still.",
+            f"Run the same command again in a minute. The log {self.log} may say more.",
+        )
 
     def login_page(self) -> Path:
         """A page in the private folder that logs a browser in.
