@@ -102,7 +102,7 @@ class PrefectServer:
                 raise _port_taken(self.port) if _is_taken(self.port) else self._failure("ended")
             time.sleep(0.05)
         raise PrefectError(
-            f"The local Prefect server has not answered within {timeout_seconds:g} seconds, and still starts.",
+            f"The local Prefect server has not answered within {timeout_seconds:g} s, and still starts.",
             f"Run the same command again in a minute. The log {self.log} may say more.",
         )
 
