@@ -21,6 +21,7 @@ import pytest
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
 from taxi_ingest.settings import Settings
+from taxi_ingest.stack import residents
 
 SECRETS = {
     "TAXI_INGEST_SOURCE_LOGIN": "user:planted-1",
@@ -368,7 +369,7 @@ def test_prefect_launch_returns_at_once_and_stop_ends_it(
     before = stack.stop_prefect(stack_settings)
     assert before.running
     assert before.pid is not None
-    assert process(before.pid) is None
+    assert residents.process(before.pid) is None
     began = time.perf_counter()
     server = stack.launch_prefect(stack_settings)
     assert time.perf_counter() - began < 0.5
