@@ -524,7 +524,8 @@ def test_a_known_count_gives_a_verdict_on_rows_of_that_month(
 def test_verify_loads_nothing_of_a_file_that_is_short(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    assert load_file(trips(tmp_path, [row(1)]), embedded_database, verify=True).verdict == "unknown"
+    unknown = load_file(trips(tmp_path, [row(1)]), embedded_database, verify=True)
+    assert (unknown.verdict, "Nothing was verified" in unknown.notes[-1]) == ("unknown", True)
     assert known_rows("yellow", "2024-01", "parquet") == 2_964_624
     assert known_rows("yellow", "2021-01", "csv.gz") == 1_369_765
     short = trips(tmp_path, ["1,2021-01-15 12:00:00,1,5"], "yellow_tripdata_2021-01.csv")

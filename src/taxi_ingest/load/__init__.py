@@ -146,6 +146,8 @@ def _load(
     comparison.check(options.verify, options.allow_short)
     source.check_unchanged()
     notes = [*stream.plan.warnings, *destination.settle(cursor, load_id)]
+    if options.verify and comparison.known is None and comparison.note is None:
+        notes.append("Nothing was verified: no count of rows is known for this file.")
     if decision.replaces is not None:
         ledger.end(cursor, decision.replaces, "replaced")
     return Load.of(ledger.finish(cursor, load_id, counts, comparison, notes))
