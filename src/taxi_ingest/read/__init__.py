@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reader, Reject
-from taxi_ingest.read.csv_file import CsvReader, ends_in_a_line, inspect_csv
+from taxi_ingest.read.csv_file import CsvReader, ends_within_a_line, inspect_csv
 from taxi_ingest.read.dialect import parse_delimiter
 from taxi_ingest.read.format import Format, detect_format
 from taxi_ingest.read.parquet_file import ParquetReader, inspect_parquet
@@ -71,4 +71,4 @@ def breaks_off(path: Path, layout: Layout) -> bool:
 
     A Parquet file without its end can't be read at all.
     """
-    return layout.format is not Format.PARQUET and ends_in_a_line(path, layout)
+    return layout.format is not Format.PARQUET and ends_within_a_line(path, layout)

@@ -158,7 +158,7 @@ def _trailing_names(count: int) -> list[str]:
     return [f"{_TRAILING}{position}" for position in range(count)]
 
 
-def ends_in_a_line(path: Path, layout: Layout) -> bool:
+def ends_within_a_line(path: Path, layout: Layout) -> bool:
     """Whether the last line has no end."""
     last = b""
     with open_unpacked(path, layout.format) as (file, _):
