@@ -46,8 +46,10 @@ def version(pinned: Requirement) -> str:
     [("Linux on x86-64", "0.12"), ("Linux on ARM", "0.9"), ("macOS on Apple silicon", "0.12")],
 )
 def test_each_platform_gets_the_pgpq_that_has_a_wheel_for_it(platform: str, release: str) -> None:
+    (asked,) = applying(wanted(), "pgpq", platform)
     (pinned,) = applying(locked(), "pgpq", platform)
     assert version(pinned).startswith(f"{release}.")
+    assert version(pinned) in asked.specifier
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
