@@ -22,10 +22,10 @@ from prefect.exceptions import CancelledRun
 from conftest import execute, free_port, query
 from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
-from taxi_ingest.flows import Watch, watching
+from taxi_ingest.flows.ingest import Watch, watching
 from taxi_ingest.load import Load, load
 from taxi_ingest.load.connection import explained
-from taxi_ingest.report import Outcome
+from taxi_ingest.outcome import Outcome
 from tcp_proxy import Proxy, proxy_before
 from test_hostile_settings import block
 
@@ -225,7 +225,7 @@ def test_a_refusal_that_cannot_pass_is_not_tried_again(
         tries.append(arguments)
         return load(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("taxi_ingest.flows.loading.load", counted)
+    monkeypatch.setattr("taxi_ingest.flows.ingest.loading.load", counted)
     monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
     with pytest.raises(DatabaseError, match="nowhere"):
         ingest(url=str(big), table="nowhere.big")

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from conftest import TRIPS, query
 from taxi_ingest import Outcome, Settings, ingest, prefect_api
 from taxi_ingest.errors import DataError, PrefectError, SourceError
-from taxi_ingest.flows import Watch, watching
+from taxi_ingest.flows.ingest import Watch, watching
 
 
 @pytest.fixture

@@ -30,10 +30,10 @@ from hypothesis import strategies as st
 from conftest import SHARED_DATA, query
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError, SourceError, TaxiIngestError, UsageError
-from taxi_ingest.fetch.source import look_at
 from taxi_ingest.read import Batch, Format, Reject, inspect, open_reader
 from taxi_ingest.read import rows as row_rules
 from taxi_ingest.read.rows import RowRules, cut, row_ends
+from taxi_ingest.sources.source import look_at
 from taxi_ingest.transform import open_stream
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

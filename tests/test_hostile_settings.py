@@ -10,9 +10,8 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest import Settings, prefect_api
-from taxi_ingest.blocks import database_of_block
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.fetch import local_file
+from taxi_ingest.flows.blocks import database_of_block
 from taxi_ingest.load import (
     Allowance,
     Database,
@@ -29,6 +28,7 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.load.session import _SETTINGS
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, trips
 

@@ -24,7 +24,7 @@ def find_database(block: str | None, settings: Settings) -> Database:
     if block is None and not _default_block_exists():
         return _embedded(settings)
     # 0.2 s to import, which only those with a block pay.
-    from taxi_ingest.blocks import database_of_block
+    from taxi_ingest.flows.blocks import database_of_block
 
     database = database_of_block(block or DEFAULT_BLOCK)
     return _embedded(settings) if stack.is_embedded(settings, database.address) else database

@@ -121,7 +121,7 @@ def _logins(text: str) -> dict[str | None, tuple[str, str]]:
 def _origin(url: str) -> str | None:
     """Scheme, host and port of an http URL, the only ones that its login may reach."""
     from taxi_ingest.errors import UsageError
-    from taxi_ingest.fetch import canonical_url
+    from taxi_ingest.sources import canonical_url
 
     try:
         found = canonical_url(url)

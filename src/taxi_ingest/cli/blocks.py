@@ -55,7 +55,7 @@ def blocks_create(
         given = {key: str(value) for key, value in parts.items() if value is not None}
         dsn = _chosen_dsn(database_url, given, embedded, password_stdin)
         with prefect_context(quiet):
-            from taxi_ingest.blocks import create_block
+            from taxi_ingest.flows.blocks import create_block
 
             block = create_block(name, dsn, overwrite)
             if not quiet:
@@ -66,7 +66,7 @@ def blocks_create(
 def blocks_ls(json: Json = False) -> None:
     """List the blocks that name a database."""
     with failures_told(json), prefect_context(quiet=True):
-        from taxi_ingest.blocks import list_blocks
+        from taxi_ingest.flows.blocks import list_blocks
 
         blocks = list_blocks()
         if json:
@@ -81,7 +81,7 @@ def blocks_ls(json: Json = False) -> None:
 def blocks_check(name: Annotated[str, typer.Argument(metavar="NAME", help="The block's name.")]) -> None:
     """Try a connection through a block."""
     with failures_told(json=False), prefect_context(quiet=True):
-        from taxi_ingest.blocks import database_of_block
+        from taxi_ingest.flows.blocks import database_of_block
 
         database = database_of_block(name)
         typer.echo(f"{name}: {database.address} answers, {database.server_version()}")

@@ -114,7 +114,7 @@ def ingest(
         if (url is None) == (dataset is None) or (dataset is None) != (month is None):
             raise UsageError("Which file?", "Give --url, or --dataset and --month.")
         if dataset and month:
-            from taxi_ingest.locate import month_address
+            from taxi_ingest.sources.months import month_address
 
             url, usual_table = month_address(read_settings(), dataset, month)
             table = table or usual_table
@@ -161,7 +161,7 @@ def zones(
     The table has LocationID as its key; a newer lookup replaces it whole.
     """
     with failures_told(json, table=table, url=None) as known:
-        from taxi_ingest.locate import zones_address
+        from taxi_ingest.sources.months import zones_address
 
         usual_url, usual_table = zones_address(read_settings())
         _load(
@@ -188,8 +188,8 @@ def _load(
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
     from pydantic import SecretStr
 
-    from taxi_ingest.fetch import canonical_url, login_of
-    from taxi_ingest.run import run_ingest
+    from taxi_ingest.cli.watch import run_ingest
+    from taxi_ingest.sources import canonical_url, login_of
 
     known["table"] = parameters["table"]
     check_environment()

@@ -18,7 +18,7 @@ from taxi_ingest.cli.shared import (
     stderr,
     stdout,
 )
-from taxi_ingest.printable import printable
+from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
     from taxi_ingest.load import LoadRecord

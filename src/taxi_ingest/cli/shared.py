@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from taxi_ingest.cli.unexpected import explained
-from taxi_ingest.errors import TaxiIngestError, UsageError
-from taxi_ingest.printable import printable_lines, without_login
+from taxi_ingest.errors import TaxiIngestError, UsageError, printable_lines, without_login
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,13 +82,13 @@ def _tell(title: str, color: str | None, text: str) -> None:
 
 
 def stderr() -> "Console":
-    from taxi_ingest.progress import PlainConsole
+    from taxi_ingest.cli.display import PlainConsole
 
     return PlainConsole(stderr=True)
 
 
 def stdout() -> "Console":
-    from taxi_ingest.progress import PlainConsole
+    from taxi_ingest.cli.display import PlainConsole
 
     return PlainConsole(soft_wrap=True)
 
@@ -134,8 +133,8 @@ def check_environment() -> None:
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
     check_environment()
-    from taxi_ingest.orchestration import prefect_api
-    from taxi_ingest.progress import show_prefect_logs
+    from taxi_ingest.cli.display import show_prefect_logs
+    from taxi_ingest.flows.api import prefect_api
 
     show_prefect_logs(stderr(), quiet)
     with prefect_api(read_settings()):

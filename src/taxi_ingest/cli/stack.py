@@ -72,7 +72,7 @@ def ui(
     Anywhere else the dashboard of the local server asks for a password: the key in the home folder.
     """
     with failures_told(json=False):
-        from taxi_ingest.orchestration import dashboard
+        from taxi_ingest.flows.api import dashboard
 
         found = dashboard(read_settings())
         typer.echo(found.address)

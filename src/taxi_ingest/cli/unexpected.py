@@ -4,8 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from taxi_ingest.errors import PrefectError
-from taxi_ingest.printable import printable, without_login
+from taxi_ingest.errors import PrefectError, printable, without_login
 
 _REFUSALS = {
     errno.ENOSPC: "Free disk space, also in the folder that TMPDIR names.",

@@ -8,7 +8,6 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, SourceError
-from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import ledger
 from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import Counts, Progress, copy_rows
@@ -23,6 +22,7 @@ from taxi_ingest.load.undo import undo
 from taxi_ingest.load.verdict import Verdict, compare
 from taxi_ingest.read.csv_file import NOT_UTF8
 from taxi_ingest.read.texts import SPELLINGS
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Stream
 
 __all__ = [

@@ -6,13 +6,13 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import ledger, table
 from taxi_ingest.load.destination import Destination, choose, is_lookup
 from taxi_ingest.load.ledger import LoadRecord, TableRecord
 from taxi_ingest.load.rejects import Allowance
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
 from taxi_ingest.transform.types import FOR_DECIMALS
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import table
 from taxi_ingest.load.connection import Database
 from taxi_ingest.load.decision import Options, decide
@@ -11,6 +10,7 @@ from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.verdict import Comparison, compare
 from taxi_ingest.read import Format
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Plan, Stream
 
 _ROW_OVERHEAD_BYTES = 28 + 4 + 4

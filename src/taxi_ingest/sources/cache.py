@@ -23,7 +23,7 @@ from typing import BinaryIO
 import psutil
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.fetch.source import Validators
+from taxi_ingest.sources.source import Validators
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ENTRY = re.compile("[0-9a-f]{32}")

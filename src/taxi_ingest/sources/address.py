@@ -11,8 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
 import httpx
 
-from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.printable import without_login
+from taxi_ingest.errors import SourceError, UsageError, without_login
 
 STDIN = "-"
 """As a source: standard input."""

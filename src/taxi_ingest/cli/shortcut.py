@@ -12,12 +12,13 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest import load as loading
-from taxi_ingest import marks, stack
+from taxi_ingest import stack
 from taxi_ingest.errors import TaxiIngestError
-from taxi_ingest.fetch import canonical_url, is_unchanged, local_file
+from taxi_ingest.flows import marks
 from taxi_ingest.load import Database, Load, LoadRecord, Target, database_at
-from taxi_ingest.report import Outcome
+from taxi_ingest.outcome import Outcome
 from taxi_ingest.settings import DEFAULT_BLOCK, Settings
+from taxi_ingest.sources import canonical_url, is_unchanged, local_file
 
 _CONFIGURING_VARIABLES = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 _CONFIGURING_FILES = (

@@ -25,7 +25,7 @@ from prefect.utilities.urls import url_for
 from taxi_ingest import load as loading
 from taxi_ingest.databases import find_database
 from taxi_ingest.errors import TransientDatabaseError, UsageError
-from taxi_ingest.fetch import Cache, Download, SourceFile, canonical_url, fetch, run_folder
+from taxi_ingest.flows.runs import end_dead_runs, known_to_down, part_from_prefect, tied_flow
 from taxi_ingest.load import (
     Database,
     History,
@@ -37,9 +37,9 @@ from taxi_ingest.load import (
     TableRecord,
     Target,
 )
-from taxi_ingest.report import Outcome
-from taxi_ingest.runs import end_dead_runs, known_to_down, part_from_prefect, tied_flow
+from taxi_ingest.outcome import Outcome
 from taxi_ingest.settings import Settings
+from taxi_ingest.sources import Cache, Download, SourceFile, canonical_url, fetch, run_folder
 from taxi_ingest.transform import Names, Stream, open_stream
 
 DEFAULT_CHUNK_SIZE = 100_000

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.fetch.address import STDIN, file_name, local_path, named_url, pipe_url
-from taxi_ingest.fetch.cache import Cache, storing
-from taxi_ingest.fetch.source import SourceFile
+from taxi_ingest.sources.address import STDIN, file_name, local_path, named_url, pipe_url
+from taxi_ingest.sources.cache import Cache, storing
+from taxi_ingest.sources.source import SourceFile
 
 _BLOCK_BYTES = 1 << 20
 

@@ -15,12 +15,13 @@ from rich.console import Console
 
 from conftest import TRIPS, execute, free_port
 from http_server import Server
-from taxi_ingest import Settings, marks, prefect_api, stack
-from taxi_ingest.fetch import Cache, fetch
+from taxi_ingest import Settings, prefect_api, stack
+from taxi_ingest.cli.shortcut import skip_if_loaded
+from taxi_ingest.cli.watch import run_ingest
+from taxi_ingest.flows import marks
 from taxi_ingest.load import Options, Target, database_at, load
 from taxi_ingest.load.connection import join_dsn
-from taxi_ingest.nothing_new import skip_if_loaded
-from taxi_ingest.run import run_ingest
+from taxi_ingest.sources import Cache, fetch
 from taxi_ingest.transform import open_stream
 from test_hostile_settings import block
 from test_load import load_file
@@ -178,7 +179,7 @@ def test_a_download_is_known_by_what_its_server_says_of_it(
 def test_the_short_way_is_gone_only_where_a_skip_is_wanted(
     trips: Path, monkeypatch: Set, wish: dict[str, Any], is_short: bool
 ) -> None:
-    monkeypatch.setattr("taxi_ingest.run.skip_if_loaded", lambda *_: "short")
-    monkeypatch.setattr("taxi_ingest.run._Run.watched", lambda _: "long")
+    monkeypatch.setattr("taxi_ingest.cli.watch.skip_if_loaded", lambda *_: "short")
+    monkeypatch.setattr("taxi_ingest.cli.watch._Run.watched", lambda _: "long")
     went = run_ingest(Settings(), Console(quiet=True), True, url=str(trips), table="green", **wish)
     assert went == ("short" if is_short else "long")  # type: ignore[comparison-overlap]

@@ -9,7 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from taxi_ingest import stack
-from taxi_ingest.fetch import (
+from taxi_ingest.cli.display import Display, display, show_prefect_logs
+from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
+from taxi_ingest.load import Progress, parse_allowance, parse_target
+from taxi_ingest.outcome import Outcome
+from taxi_ingest.read import parse_delimiter
+from taxi_ingest.settings import Settings
+from taxi_ingest.sources import (
     Cache,
     Download,
     SourceFile,
@@ -19,12 +25,6 @@ from taxi_ingest.fetch import (
     named_url,
     run_folder,
 )
-from taxi_ingest.load import Progress, parse_allowance, parse_target
-from taxi_ingest.nothing_new import prefect_may_be_configured, skip_if_loaded
-from taxi_ingest.progress import Display, display, show_prefect_logs
-from taxi_ingest.read import parse_delimiter
-from taxi_ingest.report import Outcome
-from taxi_ingest.settings import Settings
 from taxi_ingest.transform import load_step
 
 
@@ -102,7 +102,7 @@ class _Run:
         is_local = not canonical_url(self.parameters["url"]).startswith("http")
         prefetched = self._prefetch() if is_local else None
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
-        from taxi_ingest.orchestration import own_api_url
+        from taxi_ingest.flows.api import own_api_url
 
         show_prefect_logs(self.console, self.quiet)
         if server is None and not own_api_url():
@@ -120,8 +120,8 @@ class _Run:
     ) -> Outcome:
         from prefect.exceptions import CancelledRun
 
-        from taxi_ingest.flows import Watch, run_flow, watching
-        from taxi_ingest.orchestration import prefect_api
+        from taxi_ingest.flows.api import prefect_api
+        from taxi_ingest.flows.ingest import Watch, run_flow, watching
 
         watch = Watch(self._show_download, self._show_load, prefetched=prefetched, settings=self.settings)
         with watching(watch), prefect_api(self.settings, server):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_ingest.sample.eras import Era, Field
+from taxi_ingest.tlc.sample.eras import Era, Field
 
 Numbers = npt.NDArray[Any]
 

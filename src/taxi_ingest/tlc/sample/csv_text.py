@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_ingest.sample.eras import Era, Field
+from taxi_ingest.tlc.sample.eras import Era, Field
 
 
 def header(era: Era) -> bytes:

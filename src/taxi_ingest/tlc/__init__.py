@@ -2,10 +2,10 @@
 
 The facts are rows of the tables beside this file. A new era adds rows or names there, not code here.
 
-tlc_datasets.csv: a dataset's kind (trips by month, or one lookup table), usual table and first month.
-tlc_rowcounts.csv: how many rows a published file is known to have; CSV and Parquet differ.
-tlc_values.csv: what the text codes mean that are carried as published.
-tlc_columns.csv, from TLC's data dictionaries and the headers of all published files:
+datasets.csv: a dataset's kind (trips by month, or one lookup table), usual table and first month.
+rowcounts.csv: how many rows a published file is known to have; CSV and Parquet differ.
+values.csv: what the text codes mean that are carried as published.
+columns.csv, from TLC's data dictionaries and the headers of all published files:
 
     key        `yes` where every file of the dataset has the column: what a file is recognised by
     also       other eras' names for it, in lower case
@@ -101,8 +101,8 @@ class FileName:
 
 @cache
 def datasets() -> tuple[Dataset, ...]:
-    """All datasets, from `tlc_columns.csv`."""
-    columns = _table("tlc_columns.csv")
+    """All datasets, from `columns.csv`."""
+    columns = _table("columns.csv")
     return tuple(
         Dataset(
             name=row["dataset"],
@@ -111,7 +111,7 @@ def datasets() -> tuple[Dataset, ...]:
             table=row["table"],
             first_month=row["first_month"],
         )
-        for row in _table("tlc_datasets.csv")
+        for row in _table("datasets.csv")
     )
 
 
@@ -160,7 +160,7 @@ def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple
 
 def coded_values(dataset: str) -> list[tuple[str, str, str]]:
     """Column, value and meaning of each text code of a dataset; none of them is ever translated."""
-    rows = _table("tlc_values.csv")
+    rows = _table("values.csv")
     return [(row["column"], row["value"], row["meaning"]) for row in rows if row["dataset"] == dataset]
 
 
@@ -172,7 +172,7 @@ def known_rows(dataset: str | None, month: str | None, format: str) -> int | Non
 
 @cache
 def _known_rows() -> dict[tuple[str, str, str], int]:
-    rows = _table("tlc_rowcounts.csv")
+    rows = _table("rowcounts.csv")
     return {(row["dataset"], row["month"], row["format"]): int(row["rows"]) for row in rows}
 
 

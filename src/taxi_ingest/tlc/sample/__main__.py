@@ -1,16 +1,16 @@
-"""`python -m taxi_ingest.sample`: write a made-up file of TLC's and print where it is."""
+"""`python -m taxi_ingest.tlc.sample`: write a made-up file of TLC's and print where it is."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.sample import FORMATS, file_name, write_sample
+from taxi_ingest.tlc.sample import FORMATS, file_name, write_sample
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m taxi_ingest.sample", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m taxi_ingest.tlc.sample", description=__doc__)
     parser.add_argument("dataset", help="yellow, green, fhv, fhvhv or zones")
     parser.add_argument("month", help="2024-01; anything for zones, which have none")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="made if missing")

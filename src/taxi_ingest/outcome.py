@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.text import Text
 
-from taxi_ingest.fetch import SourceFile
+from taxi_ingest.errors import printable
 from taxi_ingest.load import Database, Load, Preview, Target, parse_target
-from taxi_ingest.printable import printable
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
 from taxi_ingest.transform.quality import ODDITIES
 

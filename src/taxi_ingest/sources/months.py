@@ -3,8 +3,8 @@
 from datetime import date
 
 from taxi_ingest import tlc
-from taxi_ingest.fetch import first_that_exists, login_of
 from taxi_ingest.settings import Settings
+from taxi_ingest.sources import first_that_exists, login_of
 
 
 def month_address(settings: Settings, dataset: str, month: str) -> tuple[str, str]:

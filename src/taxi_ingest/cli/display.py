@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from taxi_ingest.printable import printable, printable_lines, without_login
+from taxi_ingest.errors import printable, printable_lines, without_login
 
 _SECONDS_BETWEEN_LINES = 5.0
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.fetch.address import file_name
-from taxi_ingest.fetch.cache import Entry, Version, storing
-from taxi_ingest.fetch.http import Login, PassingError, check_status, date_of, header, request
-from taxi_ingest.fetch.source import Download, SourceFile, Validators, look_at
+from taxi_ingest.sources.address import file_name
+from taxi_ingest.sources.cache import Entry, Version, storing
+from taxi_ingest.sources.http import Login, PassingError, check_status, date_of, header, request
+from taxi_ingest.sources.source import Download, SourceFile, Validators, look_at
 
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 300

@@ -10,14 +10,13 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest import tlc
-from taxi_ingest.errors import SourceError
-from taxi_ingest.fetch.address import canonical_url, file_name, is_pipe, local_path, login_of, named_url
-from taxi_ingest.fetch.cache import Cache, DiskFull, linked, run_folder, storing
-from taxi_ingest.fetch.download import Downloader
-from taxi_ingest.fetch.http import Login, request
-from taxi_ingest.fetch.pipe import check_stdin, spooled
-from taxi_ingest.fetch.source import Download, SourceFile, Validators, look_at
-from taxi_ingest.printable import without_login
+from taxi_ingest.errors import SourceError, without_login
+from taxi_ingest.sources.address import canonical_url, file_name, is_pipe, local_path, login_of, named_url
+from taxi_ingest.sources.cache import Cache, DiskFull, linked, run_folder, storing
+from taxi_ingest.sources.download import Downloader
+from taxi_ingest.sources.http import Login, request
+from taxi_ingest.sources.pipe import check_stdin, spooled
+from taxi_ingest.sources.source import Download, SourceFile, Validators, look_at
 
 __all__ = [
     "Cache",

@@ -18,9 +18,9 @@ from prefect.states import Cancelled, Completed, Crashed
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
+from taxi_ingest.flows.api import uses_local_server
+from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
 from taxi_ingest.load import Database, committed_runs
-from taxi_ingest.marks import is_dead, machine_tag, tags_of
-from taxi_ingest.orchestration import uses_local_server
 from taxi_ingest.settings import Settings
 
 _PREFECT_SECONDS = 5

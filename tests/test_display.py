@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from taxi_ingest.progress import Lines, PlainConsole, PrefectLogHandler, describe, display
+from taxi_ingest.cli.display import Lines, PlainConsole, PrefectLogHandler, describe, display
 
 
 @pytest.mark.parametrize(

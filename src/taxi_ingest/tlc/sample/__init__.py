@@ -1,6 +1,6 @@
 """Files as TLC published them, made up: any dataset and month, CSV or Parquet, the same for each seed.
 
-python -m taxi_ingest.sample yellow 2024-01 /tmp --rows 20000 --format csv.gz
+python -m taxi_ingest.tlc.sample yellow 2024-01 /tmp --rows 20000 --format csv.gz
 """
 
 import gzip
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
-from taxi_ingest.sample.csv_text import header, lines
-from taxi_ingest.sample.eras import Era, era_of, eras
-from taxi_ingest.sample.values import ZONES, Trips
+from taxi_ingest.tlc.sample.csv_text import header, lines
+from taxi_ingest.tlc.sample.eras import Era, era_of, eras
+from taxi_ingest.tlc.sample.values import ZONES, Trips
 
 __all__ = ["FORMATS", "Era", "era_of", "eras", "file_name", "write_sample"]
 
