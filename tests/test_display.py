@@ -29,7 +29,7 @@ def test_a_log_file_gets_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatc
     lines = Lines(Console(file=output))
     for _ in range(11):
         now[0] += 1
-        lines.update("Loading", round((now[0] - 100) * 1e6), 20_000_000, round((now[0] - 100) * 1000))
+        lines.update("Loading", "file", round((now[0] - 100) * 1e6), 20_000_000, round((now[0] - 100) * 1000))
     assert output.getvalue() == (
         "Loading: 5,000 rows, 1,250 rows/s, 5.0 of 20.0 MB, 12 s left\n"
         "Loading: 10,000 rows, 1,111 rows/s, 10.0 of 20.0 MB, 9 s left\n"
@@ -39,7 +39,7 @@ def test_a_log_file_gets_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatc
 def test_quiet_shows_nothing_even_on_a_terminal() -> None:
     output = io.StringIO()
     with display(Console(file=output, force_terminal=True), quiet=True) as shown:
-        shown.update("Loading", 1, 2, 3)
+        shown.update("Loading", "file", 1, 2, 3)
     assert output.getvalue() == ""
 
 

@@ -25,7 +25,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 if TYPE_CHECKING:
     from taxi_ingest.flows.api import prefect_api
     from taxi_ingest.flows.ingest import ingest
-    from taxi_ingest.outcome import Outcome
+    from taxi_ingest.flows.outcome import Outcome
     from taxi_ingest.settings import Settings
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Outcome": "taxi_ingest.outcome",
+    "Outcome": "taxi_ingest.flows.outcome",
     "Settings": "taxi_ingest.settings",
     "ingest": "taxi_ingest.flows.ingest",
     "prefect_api": "taxi_ingest.flows.api",

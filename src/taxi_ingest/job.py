@@ -5,6 +5,9 @@ from typing import Literal
 
 from taxi_ingest.errors import UsageError
 
+DEFAULT_BLOCK = "postgres-connector"
+"""The Prefect block whose database is used, if there is one and no other is named."""
+
 IfLoaded = Literal["skip", "replace", "fail"]
 Names = Literal["tlc", "snake"]
 """How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
@@ -75,7 +78,15 @@ class Job:
     header: bool | None = None
     """Whether a CSV's first row has the names, found out unless told."""
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for a chunk of no rows, and for a `max_rejects` that says nothing."""
+        if self.chunk_size < 1:
+            raise UsageError(
+                f"A chunk of {self.chunk_size} rows holds nothing.", "Give --chunk-size at least 1."
+            )
+        parse_allowance(self.max_rejects)
+
     @property
     def allowance(self) -> Allowance:
-        """`max_rejects`, parsed. Raises UsageError for what is neither a number nor a share."""
+        """`max_rejects`, parsed."""
         return parse_allowance(self.max_rejects)

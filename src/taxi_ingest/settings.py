@@ -12,9 +12,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_ingest.tlc import TLC_URL
 
-DEFAULT_BLOCK = "postgres-connector"
-"""The Prefect block whose database is used, if there is one and no other is named."""
-
 
 def _whole(path: Path) -> Path:
     """An absolute path, `~` resolved."""

@@ -26,30 +26,32 @@ class PlainConsole(Console):
 
 
 class Display(Protocol):
-    """Shows how far a stage has come."""
+    """Shows how far a stage of a file has come."""
 
-    def update(self, stage: str, bytes: int, total_bytes: int | None, rows: int | None) -> None: ...
+    def update(
+        self, stage: str, file: str, bytes: int, total_bytes: int | None, rows: int | None
+    ) -> None: ...
 
 
 class Silent:
     """Shows nothing: `--quiet`."""
 
-    def update(self, stage: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
+    def update(self, stage: str, file: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
         pass
 
 
 class Bar:
-    """One live line a stage."""
+    """One live line for each stage of each file."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, tuple[TaskID, float]] = {}
+        self._tasks: dict[tuple[str, str], tuple[TaskID, float]] = {}
 
-    def update(self, stage: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
-        if stage not in self._tasks:
+    def update(self, stage: str, file: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
+        if (stage, file) not in self._tasks:
             task = self._progress.add_task(stage, total=total_bytes, numbers="")
-            self._tasks[stage] = (task, time.monotonic())
-        task, began = self._tasks[stage]
+            self._tasks[stage, file] = (task, time.monotonic())
+        task, began = self._tasks[stage, file]
         numbers = describe(bytes, total_bytes, rows, time.monotonic() - began)
         self._progress.update(task, completed=bytes, numbers=numbers)
 
@@ -59,12 +61,12 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._began: dict[str, float] = {}
+        self._began: dict[tuple[str, str], float] = {}
         self._last = time.monotonic()
 
-    def update(self, stage: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
+    def update(self, stage: str, file: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
         now = time.monotonic()
-        seconds = now - self._began.setdefault(stage, now)
+        seconds = now - self._began.setdefault((stage, file), now)
         if now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._last = now

@@ -141,16 +141,26 @@ def prefect_context(quiet: bool) -> Iterator[None]:
         yield
 
 
+def chosen_settings(block: str | None, database_url: str | None) -> "tuple[Settings, str | None]":
+    """The settings with the database that is named, and the block, which a named database goes before."""
+    from pydantic import SecretStr
+
+    settings = read_settings()
+    if database_url is None:
+        return settings, block
+    return settings.model_copy(update={"database_url": SecretStr(database_url)}), None
+
+
 def chosen_database(block: str | None, database_url: str | None, quiet: bool) -> "Database":
-    """The database that the flags name, else the one that `ingest` would load into."""
-    from taxi_ingest.load import database_at
+    """The database that `ingest` would load into with these flags."""
+    from taxi_ingest.databases import choose_database
 
-    known = read_settings()
-    if database_url:
-        return database_at(database_url)
-    if known.database_url and block is None:
-        return database_at(known.database_url.get_secret_value())
-    with prefect_context(quiet):
-        from taxi_ingest.databases import find_database
+    settings, block = chosen_settings(block, database_url)
 
-        return find_database(block, known)
+    def find_block(name: str) -> "Database | None":
+        with prefect_context(quiet):
+            from taxi_ingest.flows.blocks import find_block
+
+            return find_block(name)
+
+    return choose_database(settings, block, find_block)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import httpx
 
-from taxi_ingest import load as loading
 from taxi_ingest import stack
+from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows import marks
-from taxi_ingest.load import Database, Load, LoadRecord, Target, database_at
-from taxi_ingest.outcome import Outcome
-from taxi_ingest.settings import DEFAULT_BLOCK, Settings
+from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.job import Job
+from taxi_ingest.load import Database, Load, LoadRecord, Target, look_back, parse_target
+from taxi_ingest.settings import Settings
 from taxi_ingest.sources import canonical_url, is_unchanged, local_file
 
 _CONFIGURING_VARIABLES = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
@@ -32,7 +33,7 @@ _CONFIGURING_FILES = (
 _REQUEST_SECONDS = 5
 
 
-def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
+def skip_if_loaded(job: Job, settings: Settings) -> Outcome | None:
     """The outcome if the table surely has the file already; None if anything is in doubt.
 
     It asks the ledger first: for a file that it doesn't know, nothing is read or fetched here.
@@ -41,14 +42,14 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
     server, key = stack.status(settings).prefect, stack.prefect_key(settings)
     if not server.running or key is None or prefect_may_be_configured():
         return None
-    target = loading.parse_target(table)
+    target = parse_target(job.table)
     with httpx.Client(
         base_url=server.address, headers=_authorization(key), timeout=_REQUEST_SECONDS, trust_env=False
     ) as api:
         try:
             database = _database(api, settings)
-            previous = loading.look_back(database, target, canonical_url(url)).file if database else None
-            if database is None or previous is None or not _is_unchanged(url, previous, settings):
+            previous = look_back(database, target, canonical_url(job.url)).file if database else None
+            if database is None or previous is None or not _is_unchanged(job.url, previous, settings):
                 return None
             if _a_run_was_left(api):
                 return None
@@ -81,14 +82,22 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _database(api: httpx.Client, settings: Settings) -> Database | None:
-    """The database if it needs no block and runs."""
-    if settings.database_url:
-        return database_at(settings.database_url.get_secret_value())
-    block = api.get(f"/block_types/slug/sqlalchemy-connector/block_documents/name/{DEFAULT_BLOCK}")
-    status = stack.status(settings).database
-    return (
-        database_at(status.address) if block.status_code == httpx.codes.NOT_FOUND and status.running else None
-    )
+    """The database, if it needs no block and runs."""
+
+    def find_block(name: str) -> None:
+        path = f"/block_types/slug/sqlalchemy-connector/block_documents/name/{name}"
+        if api.get(path).status_code != httpx.codes.NOT_FOUND:
+            raise _Doubt
+
+    try:
+        database = choose_database(settings, None, find_block)
+    except _Doubt:
+        return None
+    return None if isinstance(database, EmbeddedDatabase) and not database.runs else database
+
+
+class _Doubt(Exception):
+    """There is a block: only Prefect can read it."""
 
 
 def _a_run_was_left(api: httpx.Client) -> bool:

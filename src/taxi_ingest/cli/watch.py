@@ -2,17 +2,17 @@
 
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
-from typing import Any
 
 from rich.console import Console
 
 from taxi_ingest import stack
 from taxi_ingest.cli.display import Display, display, show_prefect_logs
 from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
-from taxi_ingest.load import Progress, parse_allowance, parse_target
-from taxi_ingest.outcome import Outcome
+from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.job import Job
+from taxi_ingest.load import Progress, parse_target
 from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import (
@@ -28,78 +28,44 @@ from taxi_ingest.sources import (
 from taxi_ingest.transform import load_step
 
 
-def run_ingest(
-    settings: Settings,
-    console: Console,
-    quiet: bool,
-    *,
-    url: str,
-    table: str,
-    block: str | None = None,
-    chunk_size: int = 100_000,
-    if_loaded: str = "skip",
-    max_rejects: str = "1%",
-    verify: bool = False,
-    names: str | None = None,
-    step: str | None = None,
-    cache: bool = True,
-    dry_run: bool = False,
-    keep_both: bool = False,
-    allow_short: bool = False,
-    delimiter: str | None = None,
-    header: bool | None = None,
-) -> Outcome:
-    """Run the flow (whose docstring tells the parameters) and show on `console` how it goes.
+def run_ingest(job: Job, settings: Settings, console: Console, quiet: bool) -> Outcome:
+    """Run the flow, and show on `console` how it goes.
 
-    What is wrong with the parameters is said before anything starts.
+    What is wrong with the job is said before anything starts. Raises what the flow raises.
     """
-    check_stdin(url)
+    _check(job)
     # Without a login, and in characters that Prefect can store.
-    url = named_url(url)
-    parse_target(table)
-    parse_allowance(max_rejects)
-    parse_delimiter(delimiter)
-    if step:
-        load_step(step)
-    may_skip = block is None and if_loaded == "skip" and not dry_run
-    if may_skip and (outcome := skip_if_loaded(url, table, settings)):
+    job = replace(job, url=named_url(job.url))
+    may_skip = job.block is None and job.if_loaded == "skip" and not job.dry_run
+    if may_skip and (outcome := skip_if_loaded(job, settings)):
         return outcome
-    parameters = {
-        "url": url,
-        "table": table,
-        "chunk_size": chunk_size,
-        "block": block,
-        "if_loaded": if_loaded,
-        "max_rejects": max_rejects,
-        "verify": verify,
-        "names": names,
-        "step": step,
-        "cache": cache,
-        "dry_run": dry_run,
-        "keep_both": keep_both,
-        "allow_short": allow_short,
-        "delimiter": delimiter,
-        "header": header,
-    }
     with display(console, quiet) as shown, ExitStack() as lasting:
-        return _Run(settings, console, quiet, shown, lasting, parameters).watched()
+        return _Run(job, settings, console, quiet, shown, lasting).watched()
+
+
+def _check(job: Job) -> None:
+    check_stdin(job.url)
+    parse_target(job.table)
+    parse_delimiter(job.delimiter)
+    if job.transform:
+        load_step(job.transform)
 
 
 @dataclass(frozen=True)
 class _Run:
     """A run and who watches it."""
 
+    job: Job
     settings: Settings
     console: Console
     quiet: bool
     shown: Display
     lasting: ExitStack
     """What is to end with the run."""
-    parameters: dict[str, Any]
 
     def watched(self) -> Outcome:
         """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
-        is_local = not canonical_url(self.parameters["url"]).startswith("http")
+        is_local = not canonical_url(self.job.url).startswith("http")
         prefetched = self._prefetch() if is_local else None
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
         from taxi_ingest.flows.api import own_api_url
@@ -121,12 +87,17 @@ class _Run:
         from prefect.exceptions import CancelledRun
 
         from taxi_ingest.flows.api import prefect_api
-        from taxi_ingest.flows.ingest import Watch, run_flow, watching
+        from taxi_ingest.flows.caller import calling
+        from taxi_ingest.flows.ingest import ingest
 
-        watch = Watch(self._show_download, self._show_load, prefetched=prefetched, settings=self.settings)
-        with watching(watch), prefect_api(self.settings, server):
+        following = calling(
+            on_download=self._show_download,
+            on_load=self._show_load,
+            prefetched={canonical_url(self.job.url): prefetched} if prefetched else {},
+        )
+        with following, prefect_api(self.settings, server):
             try:
-                return run_flow(**self.parameters)
+                return ingest(**vars(self.job))
             except CancelledRun:
                 raise KeyboardInterrupt from None
 
@@ -134,18 +105,19 @@ class _Run:
         """Begin to fetch the file in a thread, which an interrupt does not wait for."""
         settings = self.settings
         folder = self.lasting.enter_context(run_folder(settings.cache_dir))
-        cache = Cache(settings.cache_dir if self.parameters["cache"] else folder, settings.cache_bytes)
+        cache = Cache(settings.cache_dir if self.job.cache else folder, settings.cache_bytes)
+        url = canonical_url(self.job.url)
         future: Future[SourceFile | None] = Future()
 
         def work() -> None:
             try:
                 file = fetch(
-                    self.parameters["url"],
+                    self.job.url,
                     folder,
                     cache,
-                    login=settings.login_for(self.parameters["url"]),
+                    login=settings.login_for(self.job.url),
                     tries=settings.download_tries,
-                    on_progress=self._show_download,
+                    on_progress=lambda progress: self._show_download(url, progress),
                 )
             except BaseException as error:
                 future.set_exception(error)
@@ -155,8 +127,8 @@ class _Run:
         Thread(target=work, daemon=True).start()
         return future
 
-    def _show_download(self, download: Download) -> None:
-        self.shown.update("Downloading", download.bytes, download.total, None)
+    def _show_download(self, url: str, download: Download) -> None:
+        self.shown.update("Downloading", url, download.bytes, download.total, None)
 
-    def _show_load(self, source: SourceFile, progress: Progress) -> None:
-        self.shown.update("Loading", progress.bytes, source.bytes, progress.rows)
+    def _show_load(self, file: SourceFile, progress: Progress) -> None:
+        self.shown.update("Loading", file.url, progress.bytes, file.bytes, progress.rows)

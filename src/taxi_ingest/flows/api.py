@@ -21,6 +21,7 @@ from prefect.settings import (
 
 from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError
+from taxi_ingest.flows.caller import calling
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack.prefect_server import prefect_status
 
@@ -37,14 +38,14 @@ def uses_local_server(settings: Settings) -> bool:
 
 @contextmanager
 def prefect_api(settings: Settings, server: stack.PrefectServer | None = None) -> Iterator[str]:
-    """Run flows against the user's own API, else the local server, which is started if needed.
+    """Run flows with these settings against the user's own API, else the local server, started if needed.
 
     Yields the API's URL. `server` is the local one where the caller launched it beforehand. Raises
     PrefectError where the API can't be reached or breaks off.
     """
     own = own_api_url()
     updates = {} if own else _local_settings(server or stack.launch_prefect(settings))
-    with temporary_settings(updates), _failures_explained():
+    with temporary_settings(updates), calling(settings=settings), _failures_explained():
         if own:
             _check_reachable(own)
         yield own or str(updates[PREFECT_API_URL])

@@ -6,19 +6,22 @@ stand in its database in the clear.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect.client.orchestration import get_client
-from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
+from prefect.exceptions import ObjectNotFound
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.connection import address_of, secrets_of
+
+if TYPE_CHECKING:
+    from prefect_sqlalchemy import SqlAlchemyConnector
+    from sqlalchemy.engine import URL
 
 _BLOCK_TYPE = "sqlalchemy-connector"
 
@@ -37,6 +40,8 @@ def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
     Raises DatabaseError where the connection fails, UsageError for a name that is taken or not
     allowed; then nothing is saved.
     """
+    from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
+
     _check_name(name)
     if not overwrite and name in (block.name for block in list_blocks()):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
@@ -79,32 +84,45 @@ def list_blocks() -> list[BlockInfo]:
 _FILTER = {"block_types": {"slug": {"any_": [_BLOCK_TYPE]}}, "include_secrets": False}
 
 
-def database_of_block(name: str) -> Database:
-    """The database behind a block. Raises UsageError where there is no such block."""
-    connector = _load(name)
+@dataclass(frozen=True)
+class BlockDatabase(Database):
+    """The database that a block names, connected to through the block."""
+
+    connector: "SqlAlchemyConnector" = field(repr=False)
 
     @contextmanager
-    def open() -> Iterator[Connection]:
+    def open(self) -> Iterator[Connection]:
+        from sqlalchemy.exc import DBAPIError
+
         try:
-            with connector, connector.get_connection(begin=False) as connection:
+            # One of its own, as several threads may have a connection each.
+            with deepcopy(self.connector) as connector, connector.get_connection(begin=False) as connection:
                 yield cast(Connection, connection.connection.driver_connection)
         except DBAPIError as error:
             raise (error.orig or error) from error
 
-    return Database(_connector_address(connector), open)
+
+def find_block(name: str) -> Database | None:
+    """The database behind a block; None where there is no such block."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_block_document_by_name(name, _BLOCK_TYPE, include_secrets=False)
+        except ObjectNotFound:
+            return None
+    connector = _load(name)
+    return BlockDatabase(_connector_address(connector), connector)
 
 
-def _load(name: str) -> SqlAlchemyConnector:
-    try:
-        return cast(SqlAlchemyConnector, SqlAlchemyConnector.load(name))
-    except ValueError:
-        raise UsageError(
-            f"There is no SqlAlchemyConnector block {name}.",
-            "`taxi-ingest blocks ls` lists them, `taxi-ingest blocks create` makes one.",
-        ) from None
+def _load(name: str) -> "SqlAlchemyConnector":
+    # 0.2 s to import, which only those with a block pay.
+    from prefect_sqlalchemy import SqlAlchemyConnector
+
+    return cast(SqlAlchemyConnector, SqlAlchemyConnector.load(name))
 
 
-def _connector_address(connector: SqlAlchemyConnector) -> str:
+def _connector_address(connector: "SqlAlchemyConnector") -> str:
+    from prefect_sqlalchemy import ConnectionComponents
+
     info = connector.connection_info
     url: URL = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
     parameters: dict[str, Any] = {

@@ -13,15 +13,17 @@ from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
 from prefect.exceptions import TerminationSignal
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
 from taxi_ingest.flows.api import uses_local_server
+from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
+from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Database, committed_runs
-from taxi_ingest.settings import Settings
 
 _PREFECT_SECONDS = 5
 """How long a finished run waits for a Prefect server that is gone, as it may just restart."""
@@ -37,15 +39,31 @@ class TiedFlow(Flow[Parameters, Result]):
     """A flow whose runs are tied to the process that calls it. A worker looks after its runs itself."""
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:  # type: ignore[override]
-        """Run the flow, as Flow does."""
-        with TagsContext(current_tags=TagsContext.get().current_tags | tags_of(os.getpid())):
-            return super().__call__(*args, **kwargs)
+        """Run the flow, as Flow does; what it has committed is told, though Prefect be gone by then.
+
+        Raises what the flow raises where nothing was committed.
+        """
+        tags = TagsContext.get().current_tags | tags_of(os.getpid())
+        done: list[Outcome] = []
+        # These settings end what part_from_prefect sets.
+        with TagsContext(current_tags=tags), calling(on_outcome=done.append), temporary_settings():
+            try:
+                return super().__call__(*args, **kwargs)
+            except Exception as error:
+                if not done:
+                    raise
+                return cast(Result, done[0].with_note(_untold(error)))
 
     def with_options(self, **options: Any) -> Self:
         """The same flow with other options, tied as well, where Flow would return a plain one."""
         flow = super().with_options(**options)
         flow.__class__ = type(self)
         return cast(Self, flow)
+
+
+def _untold(error: Exception) -> str:
+    reason = type(error).__name__
+    return f"All is done, but Prefect could not be told ({reason}); the next run puts this flow run right."
 
 
 def tied_flow(
@@ -86,13 +104,26 @@ def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callab
     return cancellable
 
 
+def told_first(function: Callable[Parameters, Outcome]) -> Callable[Parameters, Outcome]:
+    """Tell the caller what a flow has done before Prefect is told, which may be gone by then."""
+
+    @wraps(function)
+    def telling(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Outcome:
+        outcome = function(*args, **kwargs)
+        caller().on_outcome(outcome)
+        part_from_prefect()
+        return outcome
+
+    return telling
+
+
 def known_to_down(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Have `taxi-ingest down` wait for a flow that has a parameter `table`, if it uses the local stack."""
     signature = inspect.signature(function)
 
     @wraps(function)
     def known(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        settings = Settings()
+        settings = settings_in_use()
         with stack.use_of_stack(signature.bind(*args, **kwargs).arguments["table"], settings):
             if uses_local_server(settings):
                 stack.enter()
@@ -105,7 +136,7 @@ def part_from_prefect() -> None:
     """Keep a run whose work is done from waiting for minutes for a Prefect that is gone.
 
     Each of the engine's last calls would be tried six times. A server that restarts gets a few seconds;
-    then the flow ends at once, with an error of Prefect's, and `run_flow` tells what was done.
+    then the flow ends at once, with an error of Prefect's, and TiedFlow tells what was done.
     """
     context = FlowRunContext.get()
     if context is None:
@@ -126,6 +157,11 @@ def _set_retries(number: int) -> None:
     now = get_settings_context()
     settings = now.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: number})
     SettingsContext(profile=now.profile, settings=settings).__enter__()
+
+
+def own_url() -> str | None:
+    """Where Prefect shows the flow run that this is, or that this task belongs to."""
+    return url_for("flow-run", flow_run.id)
 
 
 def end_dead_runs(database: Database) -> None:
