@@ -119,13 +119,13 @@ def _trailing_fields(data: bytes, columns: int, dialect: Dialect) -> int:
 
 def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> Guess:
     columns = [*names, *_trailing_names(trailing)]
+    texts = dict.fromkeys(names, pa.string())
     # What is not UTF-8 is text whose bad rows are rejected.
     sound = _sound(data, rules).decode("utf-8", "replace").encode()
     try:
-        texts = dict.fromkeys(names, pa.string())
         rows = _arrow_read(sound, columns, texts, names, rules, on_ragged=_left_out)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
-        return Guess(pa.schema([(name, pa.string()) for name in names]))
+        return Guess(pa.schema(texts))
     return guess(rows)
 
 
@@ -322,7 +322,7 @@ class CsvReader:
         """A row's values, None for empty ones; or the reason why it is no row."""
         expected, delimiter = len(self._layout.header), self._rules.delimiter
         if b"\0" in raw:
-            return "a NUL byte, which Postgres can't store"
+            return "a NUL byte, which is no text"
         try:
             # Not strict, as Arrow isn't: `"a"b` is ab. A quote that stays open swallows the last field.
             *fields, last = next(csv.reader([raw.decode() + delimiter + _LAST_FIELD], delimiter=delimiter))
@@ -338,7 +338,7 @@ class CsvReader:
 
 
 def _readable(raw: bytes) -> str:
-    """A row's text as Postgres can store it: bytes that it can't are shown as escapes."""
+    """A row's text; bytes that are none are shown as escapes."""
     return raw.removesuffix(b"\r").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 

@@ -39,16 +39,16 @@ _MOST_DIGITS = 38
 
 SPELLINGS = {
     **dict.fromkeys(
-        ("timestamp", "timestamptz"),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC")),
         "Times are read as 2019-03-01 00:02:21 (also with T, without seconds, with up to six digits behind "
         "the seconds, and with Z, UTC or +00:00 at the end) or 03/01/2019 12:02:21 AM (month first, in "
         "all rows).",
     ),
-    "date": "Dates are read as 2019-03-01 or 03/01/2019 (month first).",
-    "time": "Times of day are read as 00:02:21 or 12:02:21 AM.",
-    "boolean": "Yes and no are read as true, t, yes, y, on, 1 and false, f, no, n, off, 0.",
+    pa.date32(): "Dates are read as 2019-03-01 or 03/01/2019 (month first).",
+    pa.time64("us"): "Times of day are read as 00:02:21 or 12:02:21 AM.",
+    pa.bool_(): "Yes and no are read as true, t, yes, y, on, 1 and false, f, no, n, off, 0.",
 }
-"""How values of a Postgres type may be spelled, to be said where none is."""
+"""How values of a type may be spelled, to be said where none is."""
 
 _TRUE = ("true", "t", "yes", "y", "on", "1")
 _FALSE = ("false", "f", "no", "n", "off", "0")
