@@ -15,6 +15,7 @@ import pyarrow.csv as pacsv
 
 from taxi_ingest.errors import DataError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
+from taxi_ingest.read.constants import text_array
 from taxi_ingest.read.dialect import Dialect, find_dialect
 from taxi_ingest.read.format import Format, check_text, check_unpacked, check_width
 from taxi_ingest.read.infer import Guess, guess
@@ -312,7 +313,7 @@ class CsvReader:
                 places.append((number, _readable(raw)))
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self._layout.header)
         texts = {
-            name: pa.array(values, pa.string())
+            name: text_array(values)
             for name, values in zip(self._layout.header, columns, strict=True)
             if name in self._types
         }

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest.read.constants import constant, text_array
 from taxi_ingest.read.texts import PARTS_OF_SECOND, Origin, new_york_time, only, parse, without_nan
 from taxi_ingest.transform.store import Store
 
@@ -101,7 +102,7 @@ def _text(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedAr
         # Parquet's texts are bytes that nobody has looked at yet.
         text = values.cast(pa.binary()).cast(type) if pa.types.is_string(values.type) else values.cast(type)
     except pa.ArrowInvalid:
-        text = pa.chunked_array([pa.array(map(_decoded, values.cast(pa.binary()).to_pylist()), type)])
+        text = pa.chunked_array([text_array([*map(_decoded, values.cast(pa.binary()).to_pylist())])])
     has_nul = pc.match_substring(text, "\0")
     return only(text, pc.invert(has_nul)) if pc.any(has_nul).as_py() else text
 
@@ -121,8 +122,11 @@ def _within(values: pa.ChunkedArray, low: int, high: int) -> pa.ChunkedArray:
     lowest, highest = range["min"].as_py(), range["max"].as_py()
     if lowest is None or (lowest >= low and highest <= high):
         return values
-    low, high = (pa.scalar(limit, number) for limit in (low, high))
-    return only(values, pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high)))
+    return only(values, _between(numbers, constant(low, number), constant(high, number)))
+
+
+def _between(values: pa.ChunkedArray, low: pa.Scalar, high: pa.Scalar) -> pa.ChunkedArray:
+    return pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
 
 
 def _integers(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
@@ -136,11 +140,11 @@ def _integers(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.Chunk
         values = values.cast(pa.float64())
         values = only(values, pc.and_(pc.is_finite(values), pc.equal(pc.floor(values), values)))
         # Compared as doubles: 2**63 - 1 is none, the largest below 2**63 is.
-        low, high = pa.scalar(float(low), values.type), pa.scalar(float(min(high, 2**63 - 1024)), values.type)
+        low, high = float(low), float(min(high, 2**63 - 1024))
     elif pa.types.is_unsigned_integer(values.type):
         values = values.cast(pa.uint64())
-        low, high = pa.scalar(0, pa.uint64()), pa.scalar(high, pa.uint64())
-    inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+        low = 0
+    inside = _between(values, constant(low, values.type), constant(high, values.type))
     return only(values, inside).cast(type, safe=False)
 
 
@@ -213,7 +217,7 @@ def _in_unit(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
     have, want = PARTS_OF_SECOND[values.type.unit], PARTS_OF_SECOND[type.unit]
     numbers = values.cast(pa.int64())
     if have > want:
-        parts = pa.scalar(have // want, pa.int64())
+        parts = constant(have // want)
         whole = pc.multiply(pc.divide(numbers, parts), parts)
         return only(values, pc.equal(whole, numbers)).cast(type)
     most = (2**63 - 1) // (want // have)

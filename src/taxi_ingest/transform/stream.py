@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.read.batch import readable
+from taxi_ingest.read.constants import from_numpy
 from taxi_ingest.read.texts import are_numbers, shows_day_first
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
@@ -148,7 +150,7 @@ class Stream:
         if not unfit:
             return table, (), _nulls(table) - _nulls(sources)
         rejects = tuple(self._reject(index, unfit[index], rows, locate) for index in sorted(unfit))
-        kept = pa.array([index not in unfit for index in range(table.num_rows)])
+        kept = from_numpy(~np.isin(np.arange(table.num_rows), list(unfit)))
         table = table.filter(kept)
         return table, rejects, _nulls(table) - _nulls(sources.filter(kept))
 
