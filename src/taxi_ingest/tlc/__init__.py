@@ -43,7 +43,7 @@ _FILE_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a dataset's canonical schema: TLC's present name, its Postgres type, its meaning."""
+    """A column of a dataset's canonical schema: TLC's present name, its Arrow type's name, its meaning."""
 
     name: str
     snake: str

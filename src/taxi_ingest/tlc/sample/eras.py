@@ -5,7 +5,7 @@
     header_end  the line ends behind the header, `+` between them; `blank` is the empty line some have
     row_end     the line end of each row
     fields      in a row; those beyond the header are empty
-    quoted      `all` fields, or those of `text`; the header in both cases
+    quoted      `all` fields, or those of `string`; the header in both cases
     style       how numbers are written (see `STYLES` in csv_text.py)
     values      `column=value*weight/value`, where they differ from values.py; no value means null
     empty       `column=share` of nulls; columns with the same share are null in the same rows

@@ -39,7 +39,7 @@ class Trips:
         name = field.column.snake
         if name in OTHERS:
             values = pa.array(OTHERS[name](self), mask=self._empty(name))
-        elif field.column.type == "double precision":
+        elif field.column.type == "float64":
             # Plus 0, which makes a refund of -0 a plain one.
             values = pa.array(self.cents(name) * self._signs / 100 + 0.0, from_pandas=True)
         else:
