@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from taxi_ingest.cli import blocks, ingest, ledger, stack, streams
-from taxi_ingest.cli.shared import failures_told
+from taxi_ingest.cli.failures import failures_told
 from taxi_ingest.errors import UsageError, printable_lines
 
 _CHANGING = ("ingest", "zones", "undo", "up", "down")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.shared import (
     Block,
     DatabaseUrl,
@@ -12,8 +13,6 @@ from taxi_ingest.cli.shared import (
     Quiet,
     check_environment,
     chosen_settings,
-    failures_told,
-    print_json,
     read_settings,
     stderr,
     stdout,

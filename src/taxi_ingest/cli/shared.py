@@ -1,18 +1,16 @@
-"""What the commands share: flags, how results and errors are printed, the settings, the database."""
+"""What the commands share: flags, the consoles, the settings, the database."""
 
 import errno
-import json as jsonlib
 import mmap
 import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxi_ingest.cli.unexpected import explained
-from taxi_ingest.errors import TaxiIngestError, UsageError, printable_lines, without_login
+from taxi_ingest.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from taxi_ingest.load import Database
     from taxi_ingest.settings import Settings
 
-_INTERRUPTED = 130
 _LEAST_OPEN_FILES = 64
 _LEAST_MEMORY_BYTES = 512 << 20
 """With less a run fails anyway, but without a word or an end: Prefect waits for a thread that could
@@ -40,47 +37,6 @@ DatabaseUrl = Annotated[
 ]
 
 
-@contextmanager
-def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
-    """Print an error as one sentence and one hint, and exit with its code.
-
-    Yields what is known anyway, which `--json` prints with the error.
-    """
-    try:
-        yield known
-    except TaxiIngestError as error:
-        _fail(str(error), error.hint, error.exit_code, json, known)
-    except BaseException as error:
-        if _is_interrupt(error):
-            hint = "Nothing is half-loaded; run the same command again."
-            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
-        if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
-            raise
-        _fail(*explained(error), json, known)
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is an interrupt, or what pydantic's serializer or a prompt makes of one."""
-    swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
-    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
-
-
-def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
-    message, hint = without_login(message), without_login(hint)
-    if json:
-        print_json({"status": "failed", **known, "error": message, "hint": hint})
-    _tell("Error:", "red", message)
-    _tell("Hint:", None, hint)
-    raise SystemExit(exit_code)
-
-
-def _tell(title: str, color: str | None, text: str) -> None:
-    # Without rich: there may be no memory left to import it.
-    no_color = False if os.environ.get("NO_COLOR") else None
-    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
-    typer.echo(f" {printable_lines(text)}", err=True)
-
-
 def stderr() -> "Console":
     from taxi_ingest.cli.display import PlainConsole
 
@@ -91,10 +47,6 @@ def stdout() -> "Console":
     from taxi_ingest.cli.display import PlainConsole
 
     return PlainConsole(soft_wrap=True)
-
-
-def print_json(value: dict[str, Any]) -> None:
-    typer.echo(jsonlib.dumps(value))
 
 
 def read_settings() -> "Settings":

@@ -1,10 +1,18 @@
-"""What nobody foresaw, and what the system refuses: one sentence, one hint, an exit code."""
+"""How a failure is told: one sentence, one hint, an exit code; also what nobody foresaw."""
 
 import errno
+import json as jsonlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
-from taxi_ingest.errors import PrefectError, printable, without_login
+import typer
+
+from taxi_ingest.errors import PrefectError, TaxiIngestError, printable, printable_lines, without_login
+
+_INTERRUPTED = 130
 
 _REFUSALS = {
     errno.ENOSPC: "Free disk space, also in the folder that TMPDIR names.",
@@ -21,6 +29,51 @@ _REFUSALS = {
     errno.ENOTDIR: "Check that TMPDIR and HOME are folders.",
 }
 """What to do where the operating system refuses something, by its error number."""
+
+
+@contextmanager
+def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
+    """Print an error as one sentence and one hint, and exit with its code.
+
+    Yields what is known anyway, which `--json` prints with the error.
+    """
+    try:
+        yield known
+    except TaxiIngestError as error:
+        _fail(str(error), error.hint, error.exit_code, json, known)
+    except BaseException as error:
+        if _is_interrupt(error):
+            hint = "Nothing is half-loaded; run the same command again."
+            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+        if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
+            raise
+        _fail(*explained(error), json, known)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is an interrupt, or what pydantic's serializer or a prompt makes of one."""
+    swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
+    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
+
+
+def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
+    message, hint = without_login(message), without_login(hint)
+    if json:
+        print_json({"status": "failed", **known, "error": message, "hint": hint})
+    _tell("Error:", "red", message)
+    _tell("Hint:", None, hint)
+    raise SystemExit(exit_code)
+
+
+def _tell(title: str, color: str | None, text: str) -> None:
+    # Without rich: there may be no memory left to import it.
+    no_color = False if os.environ.get("NO_COLOR") else None
+    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
+    typer.echo(f" {printable_lines(text)}", err=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    typer.echo(jsonlib.dumps(value))
 
 
 def explained(error: Exception) -> tuple[str, str, int]:
