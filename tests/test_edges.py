@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from conftest import TRIPS, query, run_cli
 from http_server import Server, serve
+from taxi_ingest.cli.failures import explained
 from taxi_ingest.errors import SourceError, printable, printable_lines
 from taxi_ingest.settings import Settings
 
