@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import execute, query
@@ -228,6 +228,7 @@ _DECIMALS = st.builds(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=st.lists(st.one_of(_DECIMALS, st.integers(-(10**20), 10**20).map(Decimal)), min_size=1))
+@example([Decimal(text) for text in ("1e37", "-1e-38", "0", "9" * 38, f"-0.{'9' * 38}", "10000", "0.0001")])
 def test_any_decimals_of_38_digits_arrive_as_they_are(
     embedded_database: Database, embedded_database_url: str, tmp_path: Path, numbers: list[Decimal]
 ) -> None:
@@ -256,6 +257,34 @@ def test_the_digits_behind_the_point_of_a_parquet_decimal_stay(
     assert set(types_of(database_url).values()) == {"numeric"}
     for name in decimals:
         assert texts_of(database_url, name) == ["1.50", None, "-0.01"]
+
+
+def test_decimals_of_every_scale_arrive_digit_by_digit(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    integers = [n for power in range(38) for n in (10**power, -(10**power), 10 ** (power + 1) - 1)]
+    integers += [0, int("1234567890" * 3 + "12345678"), -(2**64), 2**96, -(2**126)]
+    columns = {
+        f"scale_{scale}": pa.array(
+            [*(Decimal(f"{n}e-{scale}") for n in integers), None], pa.decimal128(38, scale)
+        )
+        for scale in range(39)
+    }
+    load_file(parquet_of(tmp_path, columns), database)
+    for name, values in columns.items():
+        # Not by str(), which writes 1E-38.
+        assert texts_of(database_url, name) == [*(f"{value:f}" for value in values.to_pylist()[:-1]), None]
+
+
+def test_the_digits_of_decimals_beside_nulls_need_no_common_scale(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    texts = [f"1{'0' * 30}", "", f"0.{'0' * 29}1", "", "-2.5"] * 5000
+    path = csv_of(tmp_path, "a,b", *(f"{text},{number}" for number, text in enumerate(texts)))
+    execute(embedded_database_url, "CREATE TABLE t (a numeric, b bigint)")
+    load_file(path, embedded_database)
+    stored = query(embedded_database_url, "SELECT a FROM t ORDER BY b")
+    assert [value for (value,) in stored] == [Decimal(text) if text else None for text in texts]
 
 
 def test_a_decimal_of_more_than_38_digits_is_rejected(tmp_path: Path, embedded_database: Database) -> None:
