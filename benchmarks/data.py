@@ -15,7 +15,7 @@ _NAME = "yellow_tripdata_2021-01"
 _WRITE = """
 import sys
 from pathlib import Path
-from taxi_ingest.sample import write_sample
+from taxi_ingest.tlc.sample import write_sample
 path, rows, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 write_sample("yellow", "2021-01", path, rows=rows, seed=seed)
 """

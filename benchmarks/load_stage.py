@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import Options, database_at, load, parse_target
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from conftest import TRIPS, query
 from http_server import Server
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.fetch import canonical_url, fetch, local_file, login_of, without_login
-from taxi_ingest.fetch.cache import Cache
 from taxi_ingest.settings import Settings
+from taxi_ingest.sources import canonical_url, fetch, local_file, login_of, without_login
+from taxi_ingest.sources.cache import Cache
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

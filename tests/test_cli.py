@@ -15,8 +15,8 @@ import pytest
 
 from conftest import PASSWORD, TRIPS, execute, query, run_cli
 from http_server import Server
-from taxi_ingest.sample import write_sample
 from taxi_ingest.settings import Settings
+from taxi_ingest.tlc.sample import write_sample
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 KEYS = {

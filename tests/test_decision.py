@@ -12,7 +12,6 @@ import pytest
 
 from conftest import execute, query
 from taxi_ingest.errors import DataError, TaxiIngestError, UsageError
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
     Allowance,
     Database,
@@ -27,6 +26,7 @@ from taxi_ingest.load import (
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.decision import IfLoaded
 from taxi_ingest.load.rejects import RejectSpool
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips
 

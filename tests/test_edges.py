@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from conftest import TRIPS, query, run_cli
 from http_server import Server, serve
-from taxi_ingest.cli.unexpected import explained
-from taxi_ingest.errors import SourceError
-from taxi_ingest.printable import printable, printable_lines
+from taxi_ingest.cli.failures import explained
+from taxi_ingest.errors import SourceError, printable, printable_lines
 from taxi_ingest.settings import Settings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -348,7 +347,7 @@ def test_a_login_in_a_url_opens_its_host_and_is_left_nowhere(
 
 
 def test_without_any_home_folder_it_says_so(tmp_path: Path) -> None:
-    program = "import os; os.getuid = lambda: 987654; from taxi_ingest.start import main; main()"
+    program = "import os; os.getuid = lambda: 987654; from taxi_ingest.__main__ import main; main()"
     env = {name: value for name, value in os.environ.items() if name not in ("HOME", "PREFECT_HOME")}
     for home in ({}, {"TAXI_INGEST_HOME": "", "TAXI_INGEST_CACHE_DIR": ""}):
         for command in ("status", "loads", f"ingest --url {tmp_path} --table t"):
@@ -371,7 +370,7 @@ class Interrupting:
         if name == "typer":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupting())
-from taxi_ingest.start import main
+from taxi_ingest.__main__ import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True)

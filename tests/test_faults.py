@@ -22,10 +22,10 @@ from prefect.exceptions import CancelledRun
 from conftest import execute, free_port, query
 from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
-from taxi_ingest.flows import Watch, watching
+from taxi_ingest.flows.caller import calling
+from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Load, load
 from taxi_ingest.load.connection import explained
-from taxi_ingest.report import Outcome
 from tcp_proxy import Proxy, proxy_before
 from test_hostile_settings import block
 
@@ -54,7 +54,8 @@ def api(prefect_server: str) -> Iterator[str]:
 
 def run(path: Path, url: str, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> Outcome:
     monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", url)
-    return ingest(url=str(path), table="big", chunk_size=1000, **parameters)  # type: ignore[arg-type]
+    with calling(settings=Settings()):
+        return ingest(url=str(path), table="big", chunk_size=1000, **parameters)  # type: ignore[arg-type]
 
 
 def state(url: str) -> list[tuple[object, ...]]:
@@ -113,7 +114,7 @@ def test_a_lost_connection_changes_nothing_about_the_outcome(
             proxy.fault(**FAULTS[fault])
         seen.append(progress)
 
-    with watching(Watch(on_load=arm)):
+    with calling(on_load=arm):
         outcome = run(big, proxy.url, monkeypatch)
     assert len(proxy.done) == 1
     assert (outcome.status, outcome.rows_read, outcome.rows_loaded) == ("loaded", ROWS, ROWS)
@@ -139,7 +140,7 @@ def test_a_lost_connection_through_a_block_changes_nothing_either(
             proxy.fault(**FAULTS[fault])
         armed.append(progress)
 
-    with watching(Watch(on_load=arm)):
+    with calling(on_load=arm):
         outcome = run(big, "postgresql://nobody@127.0.0.1:1/none", monkeypatch, block="faulty")
     assert len(proxy.done) == 1
     assert (outcome.status, outcome.rows_loaded) == ("loaded", ROWS)
@@ -152,7 +153,7 @@ def test_a_backend_terminated_through_a_block_changes_nothing_either(
     del api
     block(embedded_database_url, "terminated")
     terminate = partial(execute, embedded_database_url, TERMINATE)
-    with watching(Watch(on_load=when_copying(terminate))):
+    with calling(on_load=when_copying(terminate)):
         outcome = run(big, "postgresql://nobody@127.0.0.1:1/none", monkeypatch, block="terminated")
     assert outcome.status == "loaded"
     assert state(embedded_database_url) == WHOLE
@@ -174,7 +175,7 @@ def test_a_terminated_backend_changes_nothing_about_the_outcome(
 ) -> None:
     del api
     on_load = when_copying(lambda: execute(embedded_database_url, TERMINATE))
-    with watching(Watch(on_load=on_load)):
+    with calling(on_load=on_load):
         assert run(big, embedded_database_url, monkeypatch).status == "loaded"
     assert state(embedded_database_url) == WHOLE
 
@@ -193,7 +194,7 @@ def test_the_embedded_server_killed_while_copying_is_started_again(
         os.kill(pid, signal.SIGKILL)
 
     try:
-        with watching(Watch(on_load=when_copying(kill))):
+        with calling(on_load=when_copying(kill)):
             outcome = ingest(url=str(big), table="big", chunk_size=1000)
         assert outcome.status == "loaded"
         assert state(url) == WHOLE
@@ -225,7 +226,7 @@ def test_a_refusal_that_cannot_pass_is_not_tried_again(
         tries.append(arguments)
         return load(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("taxi_ingest.flows.loading.load", counted)
+    monkeypatch.setattr("taxi_ingest.flows.tasks.loading.load", counted)
     monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
     with pytest.raises(DatabaseError, match="nowhere"):
         ingest(url=str(big), table="nowhere.big")
@@ -302,7 +303,7 @@ def test_an_interrupt_ends_the_flow_run_as_cancelled(
         runs.extend(running())
         raise KeyboardInterrupt
 
-    with watching(Watch(on_load=when_copying(interrupt))), pytest.raises(CancelledRun):
+    with calling(on_load=when_copying(interrupt)), pytest.raises(CancelledRun):
         run(big, embedded_database_url, monkeypatch)
     assert [flow_run(f"/{run.id}").state_name for run in runs] == ["Cancelled"]
 

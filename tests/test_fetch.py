@@ -17,7 +17,7 @@ import pytest
 
 from http_server import Server, serve
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.fetch import (
+from taxi_ingest.sources import (
     Cache,
     Download,
     Validators,
@@ -29,7 +29,7 @@ from taxi_ingest.fetch import (
     run_folder,
     without_login,
 )
-from taxi_ingest.fetch.cache import linked
+from taxi_ingest.sources.cache import linked
 
 CONTENT = b"a,b\n1,2\n" * 100_000
 

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from conftest import TRIPS, query
 from taxi_ingest import Outcome, Settings, ingest, prefect_api
 from taxi_ingest.errors import DataError, PrefectError, SourceError
-from taxi_ingest.flows import Watch, watching
+from taxi_ingest.flows.caller import calling
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_step_is_called_inside_the_flow(
     del api
     (tmp_path / "flow_step.py").write_text("def dear(trips):\n    return trips[trips['total_amount'] > 3]\n")
     monkeypatch.syspath_prepend(tmp_path)
-    outcome = ingest(url=str(trips), table="dear", step="flow_step:dear")
+    outcome = ingest(url=str(trips), table="dear", transform="flow_step:dear")
     assert (outcome.rows_read, outcome.rows_loaded) == (2, 1)
     assert query(embedded_database_url, "SELECT total_amount FROM dear") == [(3.5,)]
 
@@ -104,7 +104,7 @@ def test_a_step_is_called_inside_the_flow(
 def test_a_watcher_sees_rows_and_bytes(api: str, trips: Path) -> None:
     del api
     seen: list[tuple[int, int]] = []
-    with watching(Watch(on_load=lambda source, progress: seen.append((progress.rows, source.bytes)))):
+    with calling(on_load=lambda source, progress: seen.append((progress.rows, source.bytes))):
         ingest(url=str(trips), table="green", chunk_size=1)
     assert seen == [(1, len(TRIPS)), (2, len(TRIPS))]
 

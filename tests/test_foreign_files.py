@@ -30,10 +30,11 @@ from hypothesis import strategies as st
 from conftest import SHARED_DATA, query
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError, SourceError, TaxiIngestError, UsageError
-from taxi_ingest.fetch.source import look_at
+from taxi_ingest.load.types import for_postgres
 from taxi_ingest.read import Batch, Format, Reject, inspect, open_reader
 from taxi_ingest.read import rows as row_rules
 from taxi_ingest.read.rows import RowRules, cut, row_ends
+from taxi_ingest.sources.source import look_at
 from taxi_ingest.transform import open_stream
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -453,9 +454,9 @@ def zstd(content: bytes) -> bytes:
 def zipped(content: bytes, *others: str) -> bytes:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("data/file.csv", content)
-        for name in others:
-            archive.writestr(name, b"a,b\n")
+        # Not made now but in 1980: the bytes are part of tests' names.
+        for name, text in {"data/file.csv": content, **dict.fromkeys(others, b"a,b\n")}.items():
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     return target.getvalue()
 
 
@@ -647,7 +648,13 @@ def test_an_index_that_only_numbers_the_rows_is_no_column(tmp_path: Path, index:
 MANY = ",".join(f"c{n}" for n in range(10_000)) + "\n" + ",".join("1" for _ in range(10_000)) + "\n"
 TRUNCATED = [
     bytes(content[:length])
-    for content in (zstd(BODY), gzip.compress(BODY), lzma.compress(BODY), bz2.compress(BODY), zipped(BODY))
+    for content in (
+        zstd(BODY),
+        gzip.compress(BODY, mtime=0),
+        lzma.compress(BODY),
+        bz2.compress(BODY),
+        zipped(BODY),
+    )
     for length in (1, 2, 4, 5, 6, 10, 30, 100, 1000)
 ]
 
@@ -745,8 +752,9 @@ def test_a_header_that_cannot_be_one_is_refused(tmp_path: Path, content: bytes, 
 @pytest.mark.parametrize("columns", [1_600, 1_700, 10_000])
 def test_more_columns_than_a_table_holds_are_refused(tmp_path: Path, columns: int) -> None:
     header = ";".join(f"c{n}" for n in range(columns))
+    path = written(tmp_path, header + "\n" + ";".join(["1"] * columns))
     with pytest.raises(DataError, match=f"{columns:,} columns"):
-        inspect(written(tmp_path, header + "\n" + ";".join(["1"] * columns)))
+        for_postgres(open_stream(path, path.name, 10))
 
 
 _PEAK = """

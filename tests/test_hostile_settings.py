@@ -10,9 +10,8 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest import Settings, prefect_api
-from taxi_ingest.blocks import database_of_block
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.fetch import local_file
+from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.load import (
     Allowance,
     Database,
@@ -29,6 +28,7 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.load.session import _SETTINGS
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, trips
 
@@ -200,7 +200,9 @@ def block(url: str, name: str) -> Database:
         query={"host": host} if host.startswith("/") else None,
     )
     SqlAlchemyConnector(connection_info=components).save(name, overwrite=True)
-    return database_of_block(name)
+    found = find_block(name)
+    assert found
+    return found
 
 
 def test_each_setting_of_ours_has_its_worst_here() -> None:

@@ -17,7 +17,6 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError, DataError, SourceError, UsageError
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
     Allowance,
     Database,
@@ -36,6 +35,7 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.load.connection import address_of, explained, join_dsn
 from taxi_ingest.load.verdict import compare
+from taxi_ingest.sources import local_file
 from taxi_ingest.tlc import known_rows
 from taxi_ingest.transform import open_stream
 

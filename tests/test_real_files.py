@@ -14,8 +14,8 @@ import pytest
 from conftest import SHARED_DATA, query
 from http_server import Server, serve
 from taxi_ingest.errors import DataError, TaxiIngestError
-from taxi_ingest.fetch import Cache, fetch
 from taxi_ingest.load import Database, Load, Options, load, parse_target
+from taxi_ingest.sources import Cache, fetch
 from taxi_ingest.transform import open_stream
 
 pytestmark = pytest.mark.skipif(

@@ -19,16 +19,18 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.states import Running
 from prefect.utilities.urls import url_for
 
-from taxi_ingest import Settings, ingest, marks, prefect_api
+from taxi_ingest import Settings, ingest, prefect_api
+from taxi_ingest.flows import marks
+from taxi_ingest.flows.runs import end_dead_runs, tied_flow
 from taxi_ingest.load import database_at
-from taxi_ingest.runs import end_dead_runs, tied_flow
 from test_load import load_file, row
 from test_load import trips as trips_of
 
 _STOPS_AT = """
 import signal, sys
 from prefect.client.orchestration import SyncPrefectClient
-from taxi_ingest import Settings, flows, ingest, prefect_api
+from taxi_ingest import Settings, ingest, prefect_api
+from taxi_ingest.flows import ingest as flows
 
 moment, url = sys.argv[1:]
 create = SyncPrefectClient.create_flow_run
@@ -277,7 +279,7 @@ def test_a_run_that_is_alone_asks_no_database_about_itself(api: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0 or not psutil.LINUX, reason="namespaces need root, and Linux")
 def test_a_container_with_the_same_host_name_has_runs_of_its_own() -> None:
     """Where each sees only its own processes, all of the other's would look dead."""
-    shown = "import os; from taxi_ingest import marks; print(*sorted(marks.tags_of(os.getpid())))"
+    shown = "import os; from taxi_ingest.flows import marks; print(*sorted(marks.tags_of(os.getpid())))"
     inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", shown]
     done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
     if "unshare" in done.stderr:

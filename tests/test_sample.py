@@ -11,8 +11,8 @@ import pytest
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
-from taxi_ingest.sample import FORMATS, Era, eras, file_name, write_sample
-from taxi_ingest.sample.__main__ import main
+from taxi_ingest.tlc.sample import FORMATS, Era, eras, file_name, write_sample
+from taxi_ingest.tlc.sample.__main__ import main
 from taxi_ingest.transform import CanonicalBatch, Misjudged, open_stream
 
 REAL = Path(__file__).parents[2] / "shared" / "data"

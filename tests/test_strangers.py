@@ -10,7 +10,6 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
     Database,
     Filter,
@@ -23,6 +22,7 @@ from taxi_ingest.load import (
     undo,
 )
 from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips
 

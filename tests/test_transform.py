@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.load.types import for_postgres
 from taxi_ingest.read.texts import NULL_WORDS
 from taxi_ingest.transform import CanonicalBatch, Misjudged, Stream, load_step, open_stream
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import snake_case
-from taxi_ingest.transform.types import postgres_type
+from taxi_ingest.transform.types import column_type
 
 
 def converted(values: pa.Array, type: pa.DataType) -> tuple[list[object], list[int]]:
@@ -138,7 +139,7 @@ def test_a_bad_row_is_rejected_with_line_column_reason_and_text(tmp_path: Path) 
     path = yellow(
         tmp_path, "1,2024-01-01 00:00:00,1,2\n1,2024-01-01 00:00:00,many,3\n1,2024-01-01 00:00:00,1,4\n"
     )
-    (batch,) = consume(open_stream(path, path.name, 10))
+    (batch,) = consume(for_postgres(open_stream(path, path.name, 10)))
     assert batch.rows.column("total_amount").to_pylist() == [2.0, 4.0]
     (reject,) = batch.rejects
     assert (reject.number, reject.column) == (3, "passenger_count")
@@ -167,14 +168,14 @@ def test_a_column_that_nobody_has_seen_is_kept(tmp_path: Path) -> None:
     )
     plan = open_stream(path, path.name, 10).plan
     assert plan.unknown == ("mood",)
-    assert plan.columns[-1].type == "text"
+    assert plan.columns[-1].type == pa.string()
 
 
 def test_a_guessed_type_widens_when_a_later_row_needs_it(tmp_path: Path) -> None:
     path = tmp_path / "any.csv"
     path.write_text("a,b\n" + "1,1\n" * 300_000 + "2.5,x\n")
     stream = open_stream(path, path.name, 100_000)
-    assert [column.type for column in stream.plan.columns] == ["bigint", "bigint"]
+    assert [column.type for column in stream.plan.columns] == [pa.int64(), pa.int64()]
     batches = consume(stream)
     assert batches[-1].rows.schema.types == [pa.decimal128(38, 1), pa.string()]
     assert sum(batch.rows.num_rows for batch in batches) == 300_001
@@ -183,9 +184,10 @@ def test_a_guessed_type_widens_when_a_later_row_needs_it(tmp_path: Path) -> None
 def test_names_that_postgres_cannot_hold_beside_each_other_are_changed(tmp_path: Path) -> None:
     path = tmp_path / "any.csv"
     path.write_text(f"_load_id,{'ü' * 40}a,{'ü' * 40}b,\n1,2,3,4\n")
-    columns = [column.name for column in open_stream(path, path.name, 10).plan.columns]
+    stream = open_stream(path, path.name, 10)
+    columns = [column.name for column in for_postgres(stream).plan.columns]
     assert columns == ["_load_id_2", "ü" * 31, "ü" * 30 + "_2", "column_4"]
-    snake = open_stream(path, path.name, 10, names="snake").plan.columns
+    snake = for_postgres(open_stream(path, path.name, 10, names="snake")).plan.columns
     assert len({column.name for column in snake}) == 4
 
 
@@ -211,7 +213,7 @@ def test_two_columns_for_one_are_an_error(tmp_path: Path) -> None:
 
 def test_parquet_types_that_no_table_holds_are_an_error() -> None:
     with pytest.raises(DataError, match="'tags' has the type list"):
-        postgres_type("tags", pa.list_(pa.string()))
+        column_type("tags", pa.list_(pa.string()))
 
 
 STEP = """
@@ -276,7 +278,7 @@ def test_a_step_does_not_hinder_a_column_that_needs_another_type_behind_the_firs
     path = tmp_path / "x.csv"
     path.write_text("a,b\n" + f"1,{'b' * 1000}\n" * 1_100 + "x,b\n")
     stream = open_stream(path, path.name, 10_000, f"{step_module}:unchanged")
-    assert [column.type for column in stream.plan.columns] == ["text", "text"]
+    assert [column.type for column in stream.plan.columns] == [pa.string(), pa.string()]
 
 
 @pytest.mark.parametrize("name", ["os", "os:", "no_such_module_here:f", "os:no_such_function", "os:sep"])

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from conftest import execute, query
 from taxi_ingest.errors import DataError
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import Allowance, Database, Load, Options, load, parse_target
 from taxi_ingest.read.infer import infer
 from taxi_ingest.read.texts import NULL_WORDS, NUMERIC, Origin, parse
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from taxi_ingest.transform.cast import cast
-from taxi_ingest.transform.types import postgres_type
+from taxi_ingest.transform.types import column_type
 
 ANY = Allowance(percent=100)
 _names = count()
@@ -141,6 +141,17 @@ def test_a_file_without_values_in_a_column_changes_no_stored_type(
     load_file(csv_of(tmp_path, "a,b", f"{word},y"), embedded_database)
     assert types_of(embedded_database_url)["a"] == type
     assert texts_of(embedded_database_url) == [stored, None]
+
+
+def test_whole_numbers_written_with_a_point_leave_a_stored_column_of_integers_as_it_is(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    load_file(csv_of(tmp_path, "a", "1"), embedded_database)
+    load_file(csv_of(tmp_path, "a", "2.0"), embedded_database)
+    assert types_of(embedded_database_url) == {"a": "bigint"}
+    load_file(csv_of(tmp_path, "a", "3.0", "0.1"), embedded_database)
+    assert types_of(embedded_database_url) == {"a": "numeric"}
+    assert texts_of(embedded_database_url) == ["1", "2", "3.0", "0.1"]
 
 
 @pytest.mark.parametrize("number", ["1e400", "0." + "123456789" * 5, "1" * 60])
@@ -604,16 +615,27 @@ def test_a_late_day_first_date_counts_for_all_columns(
 
 @pytest.mark.parametrize(
     ("price", "thousands", "type"),
-    [("12,50", "1.000", "text"), ("1.234,56", "2.500", "text"), ("12.50", "1.000", "double precision")],
+    [
+        ("12,50", "1.000", pa.string()),
+        ("1.234,56", "2.500", pa.string()),
+        ("12.50", "1.000", pa.float64()),
+    ],
 )
-@pytest.mark.parametrize(("first", "types"), [("1.5", "double precision"), ("", None)])
+@pytest.mark.parametrize(("first", "types"), [("1.5", pa.float64()), ("", None)])
 def test_beside_decimal_commas_a_point_may_part_thousands(
-    tmp_path: Path, price: str, thousands: str, type: str, first: str, types: str | None
+    tmp_path: Path,
+    price: str,
+    thousands: str,
+    type: pa.DataType,
+    first: str,
+    types: pa.DataType | None,
 ) -> None:
     path = csv_of(tmp_path, "a;b", f"{price};{thousands}", f"{price};{first}")
     stream = open_stream(path, path.name, 10)
     assert stream.plan.columns[1].type == (types or type)
-    assert any("is that a thousand?" in note for note in stream.plan.warnings) == ((types or type) == "text")
+    assert any("is that a thousand?" in note for note in stream.plan.warnings) == (
+        (types or type) == pa.string()
+    )
 
 
 def test_thousands_are_not_put_into_a_stored_column_of_doubles(
@@ -723,7 +745,7 @@ def test_other_types_of_parquet_arrive_as_they_are(
 )
 def test_types_that_no_column_holds_are_refused(type: pa.DataType) -> None:
     with pytest.raises(DataError, match="does not load"):
-        postgres_type("a", type)
+        column_type("a", type)
 
 
 def test_parquet_text_that_is_not_utf8_is_rejected(tmp_path: Path, embedded_database: Database) -> None:

@@ -15,11 +15,11 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError, DataError
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import Database, Load, Options, Progress, Target, database_at, load, undo
 from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.undo import _undo
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips
 

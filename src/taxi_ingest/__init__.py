@@ -23,9 +23,9 @@ from taxi_ingest.errors import (
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 if TYPE_CHECKING:
-    from taxi_ingest.flows import ingest
-    from taxi_ingest.orchestration import prefect_api
-    from taxi_ingest.report import Outcome
+    from taxi_ingest.flows.api import prefect_api
+    from taxi_ingest.flows.ingest import ingest
+    from taxi_ingest.flows.outcome import Outcome
     from taxi_ingest.settings import Settings
 
 __all__ = [
@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Outcome": "taxi_ingest.report",
+    "Outcome": "taxi_ingest.flows.outcome",
     "Settings": "taxi_ingest.settings",
-    "ingest": "taxi_ingest.flows",
-    "prefect_api": "taxi_ingest.orchestration",
+    "ingest": "taxi_ingest.flows.ingest",
+    "prefect_api": "taxi_ingest.flows.api",
 }
 
 

@@ -12,9 +12,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_ingest.tlc import TLC_URL
 
-DEFAULT_BLOCK = "postgres-connector"
-"""The Prefect block whose database is used, if there is one and no other is named."""
-
 
 def _whole(path: Path) -> Path:
     """An absolute path, `~` resolved."""
@@ -121,7 +118,7 @@ def _logins(text: str) -> dict[str | None, tuple[str, str]]:
 def _origin(url: str) -> str | None:
     """Scheme, host and port of an http URL, the only ones that its login may reach."""
     from taxi_ingest.errors import UsageError
-    from taxi_ingest.fetch import canonical_url
+    from taxi_ingest.sources import canonical_url
 
     try:
         found = canonical_url(url)

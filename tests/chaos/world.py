@@ -17,8 +17,8 @@ from conftest import execute, free_port, query
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load.connection import join_dsn
-from taxi_ingest.sample import write_sample
 from taxi_ingest.settings import Settings
+from taxi_ingest.tlc.sample import write_sample
 from tcp_proxy import Proxy, proxy_before
 
 TABLE = "trips"

@@ -8,7 +8,6 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, SourceError
-from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import ledger
 from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import Counts, Progress, copy_rows
@@ -19,10 +18,12 @@ from taxi_ingest.load.ledger import Filter, LoadRecord, Status, TableRecord
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import Allowance, RejectSpool, parse_allowance
 from taxi_ingest.load.table import Target, parse_target
+from taxi_ingest.load.types import for_postgres
 from taxi_ingest.load.undo import undo
 from taxi_ingest.load.verdict import Verdict, compare
 from taxi_ingest.read.csv_file import NOT_UTF8
 from taxi_ingest.read.texts import SPELLINGS
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Stream
 
 __all__ = [
@@ -106,6 +107,7 @@ def load(
     After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
     the ledger has: where only the answer to the commit was lost, the result is the one it would have been.
     """
+    stream = for_postgres(stream)
     while True:
         try:
             with database.transaction() as cursor:
@@ -187,4 +189,4 @@ def _spelling_hint(stream: Stream, spool: RejectSpool) -> str:
     if spool.first().endswith(NOT_UTF8):
         return "Convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE (or from the encoding it has)."
     types = {column.name: column.type for column in stream.plan.loaded}
-    return SPELLINGS.get(types.get(spool.first_column or "", ""), "")
+    return SPELLINGS.get(types.get(spool.first_column or ""), "")

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,12 +103,15 @@ _OTHER_HINT = "Nothing was loaded. The server's log may tell more."
 
 
 @dataclass(frozen=True)
-class Database:
-    """Where to load. Its password is only inside `open`, so that printing it shows none."""
+class Database(ABC):
+    """Where to load. Printing it shows no password; another process can be sent it."""
 
     address: str
     """A libpq URL without a password."""
-    open: Callable[[], AbstractContextManager[Connection]] = field(repr=False)
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Connection]:
+        """A connection, closed at the end; raises psycopg2.Error."""
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -143,7 +147,17 @@ def database_at(url: str) -> Database:
     """
     # The encoding at once, as psycopg2 does not know all that an environment may name.
     parameters = {**_DEFAULTS, **_parsed(url), "client_encoding": ENCODING}
-    return Database(address_of(url), lambda: closing(_open(parameters)))
+    return ServerDatabase(address_of(url), parameters)
+
+
+@dataclass(frozen=True)
+class ServerDatabase(Database):
+    """A database by the parameters that libpq connects with."""
+
+    parameters: dict[str, Any] = field(repr=False)
+
+    def open(self) -> AbstractContextManager[Connection]:
+        return closing(_open(self.parameters))
 
 
 def _open(parameters: dict[str, Any]) -> Connection:

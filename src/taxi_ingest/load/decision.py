@@ -3,18 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import pyarrow as pa
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import ledger, table
 from taxi_ingest.load.destination import Destination, choose, is_lookup
 from taxi_ingest.load.ledger import LoadRecord, TableRecord
 from taxi_ingest.load.rejects import Allowance
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
-from taxi_ingest.transform import Stream
-from taxi_ingest.transform.types import FOR_DECIMALS
+from taxi_ingest.load.types import is_widening, name_of, type_named
+from taxi_ingest.sources import SourceFile
+from taxi_ingest.transform import PlannedColumn, Stream
 
 IfLoaded = Literal["skip", "replace", "fail"]
 
@@ -136,18 +137,24 @@ def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> S
     if existing is None:
         return stream
     for column in stream.plan.loaded:
-        has = existing.columns.get(column.name)
-        if has is None:
+        if column.name not in existing.columns:
             continue
+        has = _stored_type(target, existing, column)
         # Text that is only guessed may come from words for no value, or from one number of many digits.
-        needs_more = table.is_wider(column.type, than=has) and not (column.guessed and column.type == "text")
+        needs_more = is_widening(has, column.type) and not (column.guessed and column.type == pa.string())
         if existing.partitioned and needs_more:
             continue
-        if existing.partitioned and column.guessed and (both := FOR_DECIMALS.get((has, column.type))):
-            stream = stream.with_type(column.name, both)
-            continue
-        if has != column.type:
-            table.check_loadable(target, column, has)
         # Values for which a user's own column would have to be widened are rejected.
         stream = stream.with_stored_type(column.name, has, final=not existing.partitioned)
     return stream
+
+
+def _stored_type(target: Target, existing: ExistingTable, column: PlannedColumn) -> pa.DataType:
+    """The type of the table's column. Raises DataError for one that the file's values can't be put into."""
+    name = existing.columns[column.name]
+    if (type := type_named(name)) is None:
+        raise DataError(
+            f"Column {column.name!r} of {target} has the type {name}, the file's has {name_of(column.type)}.",
+            "Load into another --table, or change the column's type first.",
+        )
+    return type

@@ -14,13 +14,13 @@ from psycopg2.extras import Json
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.fetch import SourceFile, Validators
 from taxi_ingest.load import migrations
 from taxi_ingest.load.connection import one
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.locks import wait_for
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.verdict import Comparison, Verdict
+from taxi_ingest.sources import SourceFile, Validators
 from taxi_ingest.transform import Names, Plan
 
 Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from taxi_ingest.fetch import SourceFile
 from taxi_ingest.load import table
 from taxi_ingest.load.connection import Database
 from taxi_ingest.load.decision import Options, decide
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_ledger
+from taxi_ingest.load.types import for_postgres, name_of
 from taxi_ingest.load.verdict import Comparison, compare
 from taxi_ingest.read import Format
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Plan, Stream
 
 _ROW_OVERHEAD_BYTES = 28 + 4 + 4
@@ -60,6 +61,7 @@ def preview(
 
     Raises DataError where `load` would refuse it, as far as that is known before all rows are read.
     """
+    stream = for_postgres(stream)
     # Never committed.
     with database.connect() as connection, connection.cursor() as cursor:
         check_ledger(cursor)
@@ -120,5 +122,5 @@ def _added(plan: Plan, existing: ExistingTable | None) -> tuple[str, ...]:
 def _space(stream: Stream, source: SourceFile) -> int:
     if stream.layout.rows is None:
         return round(source.bytes * _TABLE_BYTES_PER_FILE_BYTE[stream.layout.format])
-    width = sum(_TYPE_BYTES.get(column.type, _OTHER_TYPE_BYTES) for column in stream.plan.loaded)
+    width = sum(_TYPE_BYTES.get(name_of(column.type), _OTHER_TYPE_BYTES) for column in stream.plan.loaded)
     return stream.layout.rows * (_ROW_OVERHEAD_BYTES + width)

@@ -15,6 +15,7 @@ import pyarrow.csv as pacsv
 
 from taxi_ingest.errors import DataError
 from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
+from taxi_ingest.read.constants import text_array
 from taxi_ingest.read.dialect import Dialect, find_dialect
 from taxi_ingest.read.format import Format, check_text, check_unpacked, check_width
 from taxi_ingest.read.infer import Guess, guess
@@ -119,13 +120,13 @@ def _trailing_fields(data: bytes, columns: int, dialect: Dialect) -> int:
 
 def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> Guess:
     columns = [*names, *_trailing_names(trailing)]
+    texts = dict.fromkeys(names, pa.string())
     # What is not UTF-8 is text whose bad rows are rejected.
     sound = _sound(data, rules).decode("utf-8", "replace").encode()
     try:
-        texts = dict.fromkeys(names, pa.string())
         rows = _arrow_read(sound, columns, texts, names, rules, on_ragged=_left_out)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
-        return Guess(pa.schema([(name, pa.string()) for name in names]))
+        return Guess(pa.schema(texts))
     return guess(rows)
 
 
@@ -312,7 +313,7 @@ class CsvReader:
                 places.append((number, _readable(raw)))
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self._layout.header)
         texts = {
-            name: pa.array(values, pa.string())
+            name: text_array(values)
             for name, values in zip(self._layout.header, columns, strict=True)
             if name in self._types
         }
@@ -322,7 +323,7 @@ class CsvReader:
         """A row's values, None for empty ones; or the reason why it is no row."""
         expected, delimiter = len(self._layout.header), self._rules.delimiter
         if b"\0" in raw:
-            return "a NUL byte, which Postgres can't store"
+            return "a NUL byte, which is no text"
         try:
             # Not strict, as Arrow isn't: `"a"b` is ab. A quote that stays open swallows the last field.
             *fields, last = next(csv.reader([raw.decode() + delimiter + _LAST_FIELD], delimiter=delimiter))
@@ -338,7 +339,7 @@ class CsvReader:
 
 
 def _readable(raw: bytes) -> str:
-    """A row's text as Postgres can store it: bytes that it can't are shown as escapes."""
+    """A row's text; bytes that are none are shown as escapes."""
     return raw.removesuffix(b"\r").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 

@@ -9,9 +9,8 @@ _DOWNLOAD_AGAIN = "Download it again, and look at what the address really serves
 _UNPACK = "Unpack it and load the file inside."
 _EXPORT = "Export it as CSV, and load that."
 
-
-_MOST_COLUMNS = 1_599
-"""Postgres' limit of 1,600 (https://www.postgresql.org/docs/current/limits.html) but for `_load_id`."""
+_MOST_COLUMNS = 2_000
+"""What is wider is hardly meant as a table; to look at the values of each column would take minutes."""
 
 
 class Format(StrEnum):
@@ -121,9 +120,9 @@ def _zeros_alternate(start: bytes) -> bool:
 
 
 def check_width(name: str, columns: int) -> None:
-    """Raise DataError for more columns than a table can have."""
+    """Raise DataError for more columns than are looked at."""
     if columns > _MOST_COLUMNS:
         raise DataError(
-            f"{name} has {columns:,} columns; a Postgres table holds {_MOST_COLUMNS:,}.",
+            f"{name} has {columns:,} columns, which is more than a table holds.",
             "Leave columns out, or make rows of them.",
         )

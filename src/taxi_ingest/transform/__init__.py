@@ -6,6 +6,7 @@ with the file: small, lazy and re-iterable, it travels between tasks in place of
 
 from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
 from taxi_ingest.transform.step import Step, load_step
+from taxi_ingest.transform.store import Store
 from taxi_ingest.transform.stream import CanonicalBatch, Misjudged, Stream, open_stream
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Plan",
     "PlannedColumn",
     "Step",
+    "Store",
     "Stream",
     "load_step",
     "open_stream",
