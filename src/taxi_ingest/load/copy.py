@@ -20,7 +20,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.read import Piece, Reject
-from taxi_ingest.read.texts import NUMERIC
+from taxi_ingest.read.texts import DECIMAL
 from taxi_ingest.transform import Stream
 
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -192,7 +192,7 @@ def _with_scales(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     Where no scale serves all rows, as for 10^30 beside 10^-30, the rows are sent in two batches, and so on.
     """
     for index, type in enumerate(batch.schema.types):
-        if type != NUMERIC:
+        if type != DECIMAL:
             continue
         narrow = _narrow(batch.column(index))
         if narrow is None:
@@ -204,7 +204,7 @@ def _with_scales(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _narrow(decimals: pa.Array) -> pa.Array | None:
-    for scale in range(NUMERIC.scale + 1):
+    for scale in range(DECIMAL.scale + 1):
         try:
             return decimals.cast(pa.decimal128(38, scale))
         except pa.ArrowInvalid:

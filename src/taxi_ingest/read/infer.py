@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest import tlc
-from taxi_ingest.read.texts import NUMERIC, SLASHED, parse, without_null_words
+from taxi_ingest.read.texts import DECIMAL, SLASHED, parse, without_null_words
 
 _CANDIDATES = (
     pa.int64(),
     pa.float64(),
-    NUMERIC,
+    DECIMAL,
     pa.bool_(),
     pa.date32(),
     pa.time64("us"),

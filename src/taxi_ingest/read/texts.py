@@ -34,7 +34,7 @@ Origin = Literal["tlc", "table", "guess"]
     as numbers are written: `007`, `+1` and `1e5` are text.
 """
 
-NUMERIC = pa.decimal256(76, 38)
+DECIMAL = pa.decimal256(76, 38)
 """Stands for any decimal of up to 38 digits, wherever its point is. Such columns come as this or, where
 one scale serves all values, as `decimal128` of that scale."""
 _MOST_DIGITS = 38
@@ -261,7 +261,7 @@ def _doubles(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.Ch
 
 
 def _decimals(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.ChunkedArray:
-    """Decimals of at most 38 digits, each exactly, as NUMERIC says."""
+    """Decimals of at most 38 digits, each exactly, as DECIMAL says."""
     pattern = _PLAIN_DECIMAL if origin == "guess" else _DECIMAL
     digits = only(texts, pc.match_substring_regex(texts, pattern))
     if _any(digits, "[eE]"):
@@ -277,7 +277,7 @@ def _decimals(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.Chun
     whole, fraction = _digits_around_point(digits)
     digits = only(digits, pc.less_equal(pc.add(whole, fraction), constant(_MOST_DIGITS)))
     # Of a zero nothing is left.
-    return pc.replace_substring_regex(digits, r"^-?\.?$", "0").cast(NUMERIC)
+    return pc.replace_substring_regex(digits, r"^-?\.?$", "0").cast(DECIMAL)
 
 
 def _digits_around_point(digits: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
