@@ -19,7 +19,7 @@ from taxi_ingest.errors import DataError
 from taxi_ingest.fetch import local_file
 from taxi_ingest.load import Allowance, Database, Load, Options, load, parse_target
 from taxi_ingest.read.infer import infer
-from taxi_ingest.read.texts import NULL_WORDS, DECIMAL, Origin, parse
+from taxi_ingest.read.texts import DECIMAL, NULL_WORDS, Origin, parse
 from taxi_ingest.transform import open_stream
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.types import column_type
