@@ -143,17 +143,6 @@ def test_a_file_without_values_in_a_column_changes_no_stored_type(
     assert texts_of(embedded_database_url) == [stored, None]
 
 
-def test_whole_numbers_written_with_a_point_leave_a_stored_column_of_integers_as_it_is(
-    tmp_path: Path, embedded_database: Database, embedded_database_url: str
-) -> None:
-    load_file(csv_of(tmp_path, "a", "1"), embedded_database)
-    load_file(csv_of(tmp_path, "a", "2.0"), embedded_database)
-    assert types_of(embedded_database_url) == {"a": "bigint"}
-    load_file(csv_of(tmp_path, "a", "3.0", "0.1"), embedded_database)
-    assert types_of(embedded_database_url) == {"a": "numeric"}
-    assert texts_of(embedded_database_url) == ["1", "2", "3.0", "0.1"]
-
-
 @pytest.mark.parametrize("number", ["1e400", "0." + "123456789" * 5, "1" * 60])
 def test_a_number_that_no_type_holds_makes_no_text_of_stored_doubles(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, number: str
