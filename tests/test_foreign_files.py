@@ -32,8 +32,8 @@ from taxi_ingest import tlc
 from taxi_ingest.errors import DataError, SourceError, TaxiIngestError, UsageError
 from taxi_ingest.load.types import for_postgres
 from taxi_ingest.read import Batch, Format, Reject, inspect, open_reader
-from taxi_ingest.read import rows as row_rules
-from taxi_ingest.read.rows import RowRules, cut, row_ends
+from taxi_ingest.read import csv_rows as row_rules
+from taxi_ingest.read.csv_rows import RowRules, cut, row_ends
 from taxi_ingest.sources.source import look_at
 from taxi_ingest.transform import open_stream
 
@@ -755,6 +755,41 @@ def test_more_columns_than_a_table_holds_are_refused(tmp_path: Path, columns: in
     path = written(tmp_path, header + "\n" + ";".join(["1"] * columns))
     with pytest.raises(DataError, match=f"{columns:,} columns"):
         for_postgres(open_stream(path, path.name, 10))
+
+
+_LOADED = """
+import sys
+from pathlib import Path
+from taxi_ingest.fetch import local_file
+from taxi_ingest.load import Options, database_at, load, parse_target
+from taxi_ingest.transform import open_stream
+stream = open_stream(Path(sys.argv[1]), sys.argv[1], 10)
+result = load(stream, local_file(sys.argv[1]), parse_target("t"), database_at(sys.argv[2]), Options())
+print(result.rows_loaded, result.rows_rejected, [name for name in sys.modules if name == "pandas"])
+"""
+
+KINDS = {
+    "whole": "1",
+    "fraction": "0.1234567890123456",
+    "exact": "12345678901234567890.5",
+    "truth": "yes",
+    "day": "2019-03-01",
+    "time": "10:20:30",
+    "moment": "03/01/2019 12:02:21 PM",
+    "zoned": "2019-03-01T12:02:21+01:00",
+    "text": "a-b-e-f",
+}
+
+
+def test_a_csv_of_any_kind_of_value_is_loaded_without_pandas(
+    tmp_path: Path, embedded_database_url: str
+) -> None:
+    row = ",".join(KINDS.values())
+    rows = [row] * 200 + [row.replace("1,", "NA,", 1), row + ",surplus", row.replace("1,", "2.5,", 1)]
+    path = written(tmp_path, "\n".join([",".join(KINDS), *rows, ""]))
+    command = [sys.executable, "-c", _LOADED, path, embedded_database_url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "202 1 []\n"
 
 
 _PEAK = """

@@ -18,7 +18,7 @@ from conftest import execute, query
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import Allowance, Database, Load, Options, load, parse_target
 from taxi_ingest.read.infer import infer
-from taxi_ingest.read.texts import NULL_WORDS, NUMERIC, Origin, parse
+from taxi_ingest.read.texts import DECIMAL, NULL_WORDS, Origin, parse
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from taxi_ingest.transform.cast import cast
@@ -141,17 +141,6 @@ def test_a_file_without_values_in_a_column_changes_no_stored_type(
     load_file(csv_of(tmp_path, "a,b", f"{word},y"), embedded_database)
     assert types_of(embedded_database_url)["a"] == type
     assert texts_of(embedded_database_url) == [stored, None]
-
-
-def test_whole_numbers_written_with_a_point_leave_a_stored_column_of_integers_as_it_is(
-    tmp_path: Path, embedded_database: Database, embedded_database_url: str
-) -> None:
-    load_file(csv_of(tmp_path, "a", "1"), embedded_database)
-    load_file(csv_of(tmp_path, "a", "2.0"), embedded_database)
-    assert types_of(embedded_database_url) == {"a": "bigint"}
-    load_file(csv_of(tmp_path, "a", "3.0", "0.1"), embedded_database)
-    assert types_of(embedded_database_url) == {"a": "numeric"}
-    assert texts_of(embedded_database_url) == ["1", "2", "3.0", "0.1"]
 
 
 @pytest.mark.parametrize("number", ["1e400", "0." + "123456789" * 5, "1" * 60])
@@ -297,14 +286,14 @@ def test_a_decimal_of_more_than_38_digits_is_rejected(tmp_path: Path, embedded_d
     ("values", "type"),
     [
         (["1", "-2"], pa.int64()),
-        (["1", "9223372036854775808"], NUMERIC),
-        (["12345678901234567890"], NUMERIC),
+        (["1", "9223372036854775808"], DECIMAL),
+        (["12345678901234567890"], DECIMAL),
         (["1" * 39], pa.string()),
         (["1.5", "2", "1e5"], pa.float64()),
         (["1e-07", "2"], pa.float64()),
         (["1", "1e5"], pa.string()),
-        (["9007199254740993", "1.5"], NUMERIC),
-        (["0.12345678901234567890"], NUMERIC),
+        (["9007199254740993", "1.5"], DECIMAL),
+        (["0.12345678901234567890"], DECIMAL),
         (["0.30000000000000004", "1.0"], pa.float64()),
         (["00501", "10001"], pa.string()),
         (["1", "007"], pa.string()),
@@ -412,7 +401,7 @@ def test_in_tlcs_columns_too_what_does_not_fit_is_rejected(
     [
         (pa.int64(), "5"),
         (pa.float64(), "1.5"),
-        (NUMERIC, "1.5"),
+        (DECIMAL, "1.5"),
         (pa.bool_(), "true"),
         (pa.date32(), "2019-03-01"),
         (pa.time64("us"), "12:00:00"),

@@ -14,6 +14,7 @@ from taxi_ingest.load.rejects import Allowance
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
 from taxi_ingest.load.types import is_widening, name_of, type_named
+from taxi_ingest.read.texts import DECIMAL
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import PlannedColumn, Stream
 
@@ -144,9 +145,18 @@ def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> S
         needs_more = is_widening(has, column.type) and not (column.guessed and column.type == pa.string())
         if existing.partitioned and needs_more:
             continue
+        if existing.partitioned and _adds_decimals(column, has):
+            stream = stream.with_type(column.name, DECIMAL)
+            continue
         # Values for which a user's own column would have to be widened are rejected.
         stream = stream.with_stored_type(column.name, has, final=not existing.partitioned)
     return stream
+
+
+def _adds_decimals(column: PlannedColumn, has: pa.DataType) -> bool:
+    """Whether the first rows have decimals for a column of whole numbers. What becomes of it is known before
+    all rows are read, as a view on it may forbid that."""
+    return column.guessed and column.type == pa.float64() and is_widening(has, DECIMAL)
 
 
 def _stored_type(target: Target, existing: ExistingTable, column: PlannedColumn) -> pa.DataType:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_ingest.read.texts import NUMERIC, only
+from taxi_ingest.read.texts import DECIMAL, only
 
 _BASE = 10_000
 _PLACES = 4
@@ -26,7 +26,7 @@ _Numbers = npt.NDArray[np.integer[Any]]
 def binary_numeric(decimals: pa.Array) -> pa.Array:
     """Each decimal, exactly, as the bytes that COPY BINARY takes for a numeric; null stays null.
 
-    They show the digits behind the point that their type has; of NUMERIC, those that one of them needs.
+    They show the digits behind the point that their type has; of DECIMAL, those that one of them needs.
     For the layout see numeric_recv in Postgres' src/backend/utils/adt/numeric.c: it drops zeros on both
     sides, so that all values can be sent with the same digits.
     """
@@ -36,7 +36,7 @@ def binary_numeric(decimals: pa.Array) -> pa.Array:
     words[:, 0] = len(digits)
     words[:, 1] = exponent + len(digits) - 1
     words[:, 2] = _NEGATIVE * pc.less(filled, pa.scalar(0, filled.type)).to_numpy(zero_copy_only=False)
-    words[:, 3] = _scale_needed(digits, exponent) if filled.type == NUMERIC else filled.type.scale
+    words[:, 3] = _scale_needed(digits, exponent) if filled.type == DECIMAL else filled.type.scale
     for place, digit in enumerate(reversed(digits), 4):
         words[:, place] = digit
     encoded = _contents(words)

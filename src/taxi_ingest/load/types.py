@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.read.texts import NUMERIC
+from taxi_ingest.read.texts import DECIMAL
 from taxi_ingest.transform import Store, Stream
 from taxi_ingest.transform.types import WIDER
 
@@ -11,7 +11,7 @@ _NAMES: dict[pa.DataType, str] = {
     pa.int16(): "smallint",
     pa.int32(): "integer",
     pa.int64(): "bigint",
-    NUMERIC: "numeric",
+    DECIMAL: "numeric",
     pa.float32(): "real",
     pa.float64(): "double precision",
     pa.string(): "text",
@@ -47,7 +47,7 @@ https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENT
 _MOST_COLUMNS = 1_599
 """Postgres' limit of 1,600 (https://www.postgresql.org/docs/current/limits.html) but for `_load_id`."""
 
-_ROUNDED = {(pa.float64(), NUMERIC)}
+_ROUNDED = {(pa.float64(), DECIMAL)}
 """Postgres makes a numeric of a double's first 15 digits."""
 
 

@@ -34,7 +34,7 @@ Origin = Literal["tlc", "table", "guess"]
     as numbers are written: `007`, `+1` and `1e5` are text.
 """
 
-NUMERIC = pa.decimal256(76, 38)
+DECIMAL = pa.decimal256(76, 38)
 """Stands for any decimal of up to 38 digits, wherever its point is. Such columns come as this or, where
 one scale serves all values, as `decimal128` of that scale."""
 _MOST_DIGITS = 38
@@ -70,10 +70,8 @@ _CLOCK = (
 _ZONE = r"(?: ?(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?"
 _ISO = rf"^(?P<year>\d{{4}})-(?P<month>\d{{1,2}})-(?P<day>\d{{1,2}})(?:[ T]{_CLOCK}{_ZONE})?$"
 _AMERICAN = rf"^(?P<month>\d{{1,2}})/(?P<day>\d{{1,2}})/(?P<year>\d{{4}})(?:,? {_CLOCK}{_ZONE})?$"
-_DAY_FIRST = r"^\s*(1[3-9]|2\d|3[01])/(0?[1-9]|1[0-2])/\d{4}"
-_SLASHED = r"^\s*\d{1,2}/\d{1,2}/\d{4}"
-_DECIMAL_COMMA = r"^\s*[+-]?(\d+,(\d{1,2}|\d{4,})|\d{1,3}(\.\d{3})+,\d+)\s*$"
-_THOUSANDS = r"^\s*[+-]?\d{1,3}(\.\d{3})+\s*$"
+SLASHED = r"^\s*\d{1,2}/\d{1,2}/\d{4}"
+"""How a date such as 03/01/2019 begins."""
 _TIME_OF_DAY = rf"^{_CLOCK}$"
 
 _ODD_NUMBERS = ((b"x", b"0x"), (b"X", b"0X"), (b"e", b"e-"), (b"E", b"E-"))
@@ -108,7 +106,7 @@ def parse(
         pc.utf8_trim_whitespace(texts), type, origin
     )
     if day_first and pa.types.is_temporal(type):
-        values = only(values, pc.invert(pc.match_substring_regex(texts, _SLASHED)))
+        values = only(values, pc.invert(pc.match_substring_regex(texts, SLASHED)))
     bad = pc.and_(pc.is_valid(texts), pc.is_null(values))
     return values, bad if pc.any(bad).as_py() else None
 
@@ -153,28 +151,6 @@ def are_numbers(texts: pa.ChunkedArray) -> bool:
     """Whether each is spelled as numbers are written, with however many digits."""
     alike = pc.match_substring_regex(pc.utf8_trim_whitespace(texts), f"{_PLAIN_NUMBER}|{_INFINITY}")
     return bool(pc.all(pc.fill_null(alike, constant(False))).as_py())
-
-
-def shows_decimal_comma(texts: pa.ChunkedArray) -> bool:
-    """Whether a number such as 12,50 or 1.234,56 is among them, so that 1.234 is rather a thousand."""
-    return _any(texts, _DECIMAL_COMMA)
-
-
-def are_thousands(texts: pa.ChunkedArray) -> bool:
-    """Whether each number with a point has three digits behind it."""
-    pointed = texts.filter(pc.match_substring(texts, "."))
-    return len(pointed) > 0 and not pc.any(pc.invert(pc.match_substring_regex(pointed, _THOUSANDS))).as_py()
-
-
-def shows_day_first(texts: pa.ChunkedArray) -> bool:
-    """Whether a date such as 31/12/2019 is among them, so that 03/01/2019 is the third of January."""
-    return _any(texts, _DAY_FIRST)
-
-
-def slashed_date(texts: pa.ChunkedArray) -> str | None:
-    """The first that begins with a date such as 03/01/2019."""
-    found = texts.filter(pc.match_substring_regex(texts, _SLASHED))
-    return found[0].as_py() if len(found) else None
 
 
 def _any(texts: pa.ChunkedArray, pattern: str) -> bool:
@@ -285,7 +261,7 @@ def _doubles(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.Ch
 
 
 def _decimals(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.ChunkedArray:
-    """Decimals of at most 38 digits, each exactly, as NUMERIC says."""
+    """Decimals of at most 38 digits, each exactly, as DECIMAL says."""
     pattern = _PLAIN_DECIMAL if origin == "guess" else _DECIMAL
     digits = only(texts, pc.match_substring_regex(texts, pattern))
     if _any(digits, "[eE]"):
@@ -301,7 +277,7 @@ def _decimals(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.Chun
     whole, fraction = _digits_around_point(digits)
     digits = only(digits, pc.less_equal(pc.add(whole, fraction), constant(_MOST_DIGITS)))
     # Of a zero nothing is left.
-    return pc.replace_substring_regex(digits, r"^-?\.?$", "0").cast(NUMERIC)
+    return pc.replace_substring_regex(digits, r"^-?\.?$", "0").cast(DECIMAL)
 
 
 def _digits_around_point(digits: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:

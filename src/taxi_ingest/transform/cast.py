@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from taxi_ingest.read.constants import constant, text_array
 from taxi_ingest.read.texts import PARTS_OF_SECOND, Origin, new_york_time, only, parse, without_nan
-from taxi_ingest.transform.store import Store
+from taxi_ingest.transform.store import ANYWHERE, Store
 
 _DAY_MILLISECONDS, _DAY_MICROSECONDS = 86_400_000, 86_400_000_000
-_ANYWHERE = Store()
 
 
 def cast(
@@ -22,7 +21,7 @@ def cast(
     type: pa.DataType,
     origin: Origin = "tlc",
     day_first: bool = False,
-    store: Store = _ANYWHERE,
+    store: Store = ANYWHERE,
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The values as `type`, null where one can't be represented; and which those are (None: none).
 

@@ -25,3 +25,6 @@ class Store:
     def name_of(self, type: pa.DataType) -> str:
         """What the place calls a type."""
         return self.type_names.get(type, str(type))
+
+
+ANYWHERE = Store()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,15 @@ import pyarrow.compute as pc
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
-from taxi_ingest.read.batch import readable
 from taxi_ingest.read.constants import from_numpy
-from taxi_ingest.read.texts import are_numbers, shows_day_first
+from taxi_ingest.read.infer import shows_day_first
+from taxi_ingest.read.layout import readable
+from taxi_ingest.read.texts import are_numbers
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
 from taxi_ingest.transform.step import Step, load_step
-from taxi_ingest.transform.store import Store
+from taxi_ingest.transform.store import ANYWHERE, Store
 from taxi_ingest.transform.types import column_type
 
 
@@ -73,7 +74,7 @@ class Stream:
     """The same as `file_plan` unless a user's step changes the columns."""
     chunk_size: int
     step: Step | None = None
-    store: Store = field(default_factory=Store)
+    store: Store = ANYWHERE
     """Where the rows go."""
 
     def pieces(self) -> Iterator[Piece]:
@@ -102,8 +103,7 @@ class Stream:
         return convert
 
     def into(self, store: Store) -> "Stream":
-        """The same stream for a place that can't hold all, or calls it otherwise; a step is given the file's
-        names all the same."""
+        """The same stream with what a place can hold of names and values; a step is given the file's own."""
         plan = self.plan.into(store)
         return replace(self, file_plan=self.file_plan if self.step else plan, plan=plan, store=store)
 
@@ -178,10 +178,7 @@ class Stream:
         if column.stored and pa.types.is_float64(column.type) and _are_numbers(values.filter(bad)):
             # A number that a double can't hold is no reason to make text of all others.
             return None
-        return next(
-            (type for type in column.wider if self._cast(values, type, column)[1] is None),
-            None,
-        )
+        return next((type for type in column.wider if self._cast(values, type, column)[1] is None), None)
 
     def _reject(
         self, index: int, column: PlannedColumn, rows: pa.Table, locate: Callable[[int], tuple[int, str]]

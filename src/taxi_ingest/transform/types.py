@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.read.texts import NUMERIC
+from taxi_ingest.read.texts import DECIMAL
 
 _TYPES: dict[pa.DataType, pa.DataType] = {
     pa.bool_(): pa.bool_(),
@@ -14,7 +14,7 @@ _TYPES: dict[pa.DataType, pa.DataType] = {
     pa.uint8(): pa.int16(),
     pa.uint16(): pa.int32(),
     pa.uint32(): pa.int64(),
-    pa.uint64(): NUMERIC,
+    pa.uint64(): DECIMAL,
     pa.float16(): pa.float32(),
     pa.float32(): pa.float32(),
     pa.float64(): pa.float64(),
@@ -30,12 +30,12 @@ _TYPES: dict[pa.DataType, pa.DataType] = {
 }
 
 WIDER: dict[pa.DataType, tuple[pa.DataType, ...]] = {
-    pa.int16(): (pa.int32(), pa.int64(), NUMERIC, pa.string()),
-    pa.int32(): (pa.int64(), NUMERIC, pa.string()),
-    pa.int64(): (NUMERIC, pa.string()),
-    NUMERIC: (pa.string(),),
+    pa.int16(): (pa.int32(), pa.int64(), DECIMAL, pa.string()),
+    pa.int32(): (pa.int64(), DECIMAL, pa.string()),
+    pa.int64(): (DECIMAL, pa.string()),
+    DECIMAL: (pa.string(),),
     pa.float32(): (pa.float64(), pa.string()),
-    pa.float64(): (NUMERIC, pa.string()),
+    pa.float64(): (DECIMAL, pa.string()),
     pa.bool_(): (pa.string(),),
     pa.date32(): (pa.timestamp("us"), pa.string()),
     pa.time64("us"): (pa.string(),),
@@ -60,7 +60,7 @@ def column_type(column: str, type: pa.DataType) -> pa.DataType:
     if pa.types.is_time(type):
         return pa.time64("us")
     if pa.types.is_decimal(type):
-        return NUMERIC
+        return DECIMAL
     if pa.types.is_fixed_size_binary(type):
         return pa.binary()
     if type not in _TYPES:

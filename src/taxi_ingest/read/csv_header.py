@@ -1,4 +1,4 @@
-"""How a CSV is written, found out from its beginning: delimiter, lines before the header, the header.
+"""Where a CSV's header is found and read, and how the file is written: its delimiter, its lines.
 
 Whoever knows better says so (`--delimiter`, `--header`, `--no-header`); what was found is told in notes,
 and a first row that looks like data rather than a header is refused unless told.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taxi_ingest.errors import DataError, UsageError
-from taxi_ingest.read.rows import RowRules, row_ends
+from taxi_ingest.read.csv_rows import RowRules, row_ends
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """Those that are looked for, the likeliest first."""
@@ -34,16 +34,30 @@ _NO_VALUE = frozenset({"", "null", "nan", "na", "n/a", "none", "\\n", "-"})
 
 
 @dataclass(frozen=True)
-class Dialect:
+class _Dialect:
     """How a CSV is written."""
 
-    delimiter: str
-    line_end: bytes
+    rules: RowRules
     has_header: bool
     starts_at_byte: int
     """Where the header begins, or the first row in a file without one."""
     fields: int
     """How many most rows have."""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of a CSV says of all of it."""
+
+    names: tuple[str, ...]
+    """Unique and never empty; `column_1`, `column_2`, … in a file without a header."""
+    rules: RowRules
+    data_starts_at_byte: int
+    blank_lines: int
+    """Behind the header."""
+    trailing_fields: int
+    """Empty fields at the end of each row for which the header has no name."""
     notes: tuple[str, ...]
 
 
@@ -62,14 +76,79 @@ def parse_delimiter(text: str | None) -> str | None:
     return delimiter
 
 
-def find_dialect(
-    sample: bytes, whole: bool, name: str, delimiter: str | None = None, header: bool | None = None
-) -> Dialect:
-    """The dialect of a CSV that begins with `sample` (all of it, if `whole`).
+def read_header(
+    sample: bytes, whole: bool, name: str, delimiter: str | None = None, has_header: bool | None = None
+) -> Header:
+    """The header of a CSV that begins with `sample` (all of it, if `whole`).
 
-    What the caller knows is not looked for. Raises DataError where the first row looks like data and
-    nobody said whether it is.
+    What the caller knows is not looked for. Raises DataError where there is none that can be read, and where
+    the first row looks like data and nobody said whether it is.
     """
+    dialect = _find_dialect(sample, whole, name, delimiter, has_header)
+    rules = dialect.rules
+    start = end = dialect.starts_at_byte
+    names = [f"column_{position}" for position in range(1, dialect.fields + 1)]
+    blank_lines = 0
+    if dialect.has_header:
+        end += _first_row(sample[start:], rules, whole, name)
+        names = _names(sample[start:end], rules, name)
+        start, end = end, end + _blank_prefix(sample[end:])
+        blank_lines = sample.count(rules.line_end, start, end)
+    rows = whole_rows(sample[end:], whole, rules)
+    return Header(
+        tuple(names), rules, end, blank_lines, _trailing_fields(rows, len(names), rules), dialect.notes
+    )
+
+
+def whole_rows(data: bytes, whole: bool, rules: RowRules) -> bytes:
+    """The data, which are all there are if `whole`, up to their last line end."""
+    return data if whole else data[: data.rfind(rules.line_end) + 1]
+
+
+def _first_row(sample: bytes, rules: RowRules, whole: bool, name: str) -> int:
+    """Bytes of the first row with its line end, which is not inside quotes."""
+    ends = row_ends(sample, rules, final=whole).ends
+    if not len(ends) and not whole:
+        raise DataError(f"{name} has a header longer than 1 MB.", "Is this really a CSV file?")
+    return int(ends[0]) + 1 if len(ends) else len(sample)
+
+
+def _names(line: bytes, rules: RowRules, file_name: str) -> list[str]:
+    """The names of a header line, unique and never empty."""
+    try:
+        text = line.decode().rstrip("\r\n")
+        fields = next(csv.reader([text], delimiter=rules.delimiter, strict=True))
+        if "\0" in text:
+            raise csv.Error("a NUL byte")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{file_name} has no readable header: {error}.", "Load a CSV in UTF-8 whose header is one row."
+        ) from error
+    names: list[str] = []
+    taken: set[str] = set()
+    for position, field in enumerate(fields, start=1):
+        name = field.strip() or f"column_{position}"
+        while name.lower() in taken:
+            name = f"{name}_{position}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _blank_prefix(data: bytes) -> int:
+    """Bytes of the blank lines that TLC put behind the header from 2009 to 2018."""
+    return len(data) - len(data.lstrip(b"\r\n"))
+
+
+def _trailing_fields(data: bytes, columns: int, rules: RowRules) -> int:
+    """Fields that the first row has beyond the header's names; 2 in TLC's files of 2013 to 2016."""
+    surplus = _fields(data[: data.find(rules.line_end) + 1 or len(data)], rules.delimiter)[columns:]
+    return 0 if any(surplus) else len(surplus)
+
+
+def _find_dialect(
+    sample: bytes, whole: bool, name: str, delimiter: str | None, header: bool | None
+) -> _Dialect:
     line_end = b"\r" if b"\r" in sample and b"\n" not in sample else b"\n"
     start = len(_BOM) if sample.startswith(_BOM) else 0
     notes: list[str] = []
@@ -77,7 +156,7 @@ def find_dialect(
         start = named.end()
         notes.append("The first line, which names the delimiter, was left out.")
         delimiter = delimiter or named[1].decode("ascii", "replace")
-    text = _whole_rows(sample[start:], whole, line_end)
+    text = _first_rows(sample[start:], whole, line_end)
     view = _best([_View(text, RowRules(sign, line_end)) for sign in _candidates(text, delimiter)])
     if delimiter is None and view.rules.delimiter != ",":
         notes.append(f"Its fields are separated by {_DELIMITERS[view.rules.delimiter]}.")
@@ -94,9 +173,8 @@ def find_dialect(
             "is recognised); if it is the header, say --header.",
         )
     notes.extend(view.decimal_commas(first))
-    return Dialect(
-        delimiter=view.rules.delimiter,
-        line_end=line_end,
+    return _Dialect(
+        rules=view.rules,
         has_header=header is not False,
         starts_at_byte=start + (view.starts[first] if view.rows else 0),
         fields=view.width,
@@ -117,7 +195,7 @@ def _best(views: "list[_View]") -> "_View":
     return max(best, key=_View.typed_share) if len(best) > 1 else (best or views)[0]
 
 
-def _whole_rows(text: bytes, whole: bool, line_end: bytes) -> bytes:
+def _first_rows(text: bytes, whole: bool, line_end: bytes) -> bytes:
     """The first rows, as far as they are needed."""
     if whole and len(text) <= _LOOK_BYTES:
         return text
