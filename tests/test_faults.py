@@ -23,7 +23,7 @@ from conftest import execute, free_port, query
 from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
 from taxi_ingest.flows.ingest import Watch, watching
-from taxi_ingest.load import Load, load
+from taxi_ingest.load import LoadResult, load_file
 from taxi_ingest.load.connection import explained
 from taxi_ingest.outcome import Outcome
 from tcp_proxy import Proxy, proxy_before
@@ -221,11 +221,11 @@ def test_a_refusal_that_cannot_pass_is_not_tried_again(
     del api
     tries: list[object] = []
 
-    def counted(*arguments: object, **options: object) -> Load:
+    def counted(*arguments: object, **options: object) -> LoadResult:
         tries.append(arguments)
-        return load(*arguments, **options)  # type: ignore[arg-type]
+        return load_file(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("taxi_ingest.flows.ingest.loading.load", counted)
+    monkeypatch.setattr("taxi_ingest.flows.ingest.loading.load_file", counted)
     monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
     with pytest.raises(DatabaseError, match="nowhere"):
         ingest(url=str(big), table="nowhere.big")

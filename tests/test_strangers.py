@@ -10,10 +10,10 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError
+from taxi_ingest.job import Job
 from taxi_ingest.load import (
     Database,
     Filter,
-    Options,
     database_at,
     list_loads,
     migrations,
@@ -93,7 +93,7 @@ def is_caught(url: str) -> bool:
 
 def look_ahead(path: Path, database: Database, table: str) -> object:
     stream = open_stream(path, path.name, 10)
-    return preview(stream, local_file(str(path)), parse_target(table), database, Options())
+    return preview(stream, local_file(str(path)), parse_target(table), database, Job(str(path), table))
 
 
 def test_a_ledger_that_a_stranger_made_is_refused(

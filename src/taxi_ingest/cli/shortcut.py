@@ -15,7 +15,7 @@ from taxi_ingest import load as loading
 from taxi_ingest import stack
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows import marks
-from taxi_ingest.load import Database, Load, LoadRecord, Target, database_at
+from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, database_at
 from taxi_ingest.outcome import Outcome
 from taxi_ingest.settings import DEFAULT_BLOCK, Settings
 from taxi_ingest.sources import canonical_url, is_unchanged, local_file
@@ -56,7 +56,7 @@ def skip_if_loaded(url: str, table: str, settings: Settings) -> Outcome | None:
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
-    return Outcome.of(Load.of(previous, skipped=True), target, database, began, run_url)
+    return Outcome.of(LoadResult(previous, skipped=True), target, database, began, run_url)
 
 
 def _authorization(key: str) -> dict[str, str]:

@@ -11,7 +11,8 @@ from rich.console import Console
 from taxi_ingest import stack
 from taxi_ingest.cli.display import Display, display, show_prefect_logs
 from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
-from taxi_ingest.load import Progress, parse_allowance, parse_target
+from taxi_ingest.job import parse_allowance
+from taxi_ingest.load import LoadProgress, parse_target
 from taxi_ingest.outcome import Outcome
 from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings import Settings
@@ -158,5 +159,5 @@ class _Run:
     def _show_download(self, download: Download) -> None:
         self.shown.update("Downloading", download.bytes, download.total, None)
 
-    def _show_load(self, source: SourceFile, progress: Progress) -> None:
+    def _show_load(self, source: SourceFile, progress: LoadProgress) -> None:
         self.shown.update("Loading", progress.bytes, source.bytes, progress.rows)

@@ -26,21 +26,20 @@ from taxi_ingest import load as loading
 from taxi_ingest.databases import find_database
 from taxi_ingest.errors import TransientDatabaseError, UsageError
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, part_from_prefect, tied_flow
+from taxi_ingest.job import IfLoaded, Job, Names, parse_allowance
 from taxi_ingest.load import (
     Database,
-    History,
-    IfLoaded,
-    Load,
+    LoadProgress,
     LoadRecord,
-    Options,
-    Progress,
+    LoadResult,
+    LookBack,
     TableRecord,
     Target,
 )
 from taxi_ingest.outcome import Outcome
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Cache, Download, SourceFile, canonical_url, fetch, run_folder
-from taxi_ingest.transform import Names, Stream, open_stream
+from taxi_ingest.transform import Stream, open_stream
 
 DEFAULT_CHUNK_SIZE = 100_000
 Parameters = ParamSpec("Parameters")
@@ -54,7 +53,7 @@ class Watch:
     """How the caller of a flow in the same process follows it; what a flow parameter can't be."""
 
     on_download: Callable[[Download], None] = lambda _: None
-    on_load: Callable[[SourceFile, Progress], None] = lambda _, __: None
+    on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
     on_outcome: Callable[[Outcome], None] = lambda _: None
     """Told when all is committed, before Prefect is told."""
     prefetched: Future[SourceFile | None] | None = None
@@ -160,7 +159,16 @@ def ingest(
     log_table_name(table, dry_run)
     settings = _watch.get().settings or Settings()
     target = loading.parse_target(table)
-    options = Options(if_loaded, loading.parse_allowance(max_rejects), verify, keep_both, allow_short)
+    parse_allowance(max_rejects)
+    job = Job(
+        url,
+        table,
+        if_loaded=if_loaded,
+        max_rejects=max_rejects,
+        verify=verify,
+        keep_both=keep_both,
+        allow_short=allow_short,
+    )
     database = find_database(block, settings)
     end_dead_runs(database)
     history = _look_back(database, target, url)
@@ -172,13 +180,13 @@ def ingest(
         source = extract(url, folder, known, settings, cache)
         if source is None:
             assert previous, "only a known file can be unchanged"
-            return Outcome.of(Load.of(previous, skipped=True), target, database, began, _run_url())
+            return Outcome.of(LoadResult(previous, skipped=True), target, database, began, _run_url())
         spelling = chosen_names(names, history.table, target)
         stream = transform(source, chunk_size, step, spelling, delimiter, header)
         if dry_run:
-            plan = loading.preview(stream, source, target, database, options)
+            plan = loading.preview(stream, source, target, database, job)
             return Outcome.planned(plan, stream, source, target, database, began, _run_url())
-        result = load(stream, source, target, database, options)
+        result = load(stream, source, target, database, job)
     return Outcome.of(result, target, database, began, _run_url())
 
 
@@ -233,7 +241,7 @@ def transform(
     return stream
 
 
-def _look_back(database: Database, target: Target, url: str) -> History:
+def _look_back(database: Database, target: Target, url: str) -> LookBack:
     """What the ledger knows; where the connection is lost, a moment later. The load itself waits longer."""
     for delay_seconds in _LOOK_BACK_DELAYS_SECONDS:
         try:
@@ -243,7 +251,7 @@ def _look_back(database: Database, target: Target, url: str) -> History:
     return loading.look_back(database, target, canonical_url(url))
 
 
-def can_pass(task: Task[..., Load], run: TaskRun, state: State[Load]) -> bool:
+def can_pass(task: Task[..., LoadResult], run: TaskRun, state: State[LoadResult]) -> bool:
     """Whether a load has failed in a way that trying again may mend."""
     del task, run
     return isinstance(state.result(raise_on_failure=False), TransientDatabaseError)
@@ -261,28 +269,28 @@ def load(
     source: SourceFile,
     target: Target,
     database: Database,
-    options: Options,
-) -> Load:
+    job: Job,
+) -> LoadResult:
     """Copy the rows into a partition of their own and attach it, in one transaction."""
     watch, logger = _watch.get(), get_run_logger()
-    result = loading.load(
+    result = loading.load_file(
         stream,
         source,
         target,
         database,
-        options,
+        job,
         flow_run_url=_run_url(),
         on_progress=lambda progress: watch.on_load(source, progress),
     )
-    for note in result.notes:
+    for note in result.record.notes:
         logger.warning(note)
     logger.info(
         "%s: %s rows in %s (load %d, %s rejected)",
-        result.outcome,
-        f"{result.rows_loaded:,}",
+        result.status,
+        f"{result.record.rows_loaded:,}",
         target,
-        result.load_id,
-        f"{result.rows_rejected:,}",
+        result.record.load_id,
+        f"{result.record.rows_rejected:,}",
     )
     return result
 

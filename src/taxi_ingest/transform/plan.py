@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import pyarrow as pa
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
+from taxi_ingest.job import Names
 from taxi_ingest.read import Format, Layout
 from taxi_ingest.read.texts import Origin
 from taxi_ingest.transform.types import (
@@ -19,9 +19,6 @@ from taxi_ingest.transform.types import (
 
 _LONGEST_NAME_BYTES = 63
 """https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS"""
-
-Names = Literal["tlc", "snake"]
-"""How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest.errors import UsageError
+from taxi_ingest.job import Names
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.read.batch import readable
 from taxi_ingest.read.texts import are_numbers, shows_day_first
 from taxi_ingest.transform.cast import cast
-from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
+from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
 from taxi_ingest.transform.step import Step, load_step
 from taxi_ingest.transform.types import ARROW_OF_POSTGRES, postgres_type
