@@ -24,7 +24,7 @@ from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
 from taxi_ingest.flows.ingest import Watch, watching
 from taxi_ingest.load import LoadResult, load_file
-from taxi_ingest.load.connection import explained
+from taxi_ingest.load.refusals import explained
 from taxi_ingest.outcome import Outcome
 from tcp_proxy import Proxy, proxy_before
 from test_hostile_settings import block

@@ -25,7 +25,7 @@ from taxi_ingest.load import (
     rejects_of,
     undo,
 )
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.load.session import _SETTINGS
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream

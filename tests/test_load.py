@@ -31,7 +31,8 @@ from taxi_ingest.load import (
     parse_target,
     preview,
 )
-from taxi_ingest.load.connection import address_of, explained, join_dsn
+from taxi_ingest.load.address import address_of, join_dsn
+from taxi_ingest.load.refusals import explained
 from taxi_ingest.load.verdict import compare
 from taxi_ingest.sources import local_file
 from taxi_ingest.tlc import known_rows

@@ -22,7 +22,7 @@ from taxi_ingest.cli.watch import run_ingest
 from taxi_ingest.flows import marks
 from taxi_ingest.job import Job
 from taxi_ingest.load import Target, database_at
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.sources import Cache, fetch
 from taxi_ingest.transform import open_stream
 from test_hostile_settings import block

@@ -21,7 +21,7 @@ from taxi_ingest.load import (
     preview,
     undo,
 )
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips

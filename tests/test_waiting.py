@@ -18,7 +18,7 @@ from taxi_ingest import load as loading
 from taxi_ingest.errors import DatabaseError, DataError
 from taxi_ingest.job import Job
 from taxi_ingest.load import Database, LoadProgress, LoadResult, Target, database_at, undo
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.undo import _undo
 from taxi_ingest.sources import local_file

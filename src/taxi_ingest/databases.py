@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
@@ -11,6 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
+from taxi_ingest.load.address import address_of
 from taxi_ingest.settings import DEFAULT_BLOCK, Settings
 
 
@@ -30,24 +31,29 @@ def find_database(block: str | None, settings: Settings) -> Database:
     return _embedded(settings) if stack.is_embedded(settings, database.address) else database
 
 
-def _embedded(settings: Settings) -> Database:
+@dataclass(frozen=True)
+class EmbeddedDatabase(Database):
     """The local stack's database, started for each connection unless it runs, or was stopped under a load."""
-    stack.enter()
-    database = database_at(stack.start_database(settings, stack.enter))
+
+    settings: Settings = field(repr=False)
 
     @contextmanager
-    def open() -> Iterator[Connection]:
+    def open(self) -> Iterator[Connection]:
+        """As of any database. Raises DatabaseError where Postgres can't start."""
         stack.enter()
-        stack.start_database(settings, stack.enter)
+        stack.start_database(self.settings, stack.enter)
         try:
-            with database.open() as connection:
+            with database_at(self.address).open() as connection:
                 yield connection
         except Error:
             # Where the user has stopped the server, a lost connection is not worth another try.
             stack.enter()
             raise
 
-    return replace(database, open=open)
+
+def _embedded(settings: Settings) -> Database:
+    stack.enter()
+    return EmbeddedDatabase(address_of(stack.start_database(settings, stack.enter)), settings)
 
 
 def _default_block_exists() -> bool:

@@ -6,7 +6,7 @@ stand in its database in the clear.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from prefect.client.orchestration import get_client
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.load.connection import address_of, secrets_of
+from taxi_ingest.load.address import address_of, secrets_of
 
 _BLOCK_TYPE = "sqlalchemy-connector"
 
@@ -79,19 +79,26 @@ def list_blocks() -> list[BlockInfo]:
 _FILTER = {"block_types": {"slug": {"any_": [_BLOCK_TYPE]}}, "include_secrets": False}
 
 
-def database_of_block(name: str) -> Database:
-    """The database behind a block. Raises UsageError where there is no such block."""
-    connector = _load(name)
+@dataclass(frozen=True)
+class BlockDatabase(Database):
+    """A database whose connections a block makes."""
+
+    connector: SqlAlchemyConnector = field(repr=False)
 
     @contextmanager
-    def open() -> Iterator[Connection]:
+    def open(self) -> Iterator[Connection]:
+        """As of any database."""
         try:
-            with connector, connector.get_connection(begin=False) as connection:
+            with self.connector, self.connector.get_connection(begin=False) as connection:
                 yield cast(Connection, connection.connection.driver_connection)
         except DBAPIError as error:
             raise (error.orig or error) from error
 
-    return Database(_connector_address(connector), open)
+
+def database_of_block(name: str) -> Database:
+    """The database behind a block. Raises UsageError where there is no such block."""
+    connector = _load(name)
+    return BlockDatabase(_connector_address(connector), connector)
 
 
 def _load(name: str) -> SqlAlchemyConnector:

@@ -1,7 +1,7 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
-from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import LoadProgress
+from taxi_ingest.load.database import Database, database_at
 from taxi_ingest.load.decision import already_loaded
 from taxi_ingest.load.history import (
     LookBack,

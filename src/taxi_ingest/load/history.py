@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import ledger
-from taxi_ingest.load.connection import Database
+from taxi_ingest.load.database import Database
 from taxi_ingest.load.ledger import Filter, LoadRecord, TableRecord
 from taxi_ingest.load.table import Target
 from taxi_ingest.read import Reject

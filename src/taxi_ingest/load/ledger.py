@@ -16,8 +16,8 @@ from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.job import Names
 from taxi_ingest.load import migrations
-from taxi_ingest.load.connection import one
 from taxi_ingest.load.copy import Counts
+from taxi_ingest.load.database import one
 from taxi_ingest.load.locks import wait_for
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.verdict import Comparison, Verdict

@@ -5,7 +5,7 @@ from typing import Literal
 
 from taxi_ingest.job import Job
 from taxi_ingest.load import table
-from taxi_ingest.load.connection import Database
+from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_ledger

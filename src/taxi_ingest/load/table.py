@@ -7,7 +7,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, UsageError
-from taxi_ingest.load.connection import one
+from taxi_ingest.load.database import one
 from taxi_ingest.transform import PlannedColumn
 from taxi_ingest.transform.types import ARROW_OF_POSTGRES, WIDER
 

@@ -9,9 +9,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.job import Job
 from taxi_ingest.load import ledger
-from taxi_ingest.load.connection import Database
 from taxi_ingest.load.copy import LoadProgress, copy_rows
 from taxi_ingest.load.counts import check_counts
+from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
 from taxi_ingest.load.destination import TableChanged
 from taxi_ingest.load.ledger import LoadRecord
