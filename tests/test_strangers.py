@@ -38,7 +38,7 @@ CREATE FUNCTION traps.check(double precision) RETURNS boolean LANGUAGE plpgsql I
 """
 VIEW = """
 CREATE SCHEMA taxi_ingest;
-CREATE TABLE taxi_ingest.ledger_version AS SELECT 3 AS number;
+CREATE TABLE taxi_ingest.ledger_version AS SELECT 4 AS number;
 CREATE VIEW taxi_ingest.loads AS SELECT traps.check(1.0) AS load_id;
 CREATE TABLE taxi_ingest.rejects (load_id int);
 """

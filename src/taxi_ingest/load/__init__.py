@@ -1,5 +1,6 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
+from taxi_ingest.load.attempts import note_attempt
 from taxi_ingest.load.copy import LoadProgress
 from taxi_ingest.load.database import Database, database_at
 from taxi_ingest.load.decision import already_loaded
@@ -36,6 +37,7 @@ __all__ = [
     "list_loads",
     "load_file",
     "look_back",
+    "note_attempt",
     "parse_target",
     "preview",
     "rejects_of",
