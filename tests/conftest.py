@@ -18,7 +18,7 @@ from psycopg2.extensions import parse_dsn
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack.account import as_account, give_to_account
 

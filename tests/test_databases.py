@@ -4,17 +4,21 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 from pydantic import SecretStr
 
-from conftest import PASSWORD
+from conftest import PASSWORD, query
 from taxi_ingest import Settings, prefect_api, stack
 from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.blocks import BlockDatabase, create_block, find_block
-from taxi_ingest.load import Database, database_at
+from taxi_ingest.job import Job
+from taxi_ingest.load import Database, database_at, parse_target, undo
+from taxi_ingest.sources import local_file
+from taxi_ingest.transform import open_stream
 
 _NAMED = f"postgresql://me:{PASSWORD}@named/d"
 _OF_BLOCK = database_at(f"postgresql://me:{PASSWORD}@block/d")
@@ -66,25 +70,42 @@ def test_a_named_block_that_is_not_there_is_an_error_though_another_database_is(
         choose_database(wanted, "mine", _blocks(postgres_connector=_USUAL))
 
 
-def _in_another_process(database: Database) -> str:
-    program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).server_version())"
-    sent = subprocess.run(
-        [sys.executable, "-c", program], input=pickle.dumps(database), capture_output=True, check=True
-    )
-    return sent.stdout.decode().strip()
+_LOAD = """
+import pickle, sys
+from taxi_ingest.load import load_file
+print(load_file(*pickle.load(sys.stdin.buffer)).record.load_id)
+"""
 
 
-def test_a_database_can_be_sent_to_another_process(
-    settings: Settings, prefect_server: str, system_url: str
+def _of_block(url: str) -> Database:
+    create_block("sent", url, overwrite=True)
+    found = find_block("sent")
+    assert isinstance(found, BlockDatabase)
+    return found
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("way", [database_at, _of_block])
+def test_a_database_that_was_sent_to_another_process_is_loaded_into_from_there(
+    trips: Path, database_url: str, way: Callable[[str], Database], settings: Settings
 ) -> None:
-    del prefect_server
     with prefect_api(settings):
-        create_block("sent", system_url, overwrite=True)
-        of_block = find_block("sent")
+        sent = way(database_url)
+    # A connection that it has made stays here.
+    assert sent.server_version().startswith("PostgreSQL ")
+    stream, file = open_stream(trips, trips.name, 10), local_file(str(trips))
+    work = pickle.dumps((stream, file, parse_target("green"), sent, Job(file.url, "green")))
+    done = subprocess.run([sys.executable, "-c", _LOAD], input=work, capture_output=True, check=True)
+    assert (done.stdout, query(database_url, "SELECT count(*) FROM green")) == (b"1\n", [(2,)])
+    assert undo(sent, 1).rows_loaded == 2
+
+
+def test_so_is_the_local_stacks(settings: Settings, embedded_url: str) -> None:
     embedded = choose_database(settings, None, _blocks())
-    assert isinstance(of_block, BlockDatabase)
-    for database in (database_at(system_url), of_block, embedded):
-        assert _in_another_process(database) == database.server_version()
+    program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).server_version())"
+    work = pickle.dumps(embedded)
+    done = subprocess.run([sys.executable, "-c", program], input=work, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == database_at(embedded_url).server_version()
 
 
 def test_a_database_that_is_shown_shows_no_password(settings: Settings) -> None:

@@ -11,20 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import execute, query
+from taxi_ingest import load as loading
 from taxi_ingest.errors import DataError, TaxiIngestError, UsageError
+from taxi_ingest.job import Allowance, IfLoaded, Job
 from taxi_ingest.load import (
-    Allowance,
     Database,
-    Load,
-    Options,
-    _check_counts,
-    load,
+    LoadResult,
     parse_target,
     preview,
     undo,
 )
 from taxi_ingest.load.copy import Counts
-from taxi_ingest.load.decision import IfLoaded
+from taxi_ingest.load.counts import check_counts
 from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
@@ -50,9 +48,9 @@ def names_in(url: str, table: str = "taxi_zones") -> list[object]:
     return [name for (name,) in query(url, f'SELECT "Zone" FROM {table} ORDER BY 1')]
 
 
-def both(path: Path, table: str, database: Database, options: Options) -> tuple[object, object]:
+def both(path: Path, database: Database, job: Job) -> tuple[object, object]:
     """What the dry run says of a file, and what the load does; of a refusal, its exit code and words."""
-    source, target = local_file(str(path)), parse_target(table)
+    source, target = local_file(str(path)), parse_target(job.table)
 
     def outcome(act: Callable[[], object]) -> object:
         try:
@@ -64,8 +62,8 @@ def both(path: Path, table: str, database: Database, options: Options) -> tuple[
         return open_stream(path, path.name, 10)
 
     verbs = {"loaded": "load", "skipped": "skip", "replaced": "replace"}
-    planned = outcome(lambda: preview(stream(), source, target, database, options).action)
-    done = outcome(lambda: verbs[load(stream(), source, target, database, options).outcome])
+    planned = outcome(lambda: preview(stream(), source, target, database, job).action)
+    done = outcome(lambda: verbs[loading.load_file(stream(), source, target, database, job).status])
     return planned, done
 
 
@@ -175,8 +173,7 @@ def test_the_dry_run_says_what_the_load_does(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, state: State, if_loaded: IfLoaded
 ) -> None:
     path = state(tmp_path, embedded_database, embedded_database_url)
-    options = Options(if_loaded)
-    planned, done = both(path, "trips", embedded_database, options)
+    planned, done = both(path, embedded_database, Job(str(path), "trips", if_loaded=if_loaded))
     assert planned == done
 
 
@@ -201,12 +198,12 @@ def test_a_month_from_a_second_place_replaces_or_stands_beside_as_wanted(
     load_file(elsewhere(tmp_path, [row(1)]), embedded_database)
     here = trips(tmp_path, [row(2)])
     replaced = load_file(here, embedded_database, if_loaded="replace")
-    assert (replaced.outcome, replaced.replaces) == ("replaced", 1)
+    assert (replaced.status, replaced.record.replaces) == ("replaced", 1)
     other = elsewhere(tmp_path, [row(3)])
-    assert load_file(other, embedded_database, keep_both=True).outcome == "loaded"
+    assert load_file(other, embedded_database, keep_both=True).status == "loaded"
     assert totals(embedded_database_url) == [2, 3]
     # Each has its place now: a revision replaces its own.
-    assert load_file(trips(tmp_path, [row(4)]), embedded_database).outcome == "replaced"
+    assert load_file(trips(tmp_path, [row(4)]), embedded_database).status == "replaced"
     assert totals(embedded_database_url) == [3, 4]
     third = trips(tmp_path, [row(5)], "copy of yellow_tripdata_2024-01.csv")
     with pytest.raises(DataError, match=r"load 3 from .*, load 4 from") as failure:
@@ -232,7 +229,7 @@ def test_a_month_as_parquet_and_as_csv_is_one_month(tmp_path: Path, embedded_dat
 
 def test_files_of_no_known_month_are_not_compared(tmp_path: Path, embedded_database: Database) -> None:
     for name, amount in (("a.csv", 1), ("b.csv", 2)):
-        assert load_file(trips(tmp_path, [row(amount)], name), embedded_database).outcome == "loaded"
+        assert load_file(trips(tmp_path, [row(amount)], name), embedded_database).status == "loaded"
 
 
 CUT = [f"1,2021-01-{day:02} 12:00:00,1,{day}" for day in range(1, 21)]
@@ -248,16 +245,20 @@ def test_a_file_that_breaks_off_and_lacks_most_of_its_month_is_refused_unless_al
     path = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
     content = (path.read_text() + "1,2021-0").encode()
     path.write_bytes(pack(content) if pack else content)
-    some = Allowance(rows=1)
+    some = "1"
     with pytest.raises(
         DataError, match=r"has 21 rows; .* known to have 1,369,765\. It breaks off"
     ) as failure:
-        load_file(path, embedded_database, allowance=some)
+        load_file(path, embedded_database, max_rejects=some)
     assert "--allow-short" in failure.value.hint
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
-    allowed = load_file(path, embedded_database, allowance=some, allow_short=True)
-    assert (allowed.verdict, allowed.known_rows, allowed.rows_read) == ("short", 1_369_765, 21)
-    assert "1,369,765" in allowed.notes[-1]
+    allowed = load_file(path, embedded_database, max_rejects=some, allow_short=True)
+    assert (allowed.record.verdict, allowed.record.known_rows, allowed.record.rows_read) == (
+        "short",
+        1_369_765,
+        21,
+    )
+    assert "1,369,765" in allowed.record.notes[-1]
 
 
 def test_a_sound_part_of_a_month_is_loaded_with_a_warning(
@@ -265,18 +266,20 @@ def test_a_sound_part_of_a_month_is_loaded_with_a_warning(
 ) -> None:
     """Courses hand out the first hundred rows, under the month's name."""
     result = load_file(trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv"), embedded_database)
-    assert (result.verdict, result.rows_loaded) == ("short", 20)
+    assert (result.record.verdict, result.record.rows_loaded) == ("short", 20)
     unended = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
     unended.write_text(unended.read_text().rstrip("\n"))
-    assert load_file(unended, embedded_database).rows_loaded == 20
-    assert result.notes == ["The file has 20 rows; TLC's of yellow 2021-01 is known to have 1,369,765."]
+    assert load_file(unended, embedded_database).record.rows_loaded == 20
+    assert result.record.notes == [
+        "The file has 20 rows; TLC's of yellow 2021-01 is known to have 1,369,765."
+    ]
 
 
 def test_rows_of_another_month_are_not_compared_with_it(tmp_path: Path, embedded_database: Database) -> None:
     path = trips(tmp_path, CUT, "yellow_tripdata_2021-02.csv")
     result = load_file(path, embedded_database, verify=True)
-    assert (result.verdict, result.known_rows) == ("unknown", None)
-    assert "20 of 20 rows were picked up outside 2021-02" in result.notes[-1]
+    assert (result.record.verdict, result.record.known_rows) == ("unknown", None)
+    assert "20 of 20 rows were picked up outside 2021-02" in result.record.notes[-1]
 
 
 @pytest.mark.parametrize(("month", "refused"), [("2025-01", True), ("2025-02", False)])
@@ -285,7 +288,7 @@ def test_the_dry_run_compares_what_a_parquet_file_says_of_its_rows(
 ) -> None:
     path = tmp_path / f"yellow_tripdata_{month}.parquet"
     write_parquet(path, 1_737_000_000, rows=5)  # 2025-01-16
-    planned, done = both(path, "trips", embedded_database, Options(verify=True))
+    planned, done = both(path, embedded_database, Job(str(path), "trips", verify=True))
     assert planned == done
     assert isinstance(planned, tuple) == refused
 
@@ -296,8 +299,8 @@ def test_a_users_own_table_is_never_deleted_from(
     columns = '"LocationID" int, "Borough" text, "Zone" text, service_zone text'
     execute(embedded_database_url, f"CREATE TABLE taxi_zones ({columns})")
     execute(embedded_database_url, "INSERT INTO taxi_zones VALUES (0, 'B', 'mine', 'S')")
-    assert load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones").outcome == "loaded"
-    assert load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones").outcome == "skipped"
+    assert load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones").status == "loaded"
+    assert load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones").status == "skipped"
     for path in (zones(tmp_path, "B"), zones(tmp_path, "C", name="elsewhere.csv")):
         for if_loaded in ("skip", "replace"):
             with pytest.raises(DataError, match="can't be told from others"):
@@ -334,7 +337,7 @@ def test_an_own_lookup_is_replaced_wherever_it_is_moved_and_made_anew_where_it_i
     assert names_in(embedded_database_url) == ["B"]
     execute(embedded_database_url, "DROP TABLE taxi_zones")
     again = load_file(zones(tmp_path, "B"), embedded_database, "taxi_zones")
-    assert again.outcome == "loaded"
+    assert again.status == "loaded"
     from taxi_ingest.load import Filter, list_loads
 
     told = [(load.load_id, load.status) for load in list_loads(embedded_database, Filter())]
@@ -377,8 +380,7 @@ def test_a_view_on_a_column_that_must_widen_is_named(
     second.write_text("n,t\n1.5,y\n")
     load_file(first, embedded_database, "things")
     execute(embedded_database_url, 'CREATE VIEW "The View" AS SELECT n FROM things')
-    options = Options(allowance=Allowance(rows=0))
-    planned, done = both(second, "things", embedded_database, options)
+    planned, done = both(second, embedded_database, Job(str(second), "things", max_rejects="0"))
     assert planned == done
     assert isinstance(done, tuple)
     assert (done[0], 'public."The View"' in done[1]) == (4, True)
@@ -386,7 +388,7 @@ def test_a_view_on_a_column_that_must_widen_is_named(
         [(1, "integer")], [(1, "bigint")], [(1, "smallint")],
     )  # fmt: skip
     execute(embedded_database_url, 'DROP VIEW "The View"; CREATE VIEW other AS SELECT t FROM things')
-    assert load_file(second, embedded_database, "things").outcome == "loaded"
+    assert load_file(second, embedded_database, "things").status == "loaded"
 
 
 def test_rows_that_the_server_did_not_keep_abort_the_load(
@@ -410,7 +412,7 @@ def test_rows_that_no_step_removed_are_lost(tmp_path: Path) -> None:
     path = trips(tmp_path, [row(1)])
     counts = Counts(read=3, loaded=2, removed=1)
     with pytest.raises(DataError, match="Of 3 rows some got lost"), RejectSpool(1) as spool:
-        _check_counts(counts, open_stream(path, path.name, 10), spool, Allowance())
+        check_counts(counts, open_stream(path, path.name, 10), spool, Allowance())
 
 
 def test_a_failed_load_says_nothing_in_the_ledger(tmp_path: Path, embedded_database: Database) -> None:
@@ -419,7 +421,7 @@ def test_a_failed_load_says_nothing_in_the_ledger(tmp_path: Path, embedded_datab
     with pytest.raises(DataError):
         load_file(trips(tmp_path, [row(1, "many")]), embedded_database)
     assert list_loads(embedded_database, Filter()) == []
-    assert isinstance(load_file(trips(tmp_path, [row(1)]), embedded_database), Load)
+    assert isinstance(load_file(trips(tmp_path, [row(1)]), embedded_database), LoadResult)
 
 
 def test_preview_writes_nothing_and_waits_for_nobody(
@@ -429,7 +431,7 @@ def test_preview_writes_nothing_and_waits_for_nobody(
     load_file(path, embedded_database)
     busy = psycopg2.connect(embedded_database_url)
     busy.cursor().execute("LOCK TABLE taxi_ingest.loads IN ROW EXCLUSIVE MODE")
-    assert both(path, "trips", embedded_database, Options())[0] == "skip"
+    assert both(path, embedded_database, Job(str(path), "trips"))[0] == "skip"
     busy.close()
 
 
@@ -441,13 +443,16 @@ def test_a_file_that_turns_into_what_another_address_has_loaded_is_not_there_twi
     load_file(trips(tmp_path, [row(1)]), embedded_database)
     load_file(trips(tmp_path, [row(2)], february), embedded_database)
     turned = trips(tmp_path, [row(2)])
-    planned, done = both(turned, "trips", embedded_database, Options(if_loaded))
+    planned, done = both(turned, embedded_database, Job(str(turned), "trips", if_loaded=if_loaded))
     assert planned == done
     assert "as load 2 from" in done[1]  # type: ignore[index]
     assert "`taxi-ingest undo 1`" in done[2]  # type: ignore[index]
     assert totals(embedded_database_url) == [1, 2]
     # Both ways out that it names.
-    assert both(turned, "trips", embedded_database, Options("skip", keep_both=True)) == ("replace", "replace")
+    assert both(turned, embedded_database, Job(str(turned), "trips", keep_both=True)) == (
+        "replace",
+        "replace",
+    )
     assert totals(embedded_database_url) == [2, 2]
     undo(embedded_database, 3)
-    assert load_file(turned, embedded_database).outcome == "skipped"
+    assert load_file(turned, embedded_database).status == "skipped"

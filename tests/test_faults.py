@@ -24,8 +24,8 @@ from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
 from taxi_ingest.flows.caller import calling
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.load import Load, load
-from taxi_ingest.load.connection import explained
+from taxi_ingest.load import LoadResult, load_file
+from taxi_ingest.load.refusals import explained
 from tcp_proxy import Proxy, proxy_before
 from test_hostile_settings import block
 
@@ -222,11 +222,11 @@ def test_a_refusal_that_cannot_pass_is_not_tried_again(
     del api
     tries: list[object] = []
 
-    def counted(*arguments: object, **options: object) -> Load:
+    def counted(*arguments: object, **options: object) -> LoadResult:
         tries.append(arguments)
-        return load(*arguments, **options)  # type: ignore[arg-type]
+        return load_file(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("taxi_ingest.flows.tasks.loading.load", counted)
+    monkeypatch.setattr("taxi_ingest.flows.tasks.loading.load_file", counted)
     monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
     with pytest.raises(DatabaseError, match="nowhere"):
         ingest(url=str(big), table="nowhere.big")

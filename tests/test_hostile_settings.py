@@ -12,13 +12,12 @@ from conftest import execute, query
 from taxi_ingest import Settings, prefect_api
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.job import Job
 from taxi_ingest.load import (
-    Allowance,
     Database,
     Filter,
-    Load,
-    Options,
-    Progress,
+    LoadProgress,
+    LoadResult,
     Target,
     database_at,
     list_loads,
@@ -26,7 +25,7 @@ from taxi_ingest.load import (
     rejects_of,
     undo,
 )
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.load.session import _SETTINGS
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
@@ -138,14 +137,24 @@ def use_all(folder: Path, database: Database) -> list[object]:
     told: list[object] = []
 
     def tell(path: Path, table: str, **options: object) -> None:
-        load = load_file(path, database, table, allowance=Allowance(rows=1), **options)  # type: ignore[arg-type]
-        told.append((load.outcome, load.rows_loaded, load.rows_rejected, load.load_id, load.notes))
+        load = load_file(path, database, table, max_rejects="1", **options)  # type: ignore[arg-type]
+        told.append(
+            (
+                load.status,
+                load.record.rows_loaded,
+                load.record.rows_rejected,
+                load.record.load_id,
+                load.record.notes,
+            )
+        )
 
     for path in (first, first, second):
         tell(path, "trips")
     stream = open_stream(second, second.name, 10)
     told.append(
-        preview(stream, local_file(str(second)), Target("public", "trips"), database, Options()).action
+        preview(
+            stream, local_file(str(second)), Target("public", "trips"), database, Job(str(second), "trips")
+        ).action
     )
     tell(second, "trips", if_loaded="replace")
     tell(zones, "taxi_zones")
@@ -294,10 +303,10 @@ def test_a_load_that_waited_sees_what_the_other_has_committed(
     set_for_role({"default_transaction_isolation": "repeatable read"})
     path = trips(tmp_path, [row(n) for n in range(6)])
     database = database_at(database_url)
-    results: list[Load] = []
+    results: list[LoadResult] = []
     others: list[threading.Thread] = []
 
-    def start_another(_: Progress) -> None:
+    def start_another(_: LoadProgress) -> None:
         if not others:
             others.append(threading.Thread(target=lambda: results.append(load_file(path, database))))
             others[0].start()
@@ -307,4 +316,4 @@ def test_a_load_that_waited_sees_what_the_other_has_committed(
 
     results.append(load_file(path, database, on_progress=start_another))
     others[0].join()
-    assert sorted(load.outcome for load in results) == ["loaded", "skipped"]
+    assert sorted(load.status for load in results) == ["loaded", "skipped"]

@@ -13,10 +13,9 @@ import pytest
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError, DataError, UsageError
 from taxi_ingest.load import (
-    Allowance,
     Database,
     Filter,
-    Load,
+    LoadResult,
     Target,
     list_loads,
     rejects_of,
@@ -31,7 +30,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def two(tmp_path: Path, embedded_database: Database) -> list[Load]:
+def two(tmp_path: Path, embedded_database: Database) -> list[LoadResult]:
     """Two loads into the table `trips`."""
     files = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (1, 2)]
     return [load_file(path, embedded_database) for path in files]
@@ -43,30 +42,30 @@ def statuses(database: Database) -> list[str]:
 
 
 def test_an_undone_load_is_gone_and_the_ledger_knows_it(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    undone = undo(embedded_database, two[0].load_id)
-    assert (undone.source, undone.rows_loaded) == (two[0].source, 1)
+    undone = undo(embedded_database, two[0].record.load_id)
+    assert (undone.source, undone.rows_loaded) == (two[0].record.source, 1)
     assert totals(embedded_database_url) == [2]
     assert [load.status for load in list_loads(embedded_database, Filter())] == ["undone", "loaded"]
     assert query(embedded_database_url, "SELECT to_regclass('taxi_ingest.load_1') IS NULL") == [(True,)]
     again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
-    assert (again.outcome, again.load_id) == ("loaded", 3)
+    assert (again.status, again.record.load_id) == ("loaded", 3)
     assert totals(embedded_database_url) == [1, 2]
 
 
-def test_a_table_without_loads_keeps_its_spelling(two: list[Load], embedded_database: Database) -> None:
+def test_a_table_without_loads_keeps_its_spelling(two: list[LoadResult], embedded_database: Database) -> None:
     from taxi_ingest.load import look_back
 
     for load in two:
-        undo(embedded_database, load.load_id)
+        undo(embedded_database, load.record.load_id)
     table = look_back(embedded_database, Target("public", "trips"), "").table
     assert table
     assert (table.names, table.dataset) == ("tlc", "yellow")
 
 
 def test_what_is_no_longer_there_cannot_be_undone(
-    two: list[Load], embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], embedded_database: Database, embedded_database_url: str
 ) -> None:
     undo(embedded_database, 1)
     with pytest.raises(DataError, match="is undone already"):
@@ -75,7 +74,7 @@ def test_what_is_no_longer_there_cannot_be_undone(
         undo(embedded_database, 99)
     execute(embedded_database_url, "DROP TABLE trips")
     with pytest.raises(DataError, match="Someone has dropped"):
-        undo(embedded_database, two[1].load_id)
+        undo(embedded_database, two[1].record.load_id)
 
 
 def test_undo_refuses_a_plain_table_and_says_why(
@@ -93,58 +92,58 @@ def test_undo_refuses_a_plain_table_and_says_why(
 
 
 def test_a_renamed_tables_load_can_be_undone(
-    two: list[Load], embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], embedded_database: Database, embedded_database_url: str
 ) -> None:
     execute(embedded_database_url, "ALTER TABLE trips RENAME TO journeys")
-    undo(embedded_database, two[0].load_id)
+    undo(embedded_database, two[0].record.load_id)
     assert totals(embedded_database_url, "journeys") == [2]
 
 
 def test_a_renamed_table_keeps_its_loads_and_its_old_name_is_free(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     path = tmp_path / "yellow_tripdata_2024-01.csv"
     execute(embedded_database_url, "CREATE SCHEMA other; ALTER TABLE trips RENAME TO journeys")
     execute(embedded_database_url, "ALTER TABLE journeys SET SCHEMA other")
-    assert load_file(path, embedded_database, "other.journeys").outcome == "skipped"
+    assert load_file(path, embedded_database, "other.journeys").status == "skipped"
     loads = list_loads(embedded_database, Filter(target=Target("other", "journeys")))
     assert [(load.load_id, load.status) for load in loads] == [(1, "loaded"), (2, "loaded")]
-    assert load_file(path, embedded_database).outcome == "loaded"
+    assert load_file(path, embedded_database).status == "loaded"
     assert totals(embedded_database_url) == [1]
     assert (
-        load_file(trips(tmp_path, [row(3)], path.name), embedded_database, "other.journeys").outcome
+        load_file(trips(tmp_path, [row(3)], path.name), embedded_database, "other.journeys").status
         == "replaced"
     )
     assert totals(embedded_database_url, "other.journeys") == [2, 3]
-    undo(embedded_database, two[1].load_id)
+    undo(embedded_database, two[1].record.load_id)
     assert totals(embedded_database_url, "other.journeys") == [3]
 
 
 def test_a_dropped_table_is_loaded_anew(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     execute(embedded_database_url, "DROP TABLE trips")
     assert [load.status for load in list_loads(embedded_database, Filter())] == ["dropped", "dropped"]
     again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
-    assert (again.outcome, again.load_id > two[1].load_id) == ("loaded", True)
+    assert (again.status, again.record.load_id > two[1].record.load_id) == ("loaded", True)
     assert totals(embedded_database_url) == [1]
     assert statuses(embedded_database) == ["dropped", "dropped", "loaded"]
 
 
 def test_a_dropped_partition_is_loaded_anew(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    execute(embedded_database_url, f"DROP TABLE taxi_ingest.load_{two[0].load_id}")
+    execute(embedded_database_url, f"DROP TABLE taxi_ingest.load_{two[0].record.load_id}")
     again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
-    assert again.outcome == "loaded"
+    assert again.status == "loaded"
     assert totals(embedded_database_url) == [1, 2]
 
 
-def test_loads_are_filtered(two: list[Load], embedded_database: Database) -> None:
+def test_loads_are_filtered(two: list[LoadResult], embedded_database: Database) -> None:
     def numbers(**wanted: object) -> list[int]:
         return [load.load_id for load in list_loads(embedded_database, Filter(**wanted))]  # type: ignore[arg-type]
 
-    first, second = (load.load_id for load in two)
+    first, second = (load.record.load_id for load in two)
     assert numbers() == [first, second]
     assert numbers(target=Target("public", "trips"), dataset="yellow") == [first, second]
     assert numbers(month="2024-02") == [second]
@@ -161,14 +160,16 @@ def test_without_a_ledger_there_are_no_loads(embedded_database: Database) -> Non
 
 def test_rejects_are_told_as_rows_and_as_csv(tmp_path: Path, embedded_database: Database) -> None:
     path = trips(tmp_path, [row(1), row(2, "many"), 'cut "off"'])
-    load = load_file(path, embedded_database, allowance=Allowance(rows=2))
-    assert [(reject.number, reject.column) for reject in rejects_of(embedded_database, load.load_id, 10)] == [
+    load = load_file(path, embedded_database, max_rejects="2")
+    assert [
+        (reject.number, reject.column) for reject in rejects_of(embedded_database, load.record.load_id, 10)
+    ] == [
         (3, "passenger_count"),
         (4, None),
     ]
-    assert len(rejects_of(embedded_database, load.load_id, 1)) == 1
+    assert len(rejects_of(embedded_database, load.record.load_id, 1)) == 1
     file = io.BytesIO()
-    write_rejects(embedded_database, load.load_id, file)
+    write_rejects(embedded_database, load.record.load_id, file)
     lines = file.getvalue().decode().splitlines()
     assert lines[0] == "number,column_name,reason,raw"
     assert lines[2] == '4,,1 fields instead of 4,"cut ""off"""'
@@ -198,14 +199,14 @@ def test_an_older_ledger_is_read_and_brought_up_to_date(
 ) -> None:
     first_ledger(database_url)
     assert [load.source for load in list_loads(database, Filter())] == ["file:///old.csv"]
-    assert load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-02.csv"), database).outcome == "loaded"
+    assert load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-02.csv"), database).status == "loaded"
     assert query(database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(LATEST,)]
     undo(database, 1)
     assert totals(database_url) == [1]
 
 
 def test_a_newer_ledger_stops_an_older_tool(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, "UPDATE taxi_ingest.ledger_version SET number = 99")
@@ -220,7 +221,7 @@ def test_a_newer_ledger_stops_an_older_tool(
     assert totals(embedded_database_url) == [1, 2]
 
 
-def test_a_fresh_ledger_has_the_latest_version(two: list[Load], embedded_database_url: str) -> None:
+def test_a_fresh_ledger_has_the_latest_version(two: list[LoadResult], embedded_database_url: str) -> None:
     del two
     assert query(embedded_database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(LATEST,)]
     numbers = sorted(int(path.name.removesuffix(".sql")) for path in _migrations())
@@ -233,13 +234,13 @@ def _migrations() -> list[Path]:
 
 
 def test_the_commands_list_show_and_undo(
-    two: list[Load], cli: Cli, embedded_database_url: str, tmp_path: Path, embedded_database: Database
+    two: list[LoadResult], cli: Cli, embedded_database_url: str, tmp_path: Path, embedded_database: Database
 ) -> None:
     del two
     load_file(
         trips(tmp_path, [row(3), row(4, "many")], "yellow_tripdata_2024-03.csv"),
         embedded_database,
-        allowance=Allowance(rows=1),
+        max_rejects="1",
     )
     env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
     listed = cli("loads", env=env).stdout.splitlines()
@@ -271,7 +272,7 @@ ATTACH = "ALTER TABLE trips ATTACH PARTITION taxi_ingest.load_1 FOR VALUES IN (1
 
 
 def test_a_partition_that_is_attached_again_counts_as_loaded(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, DETACH)
@@ -280,27 +281,27 @@ def test_a_partition_that_is_attached_again_counts_as_loaded(
     execute(embedded_database_url, ATTACH)
     assert statuses(embedded_database) == ["loaded"] * 3
     first = tmp_path / "yellow_tripdata_2024-01.csv"
-    assert load_file(first, embedded_database).outcome == "skipped"
+    assert load_file(first, embedded_database).status == "skipped"
     assert totals(embedded_database_url) == [1, 2, 3]
     undo(embedded_database, 1)
     assert totals(embedded_database_url) == [2, 3]
 
 
 def test_what_is_detached_is_loaded_anew_and_not_undone(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, DETACH)
     with pytest.raises(DataError, match="dropped or detached the rows of load 1"):
         undo(embedded_database, 1)
     again = load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
-    assert (again.outcome, again.load_id) == ("loaded", 3)
+    assert (again.status, again.record.load_id) == ("loaded", 3)
     assert statuses(embedded_database) == ["dropped", "loaded", "loaded"]
     assert totals(embedded_database_url) == [1, 2]
 
 
 def test_a_partition_whose_detaching_is_pending_is_not_there(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     reader = psycopg2.connect(embedded_database_url)
@@ -315,12 +316,12 @@ def test_a_partition_whose_detaching_is_pending_is_not_there(
     assert statuses(embedded_database) == ["dropped", "loaded"]
     with pytest.raises(DataError, match="dropped or detached"):
         undo(embedded_database, 1)
-    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).outcome == "loaded"
+    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).status == "loaded"
     assert totals(embedded_database_url) == [1, 2]
 
 
 def test_a_plain_table_by_the_name_of_a_dropped_one_has_none_of_its_loads(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(
@@ -330,12 +331,12 @@ def test_a_plain_table_by_the_name_of_a_dropped_one_has_none_of_its_loads(
         "total_amount float)",
     )
     assert statuses(embedded_database) == ["dropped", "dropped"]
-    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).outcome == "loaded"
+    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).status == "loaded"
     assert totals(embedded_database_url) == [1]
 
 
 def test_a_load_moved_to_another_table_is_undone_there(
-    two: list[Load], embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(
@@ -349,13 +350,13 @@ def test_a_load_moved_to_another_table_is_undone_there(
 
 
 def test_truncated_rows_count_as_loaded_until_they_are_replaced(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, "TRUNCATE trips")
     first = tmp_path / "yellow_tripdata_2024-01.csv"
-    assert load_file(first, embedded_database).outcome == "skipped"
-    assert load_file(first, embedded_database, if_loaded="replace").outcome == "replaced"
+    assert load_file(first, embedded_database).status == "skipped"
+    assert load_file(first, embedded_database, if_loaded="replace").status == "replaced"
     assert totals(embedded_database_url) == [1]
 
 
@@ -402,7 +403,7 @@ def test_what_a_terminal_would_obey_is_shown(
         trips(tmp_path, [row(1), row(2, "\x1b[31mred\x07\x9b")], "a\x1b[2J [bold]\n.csv"),
         embedded_database,
         "[red]trips[/]\x1b]0;title\x07",
-        allowance=Allowance(rows=1),
+        max_rejects="1",
     )
     env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
     listed, rejected, undone = (

@@ -16,24 +16,23 @@ from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
+from taxi_ingest import load as loading
 from taxi_ingest.errors import DatabaseError, DataError, SourceError, UsageError
+from taxi_ingest.job import Allowance, Job, parse_allowance
 from taxi_ingest.load import (
-    Allowance,
     Database,
-    History,
-    Load,
-    Options,
+    LoadProgress,
+    LoadResult,
+    LookBack,
     Preview,
-    Progress,
     Target,
     database_at,
-    load,
     look_back,
-    parse_allowance,
     parse_target,
     preview,
 )
-from taxi_ingest.load.connection import address_of, explained, join_dsn
+from taxi_ingest.load.address import address_of, join_dsn
+from taxi_ingest.load.refusals import explained
 from taxi_ingest.load.verdict import compare
 from taxi_ingest.sources import local_file
 from taxi_ingest.tlc import known_rows
@@ -57,18 +56,26 @@ def load_file(
     database: Database,
     table: str = "trips",
     if_loaded: str = "skip",
-    allowance: Allowance | None = None,
+    max_rejects: str = "1%",
     verify: bool = False,
     keep_both: bool = False,
     allow_short: bool = False,
     **options: object,
-) -> Load:
-    return load(
+) -> LoadResult:
+    return loading.load_file(
         open_stream(path, path.name, 2),
         local_file(str(path)),
         parse_target(table),
         database,
-        Options(if_loaded, allowance or Allowance(), verify, keep_both, allow_short),  # type: ignore[arg-type]
+        Job(
+            str(path),
+            table,
+            if_loaded=if_loaded,  # type: ignore[arg-type]
+            max_rejects=max_rejects,
+            verify=verify,
+            keep_both=keep_both,
+            allow_short=allow_short,
+        ),
         **options,  # type: ignore[arg-type]
     )
 
@@ -81,11 +88,16 @@ def test_a_file_becomes_one_partition_and_one_row_of_the_ledger(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     result = load_file(trips(tmp_path, [row(1), row(2), row(3)]), database)
-    assert (result.outcome, result.rows_read, result.rows_loaded, result.rows_rejected) == ("loaded", 3, 3, 0)
-    assert (result.dataset, result.month) == ("yellow", "2024-01")
+    assert (
+        result.status,
+        result.record.rows_read,
+        result.record.rows_loaded,
+        result.record.rows_rejected,
+    ) == ("loaded", 3, 3, 0)
+    assert (result.record.dataset, result.record.month) == ("yellow", "2024-01")
     assert totals(database_url) == [1, 2, 3]
     assert query(database_url, "SELECT DISTINCT _load_id, tableoid::regclass::text FROM trips") == [
-        (result.load_id, f"taxi_ingest.load_{result.load_id}")
+        (result.record.load_id, f"taxi_ingest.load_{result.record.load_id}")
     ]
     assert query(database_url, "SELECT status, rows_read, rows_loaded FROM taxi_ingest.loads") == [
         ("loaded", 3, 3)
@@ -106,14 +118,18 @@ def test_the_same_file_again_is_skipped(tmp_path: Path, database: Database, data
     path = trips(tmp_path, [row(1)])
     first = load_file(path, database)
     again = load_file(path, database)
-    assert (again.outcome, again.load_id, again.rows_loaded) == ("skipped", first.load_id, 1)
+    assert (again.status, again.record.load_id, again.record.rows_loaded) == (
+        "skipped",
+        first.record.load_id,
+        1,
+    )
     assert totals(database_url) == [1]
 
 
 def test_the_same_content_under_another_name_is_skipped(tmp_path: Path, database: Database) -> None:
     load_file(trips(tmp_path, [row(1)]), database)
     copy = trips(tmp_path, [row(1)], "copy of yellow_tripdata_2024-01.csv")
-    assert load_file(copy, database).outcome == "skipped"
+    assert load_file(copy, database).status == "skipped"
 
 
 def test_a_changed_file_replaces_its_own_rows_and_no_others(
@@ -122,7 +138,7 @@ def test_a_changed_file_replaces_its_own_rows_and_no_others(
     load_file(trips(tmp_path, [row(10)], "yellow_tripdata_2024-02.csv"), database)
     load_file(trips(tmp_path, [row(1), row(2)]), database)
     result = load_file(trips(tmp_path, [row(3)]), database)
-    assert result.outcome == "replaced"
+    assert result.status == "replaced"
     assert totals(database_url) == [3, 10]
     assert query(database_url, "SELECT status FROM taxi_ingest.loads ORDER BY load_id") == [
         ("loaded",),
@@ -135,7 +151,7 @@ def test_replace_loads_even_the_same_file_anew(tmp_path: Path, database: Databas
     path = trips(tmp_path, [row(1)])
     first = load_file(path, database)
     second = load_file(path, database, if_loaded="replace")
-    assert (second.outcome, second.load_id > first.load_id) == ("replaced", True)
+    assert (second.status, second.record.load_id > first.record.load_id) == ("replaced", True)
     assert totals(database_url) == [1]
 
 
@@ -164,8 +180,8 @@ def test_views_grants_and_indexes_survive_a_replacement(
 
 def test_rejects_are_kept_with_their_reasons(tmp_path: Path, database: Database, database_url: str) -> None:
     path = trips(tmp_path, [row(1), row(2, "many"), "cut off"])
-    result = load_file(path, database, allowance=Allowance(rows=2))
-    assert (result.rows_read, result.rows_loaded, result.rows_rejected) == (3, 1, 2)
+    result = load_file(path, database, max_rejects="2")
+    assert (result.record.rows_read, result.record.rows_loaded, result.record.rows_rejected) == (3, 1, 2)
     kept = query(database_url, "SELECT number, column_name, reason, raw FROM taxi_ingest.rejects ORDER BY 1")
     assert kept == [
         (3, "passenger_count", "'many' is no smallint", row(2, "many")),
@@ -223,7 +239,7 @@ def test_an_unknown_column_is_added_and_reported(
     path = tmp_path / "yellow_tripdata_2024-02.csv"
     path.write_text(f"{HEADER},mood\n{row(2)},fine\n")
     result = load_file(path, embedded_database)
-    assert result.notes == ["New column 'mood' added to trips."]
+    assert result.record.notes == ["New column 'mood' added to trips."]
     assert query(embedded_database_url, "SELECT total_amount, mood FROM trips ORDER BY 1") == [
         (1, None),
         (2, "fine"),
@@ -253,14 +269,14 @@ def test_a_plain_table_is_appended_to_by_column_name(
         "tpep_pickup_datetime timestamp, note text DEFAULT 'mine'); INSERT INTO mine VALUES (0.5)",
     )
     result = load_file(trips(tmp_path, [row(1)]), database, "mine")
-    assert result.outcome == "loaded"
+    assert result.status == "loaded"
     assert query(
         database_url, 'SELECT total_amount, "VendorID", passenger_count, note FROM mine ORDER BY 1'
     ) == [
         (0.5, None, None, "mine"),
         (1.0, 1, "1", "mine"),
     ]
-    assert load_file(trips(tmp_path, [row(1)]), database, "mine").outcome == "skipped"
+    assert load_file(trips(tmp_path, [row(1)]), database, "mine").status == "skipped"
     with pytest.raises(DataError, match="old rows can't be told from others"):
         load_file(trips(tmp_path, [row(2)]), database, "mine")
 
@@ -274,8 +290,8 @@ def test_values_that_a_plain_tables_column_cannot_hold_are_rejected(
     path.write_text(f"id,name\n{rows}")
     with pytest.raises(DataError, match="id: 'x' is no bigint"):
         load_file(path, embedded_database, "mine")
-    result = load_file(path, embedded_database, "mine", allowance=Allowance(rows=1))
-    assert (result.rows_loaded, result.rows_rejected) == (rows.count("\n") - 1, 1)
+    result = load_file(path, embedded_database, "mine", max_rejects="1")
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (rows.count("\n") - 1, 1)
 
 
 def test_a_plain_table_that_does_not_fit_says_what_differs(
@@ -332,7 +348,13 @@ def test_a_footer_that_promises_more_rows_aborts_the_load(
     stream = open_stream(path, path.name, 10)
     stream = replace(stream, layout=replace(stream.layout, rows=2))
     with pytest.raises(SourceError, match="says it has 2 rows, but 1 were read"):
-        load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
+        loading.load_file(
+            stream,
+            local_file(str(path)),
+            Target("public", "trips"),
+            embedded_database,
+            Job(str(path), "trips"),
+        )
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
 
 
@@ -341,7 +363,7 @@ def test_many_at_once_load_a_file_once_and_different_files_all(
 ) -> None:
     same = trips(tmp_path, [row(1)])
     others = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (2, 3, 4)]
-    results: list[Load] = []
+    results: list[LoadResult] = []
     threads = [
         threading.Thread(target=lambda p=p: results.append(load_file(p, database)))
         for p in [same] * 3 + others
@@ -350,7 +372,7 @@ def test_many_at_once_load_a_file_once_and_different_files_all(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(result.outcome for result in results) == ["loaded"] * 4 + ["skipped"] * 2
+    assert sorted(result.status for result in results) == ["loaded"] * 4 + ["skipped"] * 2
     assert totals(database_url) == [1, 2, 3, 4]
 
 
@@ -359,7 +381,7 @@ def test_a_file_that_changes_while_it_is_loaded_changes_nothing(
 ) -> None:
     path = trips(tmp_path, [row(1), row(2), row(3)])
 
-    def append(_: Progress) -> None:
+    def append(_: LoadProgress) -> None:
         with path.open("a") as file:
             file.write(row(4) + "\n")
 
@@ -370,7 +392,7 @@ def test_a_file_that_changes_while_it_is_loaded_changes_nothing(
 
 def test_progress_counts_rows_and_bytes_to_the_end(tmp_path: Path, embedded_database: Database) -> None:
     path = trips(tmp_path, [row(n) for n in range(5)])
-    seen: list[Progress] = []
+    seen: list[LoadProgress] = []
     load_file(path, embedded_database, on_progress=seen.append)
     assert [progress.rows for progress in seen] == [2, 4, 5]
     assert seen[-1].bytes == path.stat().st_size
@@ -379,7 +401,7 @@ def test_progress_counts_rows_and_bytes_to_the_end(tmp_path: Path, embedded_data
 def test_an_interrupt_while_copying_leaves_nothing(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    def interrupt(_: Progress) -> None:
+    def interrupt(_: LoadProgress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -394,7 +416,7 @@ def test_an_interrupt_while_copying_leaves_nothing(
 def test_a_lost_connection_changes_nothing_and_says_how_it_was_lost(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    def cut(_: Progress) -> None:
+    def cut(_: LoadProgress) -> None:
         execute(
             database_url,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -419,7 +441,7 @@ def test_a_role_with_the_documented_rights_can_load_and_replace(
     parts = {**parse_dsn(database_url), "user": "loader", "password": "loader-pw"}
     loader = database_at(join_dsn("", parts, None))
     for amount, status in ((1, "loaded"), (2, "replaced")):
-        assert load_file(trips(tmp_path, [row(amount)]), loader).outcome == status
+        assert load_file(trips(tmp_path, [row(amount)]), loader).status == status
     assert totals(database_url) == [2]
 
 
@@ -432,7 +454,7 @@ def test_a_role_without_rights_is_told_so(tmp_path: Path, system_url: str) -> No
 
 
 def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database) -> None:
-    assert look_back(embedded_database, Target("public", "trips"), "file:///x") == History(None, None)
+    assert look_back(embedded_database, Target("public", "trips"), "file:///x") == LookBack(None, None)
 
 
 def test_a_wrong_password_is_said_without_the_password(system_url: str) -> None:
@@ -525,7 +547,7 @@ def test_verify_loads_nothing_of_a_file_that_is_short(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     unknown = load_file(trips(tmp_path, [row(1)]), embedded_database, verify=True)
-    assert (unknown.verdict, "Nothing was verified" in unknown.notes[-1]) == ("unknown", True)
+    assert (unknown.record.verdict, "Nothing was verified" in unknown.record.notes[-1]) == ("unknown", True)
     assert known_rows("yellow", "2024-01", "parquet") == 2_964_624
     assert known_rows("yellow", "2021-01", "csv.gz") == 1_369_765
     short = trips(tmp_path, ["1,2021-01-15 12:00:00,1,5"], "yellow_tripdata_2021-01.csv")
@@ -546,7 +568,7 @@ def test_oddities_are_counted_and_loaded_all_the_same(
         ",2024-02-01 00:00:00,2024-01-31 23:59:00,1,-10\n"
     )
     result = load_file(path, embedded_database)
-    assert result.rows_loaded == 3
+    assert result.record.rows_loaded == 3
     expected = {
         "pickup_outside_month": 2,
         "dropoff_before_pickup": 1,
@@ -554,7 +576,7 @@ def test_oddities_are_counted_and_loaded_all_the_same(
         "zero_distance": 1,
         "null_id": 1,
     }
-    assert result.quality == expected
+    assert result.record.quality == expected
     assert query(embedded_database_url, "SELECT quality FROM taxi_ingest.loads") == [(expected,)]
 
 
@@ -563,7 +585,9 @@ def test_snake_names_need_no_quotes_and_the_table_remembers_them(
 ) -> None:
     path = trips(tmp_path, [row(1)])
     stream = open_stream(path, path.name, 10, names="snake")
-    load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
+    loading.load_file(
+        stream, local_file(str(path)), Target("public", "trips"), embedded_database, Job(str(path), "trips")
+    )
     assert query(embedded_database_url, "SELECT vendor_id, pickup_datetime::text FROM trips") == [
         (1, "2024-01-15 12:00:00")
     ]
@@ -608,7 +632,7 @@ def test_a_preview_tells_what_would_happen_and_writes_nothing(
 
     def look() -> Preview:
         stream = open_stream(path, path.name, 10)
-        return preview(stream, local_file(str(path)), target, embedded_database, Options())
+        return preview(stream, local_file(str(path)), target, embedded_database, Job(str(path), "trips"))
 
     first = look()
     assert (first.action, first.rows, first.mapped["VendorID"]) == ("load", None, "VendorID")
@@ -626,13 +650,13 @@ def test_a_preview_tells_what_would_happen_and_writes_nothing(
 def test_different_files_do_not_wait_for_each_other(tmp_path: Path, embedded_database: Database) -> None:
     known, first, second = (trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (1, 2, 3))
     load_file(known, embedded_database)
-    inner: list[Load] = []
+    inner: list[LoadResult] = []
 
-    def load_another(_: Progress) -> None:
+    def load_another(_: LoadProgress) -> None:
         inner.append(load_file(second, embedded_database))
 
-    assert load_file(first, embedded_database, on_progress=load_another).outcome == "loaded"
-    assert [result.outcome for result in inner] == ["loaded"]
+    assert load_file(first, embedded_database, on_progress=load_another).status == "loaded"
+    assert [result.status for result in inner] == ["loaded"]
 
 
 def test_replacements_of_different_files_do_not_wait_for_each_other(
@@ -642,13 +666,13 @@ def test_replacements_of_different_files_do_not_wait_for_each_other(
     for n, name in enumerate(names):
         load_file(trips(tmp_path, [row(n)], name), embedded_database)
     outer, inner = (trips(tmp_path, [row(n)], name) for n, name in enumerate(names, start=2))
-    results: list[Load] = []
+    results: list[LoadResult] = []
 
-    def replace_the_other(_: Progress) -> None:
+    def replace_the_other(_: LoadProgress) -> None:
         results.append(load_file(inner, embedded_database))
 
     results.append(load_file(outer, embedded_database, on_progress=replace_the_other))
-    assert [result.outcome for result in results] == ["replaced", "replaced"]
+    assert [result.status for result in results] == ["replaced", "replaced"]
     assert totals(embedded_database_url) == [2, 3]
 
 
@@ -722,7 +746,7 @@ def test_any_trips_come_back_equal(
         embedded_database_url, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS trips CASCADE"
     )
     result = load_file(path, embedded_database)
-    assert (result.rows_read, result.rows_rejected) == (len(rows), 0)
+    assert (result.record.rows_read, result.record.rows_rejected) == (len(rows), 0)
     columns_sql = '"VendorID", tpep_pickup_datetime, passenger_count, total_amount, store_and_fwd_flag'
     assert Counter(query(embedded_database_url, f"SELECT {columns_sql} FROM trips")) == Counter(rows)
 
@@ -741,11 +765,14 @@ def test_every_row_of_a_corrupted_file_is_loaded_or_rejected(
     path = tmp_path_factory.mktemp("any") / "trips.csv"
     path.write_bytes(f"{HEADER}\r\n".encode() + body)
     execute(embedded_database_url, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS trips")
-    result = load_file(path, embedded_database, allowance=Allowance(percent=100))
+    result = load_file(path, embedded_database, max_rejects="100%")
     lines = [line for line in bytes(body).split(b"\n") if line.strip(b"\r")]
-    assert result.rows_read == len(lines) == result.rows_loaded + result.rows_rejected
+    assert result.record.rows_read == len(lines) == result.record.rows_loaded + result.record.rows_rejected
     kept = query(embedded_database_url, "SELECT count(*) FROM taxi_ingest.rejects")
-    assert (len(totals(embedded_database_url)), kept) == (result.rows_loaded, [(result.rows_rejected,)])
+    assert (len(totals(embedded_database_url)), kept) == (
+        result.record.rows_loaded,
+        [(result.record.rows_rejected,)],
+    )
 
 
 def _csv_line(row: tuple[object, ...]) -> str:

@@ -16,12 +16,13 @@ from rich.console import Console
 from conftest import TRIPS, execute, free_port
 from http_server import Server
 from taxi_ingest import Settings, prefect_api, stack
+from taxi_ingest import load as loading
 from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.cli.watch import run_ingest
 from taxi_ingest.flows import marks
 from taxi_ingest.job import Job
-from taxi_ingest.load import Options, Target, database_at, load
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load import Target, database_at
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.sources import Cache, fetch
 from taxi_ingest.transform import open_stream
 from test_hostile_settings import block
@@ -159,7 +160,8 @@ def test_a_download_is_known_by_what_its_server_says_of_it(
     source = fetch(url, tmp_path, Cache(tmp_path / "cache", 0))
     assert source
     target, database = Target("public", f"far_{validators}"), database_at(known[1])
-    load(open_stream(loaded, loaded.name, 10), source, target, database, Options())
+    job = Job(source.url, target.name)
+    loading.load_file(open_stream(loaded, loaded.name, 10), source, target, database, job)
     asked = len(server.requests)
     assert bool(skip_if_loaded(Job(url, target.name), Settings())) == validators
     assert len(server.requests) - asked == validators

@@ -10,10 +10,10 @@ from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
 from taxi_ingest.errors import DatabaseError
+from taxi_ingest.job import Job
 from taxi_ingest.load import (
     Database,
     Filter,
-    Options,
     database_at,
     list_loads,
     migrations,
@@ -21,7 +21,7 @@ from taxi_ingest.load import (
     preview,
     undo,
 )
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 from test_load import load_file, row, totals, trips
@@ -38,7 +38,7 @@ CREATE FUNCTION traps.check(double precision) RETURNS boolean LANGUAGE plpgsql I
 """
 VIEW = """
 CREATE SCHEMA taxi_ingest;
-CREATE TABLE taxi_ingest.ledger_version AS SELECT 3 AS number;
+CREATE TABLE taxi_ingest.ledger_version AS SELECT 4 AS number;
 CREATE VIEW taxi_ingest.loads AS SELECT traps.check(1.0) AS load_id;
 CREATE TABLE taxi_ingest.rejects (load_id int);
 """
@@ -93,7 +93,7 @@ def is_caught(url: str) -> bool:
 
 def look_ahead(path: Path, database: Database, table: str) -> object:
     stream = open_stream(path, path.name, 10)
-    return preview(stream, local_file(str(path)), parse_target(table), database, Options())
+    return preview(stream, local_file(str(path)), parse_target(table), database, Job(str(path), table))
 
 
 def test_a_ledger_that_a_stranger_made_is_refused(

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import execute, query
+from taxi_ingest import load as loading
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import Allowance, Database, Load, Options, load, parse_target
+from taxi_ingest.job import Job
+from taxi_ingest.load import Database, LoadResult, parse_target
 from taxi_ingest.read.infer import infer
 from taxi_ingest.read.texts import DECIMAL, NULL_WORDS, Origin, parse
 from taxi_ingest.sources import local_file
@@ -24,15 +26,16 @@ from taxi_ingest.transform import open_stream
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.types import column_type
 
-ANY = Allowance(percent=100)
+ANY = "100%"
 _names = count()
 
 
 def load_file(
-    path: Path, database: Database, table: str = "t", allowance: Allowance = ANY, chunk_size: int = 100_000
-) -> Load:
+    path: Path, database: Database, table: str = "t", max_rejects: str = ANY, chunk_size: int = 100_000
+) -> LoadResult:
     stream = open_stream(path, path.name, chunk_size)
-    return load(stream, local_file(str(path)), parse_target(table), database, Options(allowance=allowance))
+    job = Job(str(path), table, max_rejects=max_rejects)
+    return loading.load_file(stream, local_file(str(path)), parse_target(table), database, job)
 
 
 def csv_of(folder: Path, *lines: str, name: str | None = None) -> Path:
@@ -124,7 +127,7 @@ def test_a_column_of_doubles_stays_one_and_rejects_what_it_cannot_hold(
     result = load_file(
         csv_of(tmp_path, "a", number, "9007199254740992", "0.30000000000000004"), embedded_database
     )
-    assert (result.rows_loaded, result.rows_rejected) == (2, 1)
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (2, 1)
     assert types_of(embedded_database_url) == {"a": "double precision"}
     assert rejected(embedded_database_url) == [(2, f"{number!r} is no double precision")]
     assert texts_of(embedded_database_url)[2:] == ["9.007199254740992e+15", "0.30000000000000004"]
@@ -149,7 +152,7 @@ def test_a_number_that_no_type_holds_makes_no_text_of_stored_doubles(
 ) -> None:
     load_file(csv_of(tmp_path, "a", "1.5"), embedded_database)
     result = load_file(csv_of(tmp_path, "a", number, "2.5"), embedded_database)
-    assert (result.rows_loaded, result.rows_rejected) == (1, 1)
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (1, 1)
     assert texts_of(embedded_database_url) == ["1.5", "2.5"]
 
 
@@ -195,7 +198,7 @@ def test_a_tables_own_column_takes_what_it_can_hold_exactly(
             load_file(path, embedded_database)
         return
     result = load_file(path, embedded_database)
-    assert result.rows_rejected == len(values) - len(kept)
+    assert result.record.rows_rejected == len(values) - len(kept)
     assert [value for (value,) in query(embedded_database_url, "SELECT a FROM t ORDER BY b")] == kept
 
 
@@ -226,7 +229,7 @@ def test_any_decimals_of_38_digits_arrive_as_they_are(
     result = load_file(
         csv_of(tmp_path, "a", *(f"{number:f}" for number in numbers)), embedded_database, table
     )
-    assert result.rows_rejected == 0
+    assert result.record.rows_rejected == 0
     stored = query(embedded_database_url, f"SELECT a FROM {table} ORDER BY ctid")
     assert [value for (value,) in stored] == numbers
     execute(embedded_database_url, f"DROP TABLE {table}")
@@ -279,7 +282,7 @@ def test_the_digits_of_decimals_beside_nulls_need_no_common_scale(
 def test_a_decimal_of_more_than_38_digits_is_rejected(tmp_path: Path, embedded_database: Database) -> None:
     numbers = pa.array([Decimal(10) ** 39, Decimal(5)], pa.decimal256(60, 2))
     result = load_file(parquet_of(tmp_path, {"a": numbers}), embedded_database)
-    assert (result.rows_loaded, result.rows_rejected) == (1, 1)
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +369,7 @@ def test_in_tlcs_columns_the_value_counts_not_its_spelling(
 ) -> None:
     rows = [trip("007", total="-73.993896484375001"), trip("+1", total="1e5"), trip("2.0", total="1e-07")]
     path = csv_of(tmp_path, HEADER, *rows, name="yellow_tripdata_2024-01.csv")
-    assert load_file(path, embedded_database).rows_rejected == 0
+    assert load_file(path, embedded_database).record.rows_rejected == 0
     assert query(embedded_database_url, 'SELECT "VendorID", total_amount FROM t ORDER BY ctid') == [
         (7, -73.993896484375),
         (1, 100000.0),
@@ -390,7 +393,7 @@ def test_in_tlcs_columns_too_what_does_not_fit_is_rejected(
 ) -> None:
     path = csv_of(tmp_path, HEADER, trip(), trip(**{column: text}), name="yellow_tripdata_2024-01.csv")
     result = load_file(path, embedded_database)
-    assert (result.rows_loaded, result.rows_rejected) == (1, 1)
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (1, 1)
 
 
 # Words for no value
@@ -422,7 +425,7 @@ def test_words_for_no_value_are_counted_and_stay_text_in_texts(
 ) -> None:
     path = csv_of(tmp_path, "a,b,c,d", "1,1.5,N/A,", "NA,nan,Bronx,2019-03-01", "3,inf,nan,NULL")
     result = load_file(path, embedded_database)
-    assert result.quality == {"null_word": 3}
+    assert result.record.quality == {"null_word": 3}
     assert query(embedded_database_url, "SELECT * FROM t ORDER BY a") == [
         (1, 1, 1.5, "N/A", None),
         (1, 3, math.inf, "nan", None),
@@ -436,7 +439,7 @@ def test_a_sum_of_tlcs_amounts_is_not_spoilt(
 ) -> None:
     path = csv_of(tmp_path, HEADER, trip(), trip(total=word), name="yellow_tripdata_2024-01.csv")
     result = load_file(path, embedded_database)
-    assert (result.rows_loaded, result.quality["null_word"]) == (2, 1)
+    assert (result.record.rows_loaded, result.record.quality["null_word"]) == (2, 1)
     assert query(embedded_database_url, "SELECT sum(total_amount) FROM t") == [(2.0,)]
 
 
@@ -446,14 +449,14 @@ def test_nan_of_a_parquet_file_is_null(
 ) -> None:
     execute(embedded_database_url, f"CREATE TABLE t (a {type})")
     result = load_file(parquet_of(tmp_path, {"a": [1.0, math.nan, None]}), embedded_database)
-    assert result.quality == {"null_word": 1}
+    assert result.record.quality == {"null_word": 1}
     assert texts_of(embedded_database_url) == ["1", None, None]
 
 
 def test_values_in_rejected_rows_are_not_counted(tmp_path: Path, embedded_database: Database) -> None:
     rows = [trip(), trip("x", total="NULL"), trip(total="NULL")]
     path = csv_of(tmp_path, HEADER, *rows, name="yellow_tripdata_2024-01.csv")
-    assert load_file(path, embedded_database).quality["null_word"] == 1
+    assert load_file(path, embedded_database).record.quality["null_word"] == 1
 
 
 STEP = """
@@ -473,7 +476,9 @@ def test_nan_behind_a_users_step_is_null_too(
     monkeypatch.syspath_prepend(tmp_path)
     path = csv_of(tmp_path, "a,b", "1.5,1", "NA,2")
     stream = open_stream(path, path.name, 10, "step_for_values:ratio")
-    load(stream, local_file(str(path)), parse_target("t"), embedded_database, Options())
+    loading.load_file(
+        stream, local_file(str(path)), parse_target("t"), embedded_database, Job(str(path), "t")
+    )
     assert query(embedded_database_url, "SELECT a, ratio FROM t ORDER BY b") == [(1.5, None), (None, 0.5)]
 
 
@@ -587,7 +592,7 @@ def test_a_day_first_date_counts_for_the_whole_file(
     rows = [f"{day:02}/01/2024,2024-01-01 10:00,{day}" for day in (2, 3, 4, 31)]
     path = csv_of(tmp_path, "a,b,n", *rows, "2024-02-01,05/01/2024 10:00,5", "2024-02-01,,6")
     result = load_file(path, embedded_database, "own", chunk_size=chunk_size)
-    assert (result.rows_loaded, result.rows_rejected) == (1, 5)
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (1, 5)
     assert query(embedded_database_url, "SELECT n FROM own") == [(6,)]
 
 
@@ -677,7 +682,7 @@ def test_times_that_postgres_cannot_hold_are_rejected(
     values = pa.array(numbers, pa.int32() if type.bit_width == 32 else pa.int64()).cast(type, safe=False)
     path = parquet_of(tmp_path, {"a": values, "b": pa.array(range(len(numbers)), pa.int32())})
     result = load_file(path, embedded_database)
-    assert result.rows_rejected == len(numbers) - len(kept)
+    assert result.record.rows_rejected == len(numbers) - len(kept)
     assert query(embedded_database_url, "SELECT b, a IS NULL FROM t ORDER BY b") == [(n, False) for n in kept]
 
 
@@ -693,7 +698,7 @@ def test_a_load_in_which_everything_was_rejected_is_no_success(
     assert failure.value.exit_code == 4
     assert query(database_url, "SELECT to_regclass('t') IS NULL") == [(True,)]
     empty = csv_of(tmp_path, HEADER, name="yellow_tripdata_2024-02.csv")
-    assert load_file(empty, database).rows_loaded == 0
+    assert load_file(empty, database).record.rows_loaded == 0
 
 
 @pytest.mark.parametrize(
@@ -741,7 +746,7 @@ def test_parquet_text_that_is_not_utf8_is_rejected(tmp_path: Path, embedded_data
     content = pa.array([b"Z\xfcrich", b"Bern"], pa.binary())
     texts = pa.StringArray.from_buffers(2, *content.buffers()[1:])
     result = load_file(parquet_of(tmp_path, {"a": texts}), embedded_database)
-    assert (result.rows_loaded, result.rows_rejected) == (1, 1)
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -846,7 +851,7 @@ def test_a_csv_is_in_the_table_or_in_rejects(
             if "no row is left" not in str(error):
                 raise
             continue
-        said |= {(result.load_id, number): text for number, text in enumerate(values, start=2)}
+        said |= {(result.record.load_id, number): text for number, text in enumerate(values, start=2)}
     if not said:
         return
     type = str(types_of(embedded_database_url, table)["a"])
@@ -935,7 +940,8 @@ def test_a_parquet_file_is_in_the_table_or_in_rejects(
     }.get(type, "a::text")
     loaded = dict(query(embedded_database_url, f"SELECT n, {shown} FROM {table}"))
     bad = query(
-        embedded_database_url, f"SELECT number FROM taxi_ingest.rejects WHERE load_id = {result.load_id}"
+        embedded_database_url,
+        f"SELECT number FROM taxi_ingest.rejects WHERE load_id = {result.record.load_id}",
     )
     assert sorted([*loaded, *(number for (number,) in bad)]) == list(range(1, len(drawn) + 1))
     for number, stored in loaded.items():

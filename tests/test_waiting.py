@@ -14,9 +14,11 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from conftest import execute, query
+from taxi_ingest import load as loading
 from taxi_ingest.errors import DatabaseError, DataError
-from taxi_ingest.load import Database, Load, Options, Progress, Target, database_at, load, undo
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.job import Job
+from taxi_ingest.load import Database, LoadProgress, LoadResult, Target, database_at, undo
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.undo import _undo
 from taxi_ingest.sources import local_file
@@ -79,11 +81,11 @@ def test_a_replacement_that_waits_for_a_reader_holds_up_no_other_load(
     replacing = Background(lambda: load_file(first, embedded_database, if_loaded="replace"))
     until(embedded_database_url, WAITING)
     loading = [Background(lambda path=path: load_file(path, embedded_database)) for path in others]
-    assert [load.result().outcome for load in loading] == ["loaded"] * 3
+    assert [load.result().status for load in loading] == ["loaded"] * 3
     assert replacing.results == []
     assert "Others are using the table: waiting until they let go of it." in said(caplog)
     reader.close()
-    assert replacing.result().outcome == "replaced"
+    assert replacing.result().status == "replaced"
     assert totals(embedded_database_url) == [1, 2, 3, 4]
 
 
@@ -96,7 +98,7 @@ def test_an_undo_that_waits_for_a_reader_holds_up_no_load(
     reader.cursor().execute("SELECT count(*) FROM trips")
     undoing = Background(lambda: undo(embedded_database, 1))
     until(embedded_database_url, WAITING)
-    assert Background(lambda: load_file(second, embedded_database)).result().outcome == "loaded"
+    assert Background(lambda: load_file(second, embedded_database)).result().status == "loaded"
     assert undoing.results == []
     reader.close()
     undoing.result()
@@ -144,26 +146,26 @@ def test_who_waits_for_the_same_file_says_so_and_skips(
     tmp_path: Path, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = trips(tmp_path, [row(n) for n in range(6)])
-    others: list[Background[Load]] = []
+    others: list[Background[LoadResult]] = []
 
-    def start_another(_: Progress) -> None:
+    def start_another(_: LoadProgress) -> None:
         if not others:
             others.append(Background(lambda: load_file(path, database)))
             until(database_url, "wait_event = 'advisory'")
 
-    assert load_file(path, database, on_progress=start_another).outcome == "loaded"
-    assert others[0].result().outcome == "skipped"
+    assert load_file(path, database, on_progress=start_another).status == "loaded"
+    assert others[0].result().status == "skipped"
     assert said(caplog) == ["Another run is loading this file into trips: waiting for it."]
     assert totals(database_url) == list(range(6))
 
 
 def at_once(
-    first: Callable[[Callable[[Progress], None]], Load], second: Callable[[], Load], url: str
-) -> Background[Load]:
+    first: Callable[[Callable[[LoadProgress], None]], LoadResult], second: Callable[[], LoadResult], url: str
+) -> Background[LoadResult]:
     """Begin the second load while the first is copying, and let it wait; then end the first."""
-    begun: list[Background[Load]] = []
+    begun: list[Background[LoadResult]] = []
 
-    def begin(_: Progress) -> None:
+    def begin(_: LoadProgress) -> None:
         if not begun:
             begun.append(Background(second))
             until(url, "wait_event = 'advisory'")
@@ -197,7 +199,7 @@ def test_two_copies_of_a_file_of_no_month_at_once_are_loaded_once(
         lambda: load_file(two, database),
         database_url,
     )
-    assert other.result().outcome == "skipped"
+    assert other.result().status == "skipped"
     assert totals(database_url) == [1, 2, 3]
 
 
@@ -208,10 +210,16 @@ def test_two_versions_of_an_address_at_once_replace_each_other(
     source = replace(local_file(str(new)), url=local_file(str(old)).url)
     other = at_once(
         lambda begin: load_file(old, database, on_progress=begin),
-        lambda: load(open_stream(new, new.name, 10), source, Target("public", "trips"), database, Options()),
+        lambda: loading.load_file(
+            open_stream(new, new.name, 10),
+            source,
+            Target("public", "trips"),
+            database,
+            Job(source.url, "trips"),
+        ),
         database_url,
     )
-    assert other.result().outcome == "replaced"
+    assert other.result().status == "replaced"
     assert totals(database_url) == [2, 2, 2]
 
 
@@ -223,7 +231,7 @@ def test_nobody_puts_rows_into_a_lookup_while_it_is_replaced(
     load_file(path, embedded_database, "taxi_zones")
     tried: list[type] = []
 
-    def insert(_: Progress) -> None:
+    def insert(_: LoadProgress) -> None:
         with pytest.raises(psycopg2.errors.LockNotAvailable) as failure:
             execute(
                 embedded_database_url,
@@ -281,15 +289,15 @@ def test_first_loads_into_an_empty_database_go_side_by_side_and_copy_once(
     """The second begins and ends while the first is copying; the first then finds the table made."""
     first, second = months(tmp_path, range(1, 3))
     progress: list[int] = []
-    inner: list[Load] = []
+    inner: list[LoadResult] = []
 
-    def load_another(seen: Progress) -> None:
+    def load_another(seen: LoadProgress) -> None:
         progress.append(seen.rows)
         if not inner:
             inner.append(load_file(second, database))
 
-    assert load_file(first, database, on_progress=load_another).outcome == "loaded"
-    assert [load.outcome for load in inner] == ["loaded"]
+    assert load_file(first, database, on_progress=load_another).status == "loaded"
+    assert [load.status for load in inner] == ["loaded"]
     assert progress == [1]
     assert totals(database_url) == [1, 2]
 
@@ -316,7 +324,7 @@ def test_a_copy_begins_anew_only_if_the_columns_differ(
         (tmp_path / name).write_text(content)
     progress: list[int] = []
 
-    def load_another(seen: Progress) -> None:
+    def load_another(seen: LoadProgress) -> None:
         progress.append(seen.rows)
         if len(progress) == 1:
             load_file(tmp_path / "b.csv", embedded_database, "things")
@@ -342,12 +350,12 @@ def test_a_table_dropped_while_it_is_loaded_into_is_made_anew(
     load_file(first, embedded_database)
     dropped: list[bool] = []
 
-    def drop(_: Progress) -> None:
+    def drop(_: LoadProgress) -> None:
         if not dropped:
             dropped.append(True)
             execute(embedded_database_url, "DROP TABLE trips")
 
-    assert load_file(second, embedded_database, on_progress=drop).outcome == "loaded"
+    assert load_file(second, embedded_database, on_progress=drop).status == "loaded"
     assert totals(embedded_database_url) == [2]
 
 
@@ -371,9 +379,9 @@ def test_several_roles_load_into_one_table(tmp_path: Path, system_url: str) -> N
         for who in ("ann", "bob", "eve")
     )
     first, second, third = months(tmp_path, range(1, 4))
-    assert load_file(first, ann).outcome == "loaded"
-    assert load_file(second, bob).outcome == "loaded"
-    assert load_file(first, bob, if_loaded="replace").outcome == "replaced"
+    assert load_file(first, ann).status == "loaded"
+    assert load_file(second, bob).status == "loaded"
+    assert load_file(first, bob, if_loaded="replace").status == "replaced"
     with pytest.raises(DatabaseError, match="taxi_ingest belongs to team") as failure:
         load_file(third, eve)
     assert "GRANT" in failure.value.hint
@@ -398,10 +406,10 @@ def test_a_load_whose_rows_go_while_it_is_replaced_is_loaded_anew(
     path = trips(tmp_path, [row(n) for n in range(6)])
     load_file(path, embedded_database)
 
-    def take_out(_: Progress) -> None:
+    def take_out(_: LoadProgress) -> None:
         if query(embedded_database_url, "SELECT FROM pg_inherits WHERE inhrelid::regclass::text ~ 'load_1$'"):
             undo(embedded_database, 1) if gone == "undo" else execute(embedded_database_url, gone)
 
     done = load_file(path, embedded_database, if_loaded="replace", on_progress=take_out)
-    assert (done.outcome, done.replaces) == ("loaded", None)
+    assert (done.status, done.record.replaces) == ("loaded", None)
     assert totals(embedded_database_url) == [0, 1, 2, 3, 4, 5]

@@ -16,7 +16,7 @@ from psycopg2.extensions import parse_dsn
 from conftest import execute, free_port, query
 from http_server import Server, serve
 from taxi_ingest import stack
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.settings import Settings
 from taxi_ingest.tlc.sample import write_sample
 from tcp_proxy import Proxy, proxy_before

@@ -17,7 +17,7 @@ from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows import marks
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.job import Job
-from taxi_ingest.load import Database, Load, LoadRecord, Target, look_back, parse_target
+from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import canonical_url, is_unchanged, local_file
 
@@ -57,7 +57,7 @@ def skip_if_loaded(job: Job, settings: Settings) -> Outcome | None:
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
-    return Outcome.of(Load.of(previous, skipped=True), target, database, began, run_url)
+    return Outcome.of(LoadResult(previous, skipped=True), target, database, began, run_url)
 
 
 def _authorization(key: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from taxi_ingest.cli.display import Display, display, show_prefect_logs
 from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.job import Job
-from taxi_ingest.load import Progress, parse_target
+from taxi_ingest.load import LoadProgress, parse_target
 from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import (
@@ -130,5 +130,5 @@ class _Run:
     def _show_download(self, url: str, download: Download) -> None:
         self.shown.update("Downloading", url, download.bytes, download.total, None)
 
-    def _show_load(self, file: SourceFile, progress: Progress) -> None:
+    def _show_load(self, file: SourceFile, progress: LoadProgress) -> None:
         self.shown.update("Loading", file.url, progress.bytes, file.bytes, progress.rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.load import Progress
+from taxi_ingest.load import LoadProgress
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Download, SourceFile
 
@@ -21,7 +21,7 @@ class Caller:
     """Secrets included; None for those of the environment."""
     on_download: Callable[[str, Download], None] = lambda _, __: None
     """Told the file's address and how far it has come."""
-    on_load: Callable[[SourceFile, Progress], None] = lambda _, __: None
+    on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
     on_outcome: Callable[[Outcome], None] = lambda _: None
     """Told when all is committed, before Prefect is told."""
     prefetched: Mapping[str, Future[SourceFile | None]] = field(default_factory=dict)

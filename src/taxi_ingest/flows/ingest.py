@@ -5,19 +5,32 @@ is named by a block or found in the settings.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
 
 from taxi_ingest.databases import choose_database
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
 from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.caller import settings_in_use
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.job import IfLoaded, Job, Names
-from taxi_ingest.load import Load, TableRecord, Target, already_loaded, parse_target, preview
-from taxi_ingest.sources import run_folder
+from taxi_ingest.load import (
+    Database,
+    LoadResult,
+    TableRecord,
+    Target,
+    already_loaded,
+    note_attempt,
+    parse_target,
+    preview,
+)
+from taxi_ingest.sources import canonical_url, run_folder
+from taxi_ingest.tlc import parse_file_name
 
 
 @tied_flow(name="ingest", flow_run_name="{table}")
@@ -87,21 +100,22 @@ def ingest(
     target = parse_target(table)
     database = choose_database(settings, block, find_block)
     end_dead_runs(database)
-    known = tasks.look_back(database, target, url)
-    if known.file and if_loaded == "fail":
-        raise already_loaded(known.file, target)
-    with run_folder(settings.cache_dir) as folder:
-        unless_same = known.file if if_loaded == "skip" and not dry_run else None
-        file = tasks.extract(job, folder, unless_same, settings)
-        if file is None:
-            assert known.file, "only a known file can be unchanged"
-            return Outcome.of(Load.of(known.file, skipped=True), target, database, began, own_url())
-        stream = tasks.transform(job, file, chosen_names(names, known.table, target))
-        if dry_run:
-            plan = preview(stream, file, target, database, job)
-            return Outcome.planned(plan, stream, file, target, database, began, own_url())
-        result = tasks.load(job, stream, file, target, database)
-    return Outcome.of(result, target, database, began, own_url())
+    with failure_noted(job, target, database):
+        known = tasks.look_back(database, target, url)
+        if known.file and if_loaded == "fail":
+            raise already_loaded(known.file, target)
+        with run_folder(settings.cache_dir) as folder:
+            unless_same = known.file if if_loaded == "skip" and not dry_run else None
+            file = tasks.extract(job, folder, unless_same, settings)
+            if file is None:
+                assert known.file, "only a known file can be unchanged"
+                return Outcome.of(LoadResult(known.file, skipped=True), target, database, began, own_url())
+            stream = tasks.transform(job, file, chosen_names(names, known.table, target))
+            if dry_run:
+                plan = preview(stream, file, target, database, job)
+                return Outcome.planned(plan, stream, file, target, database, began, own_url())
+            result = tasks.load(job, stream, file, target, database)
+        return Outcome.of(result, target, database, began, own_url())
 
 
 @flow(name="log-table-name", flow_run_name="{table}")
@@ -121,3 +135,26 @@ def chosen_names(wanted: Names | None, record: TableRecord | None, target: Targe
             "Leave --names out, or load into another --table.",
         )
     return record.names if record else wanted or "tlc"
+
+
+@contextmanager
+def failure_noted(job: Job, target: Target, database: Database) -> Iterator[None]:
+    """Have the ledger keep a try that fails: which file, when, why."""
+    started_at = datetime.now(UTC)
+    try:
+        yield
+    except TaxiIngestError as error:
+        url = canonical_url(job.url)
+        hint = parse_file_name(url)
+        if not job.dry_run:
+            note_attempt(
+                database,
+                error,
+                target=target,
+                source=url,
+                started_at=started_at,
+                dataset=hint.dataset,
+                month=hint.month,
+                flow_run_url=own_url(),
+            )
+        raise

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from taxi_ingest.load import Database, Load, Preview, Target
+from taxi_ingest.load import Database, LoadResult, Preview, Target
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
 
@@ -41,16 +41,16 @@ class Outcome:
     @classmethod
     def of(
         cls,
-        load: Load,
+        result: LoadResult,
         target: Target,
         database: Database,
         began: float,
         flow_run_url: str | None,
     ) -> "Outcome":
         """Put together what a flow run knows at its end; `began` is its start by the monotonic clock."""
-        seconds = time.monotonic() - began
+        seconds, load = time.monotonic() - began, result.record
         return cls(
-            status=load.outcome,
+            status=result.status,
             table=str(target),
             url=load.source,
             dataset=load.dataset,
@@ -64,7 +64,7 @@ class Outcome:
             sha256=load.sha256,
             bytes=load.bytes,
             seconds=round(seconds, 3),
-            rows_per_second=0 if load.outcome == "skipped" else round(load.rows_loaded / seconds),
+            rows_per_second=0 if result.skipped else round(load.rows_loaded / seconds),
             flow_run_url=flow_run_url,
             quality=load.quality,
             notes=tuple(load.notes),

@@ -16,7 +16,7 @@ from taxi_ingest.errors import TransientDatabaseError
 from taxi_ingest.flows.caller import caller
 from taxi_ingest.flows.runs import own_url
 from taxi_ingest.job import Job, Names
-from taxi_ingest.load import Database, History, Load, LoadRecord, Target
+from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Cache, SourceFile, canonical_url, fetch
 from taxi_ingest.transform import Stream, open_stream
@@ -25,7 +25,7 @@ _LOAD_RETRIES = 5
 _LOOK_BACK_DELAYS_SECONDS = (0.3, 1.0)
 
 
-def look_back(database: Database, target: Target, url: str) -> History:
+def look_back(database: Database, target: Target, url: str) -> LookBack:
     """What the ledger knows; where the connection is lost, a moment later. The load itself waits longer."""
     for delay_seconds in _LOOK_BACK_DELAYS_SECONDS:
         try:
@@ -73,7 +73,7 @@ def transform(job: Job, file: SourceFile, names: Names) -> Stream:
     return stream
 
 
-def can_pass(task: Task[..., Load], run: TaskRun, state: State[Load]) -> bool:
+def can_pass(task: Task[..., LoadResult], run: TaskRun, state: State[LoadResult]) -> bool:
     """Whether a load has failed in a way that trying again may mend."""
     del task, run
     return isinstance(state.result(raise_on_failure=False), TransientDatabaseError)
@@ -86,10 +86,10 @@ def can_pass(task: Task[..., Load], run: TaskRun, state: State[Load]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=can_pass,
 )
-def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: Database) -> Load:
+def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: Database) -> LoadResult:
     """Copy the rows into a partition of their own and attach it, in one transaction."""
     follow, logger = caller(), get_run_logger()
-    result = loading.load(
+    result = loading.load_file(
         stream,
         file,
         target,
@@ -98,14 +98,14 @@ def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: D
         flow_run_url=own_url(),
         on_progress=lambda progress: follow.on_load(file, progress),
     )
-    for note in result.notes:
+    for note in result.record.notes:
         logger.warning(note)
     logger.info(
         "%s: %s rows in %s (load %d, %s rejected)",
-        result.outcome,
-        f"{result.rows_loaded:,}",
+        result.status,
+        f"{result.record.rows_loaded:,}",
         target,
-        result.load_id,
-        f"{result.rows_rejected:,}",
+        result.record.load_id,
+        f"{result.record.rows_rejected:,}",
     )
     return result

@@ -32,7 +32,7 @@ _TRAILER = b"\xff\xff"
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoadProgress:
     """How far a load has come."""
 
     rows: int
@@ -70,7 +70,7 @@ def copy_rows(
     table: sql.Composable,
     stream: Stream,
     on_reject: Callable[[Reject], None],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[LoadProgress], None],
     freeze: bool,
 ) -> Counts:
     """Copy all rows of `stream` into `table`; hand over each that could not be represented.
@@ -107,7 +107,7 @@ class _CopyFile:
         self,
         encoded: Iterator[_Encoded],
         on_reject: Callable[[Reject], None],
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[LoadProgress], None],
     ) -> None:
         self.counts = Counts()
         self.failure: BaseException | None = None
@@ -140,7 +140,7 @@ class _CopyFile:
             removed=self.counts.removed + piece.rows_read - piece.rows - len(piece.rejects),
             oddities=self.counts.oddities + Counter(piece.oddities),
         )
-        self._on_progress(Progress(self.counts.read, piece.position))
+        self._on_progress(LoadProgress(self.counts.read, piece.position))
 
 
 def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, None, None]:

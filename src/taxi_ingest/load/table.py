@@ -7,7 +7,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, UsageError
-from taxi_ingest.load.connection import one
+from taxi_ingest.load.database import one
 from taxi_ingest.load.types import POSTGRES, name_of, short_name
 from taxi_ingest.transform import PlannedColumn
 

@@ -3,19 +3,16 @@
 import re
 import sys
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import pyarrow as pa
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
+from taxi_ingest.job import Names
 from taxi_ingest.read import Format, Layout
 from taxi_ingest.read.texts import Origin
 from taxi_ingest.transform.store import Store
 from taxi_ingest.transform.types import WIDER, column_type
-
-Names = Literal["tlc", "snake"]
-"""How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest.errors import UsageError
+from taxi_ingest.job import Names
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.read.constants import from_numpy
 from taxi_ingest.read.infer import shows_day_first
 from taxi_ingest.read.layout import readable
 from taxi_ingest.read.texts import are_numbers
 from taxi_ingest.transform.cast import cast
-from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
+from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
 from taxi_ingest.transform.step import Step, load_step
 from taxi_ingest.transform.store import ANYWHERE, Store
