@@ -9,7 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.fetch import SourceFile
-from taxi_ingest.load import ledger
+from taxi_ingest.load import index, ledger
 from taxi_ingest.load.connection import Database, database_at
 from taxi_ingest.load.copy import Counts, Progress, copy_rows
 from taxi_ingest.load.decision import IfLoaded, Options, already_loaded, decide
@@ -110,7 +110,10 @@ def load(
         try:
             with database.transaction() as cursor:
                 ledger.make_or_upgrade(cursor)
-                return _load(cursor, stream, source, target, options, flow_run_url, on_progress)
+                loaded = _load(cursor, stream, source, target, options, flow_run_url, on_progress)
+                unindexed = [] if loaded.outcome == "skipped" else index.lacking(cursor, target, stream.plan)
+            index.complete(database, target, stream.plan, unindexed)
+            return loaded
         except Misjudged as reason:
             stream = reason.corrected(stream)
         except TableChanged:
