@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import table
+from taxi_ingest.load import index, table
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.types import name_of
@@ -89,6 +89,7 @@ class Partition:
         partition = table.look_up(cursor, table.partition_target(load_id))
         assert partition, "it was made in this transaction"
         table.prove_partition(cursor, load_id)
+        index.create(cursor, load_id, self.stream.plan)
         return patiently(cursor, lambda: self._join(cursor, load_id, partition))
 
     def _join(self, cursor: Cursor, load_id: int, partition: ExistingTable) -> tuple[str, ...]:

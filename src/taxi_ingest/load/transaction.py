@@ -8,7 +8,7 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.job import Job
-from taxi_ingest.load import ledger
+from taxi_ingest.load import index, ledger
 from taxi_ingest.load.copy import LoadProgress, copy_rows
 from taxi_ingest.load.counts import check_counts
 from taxi_ingest.load.database import Database
@@ -62,7 +62,10 @@ def load_file(
         try:
             with database.transaction() as cursor:
                 ledger.make_or_upgrade(cursor)
-                return _load(cursor, stream, file, target, job, flow_run_url, on_progress)
+                result = _load(cursor, stream, file, target, job, flow_run_url, on_progress)
+                unindexed = [] if result.skipped else index.lacking(cursor, target, stream.plan)
+            index.complete(database, target, stream.plan, unindexed)
+            return result
         except Misjudged as reason:
             stream = reason.corrected(stream)
         except TableChanged:
