@@ -21,7 +21,7 @@ from taxi_ingest.cli.watch import run_ingest
 from taxi_ingest.flows import marks
 from taxi_ingest.load import Options, Target, database_at, load
 from taxi_ingest.load.connection import join_dsn
-from taxi_ingest.sources import Cache, fetch
+from taxi_ingest.sources import Cache, parse_source
 from taxi_ingest.transform import open_stream
 from test_hostile_settings import block
 from test_load import load_file
@@ -54,7 +54,7 @@ def loaded(prefect_server: str, known: tuple[Path, str], tmp_path: Path, monkeyp
 
 
 def test_what_is_surely_there_is_skipped_and_prefect_shows_it(loaded: Path) -> None:
-    outcome = skip_if_loaded(str(loaded), "green", Settings())
+    outcome = skip_if_loaded(parse_source(str(loaded)), "green", Settings())
     assert outcome
     assert (outcome.status, outcome.rows_loaded) == ("skipped", 2)
     with prefect_api(Settings()), get_client(sync_client=True) as client:
@@ -98,11 +98,11 @@ DOUBTS: dict[str, Callable[[Path, Set], None]] = {
 @pytest.mark.parametrize("doubt", DOUBTS)
 def test_where_anything_is_in_doubt_the_flow_decides(loaded: Path, monkeypatch: Set, doubt: str) -> None:
     DOUBTS[doubt](loaded, monkeypatch)
-    assert skip_if_loaded(str(loaded), "green", Settings()) is None
+    assert skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None
 
 
 def test_of_a_table_that_has_not_got_the_file_nothing_is_in_doubt_either(loaded: Path) -> None:
-    assert skip_if_loaded(str(loaded), "other", Settings()) is None
+    assert skip_if_loaded(parse_source(str(loaded)), "other", Settings()) is None
 
 
 def test_the_default_block_goes_before_the_local_database(
@@ -112,11 +112,11 @@ def test_the_default_block_goes_before_the_local_database(
     local = stack.start_database(settings)
     execute(local, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS green")
     load_file(loaded, database_at(local), "green")
-    assert skip_if_loaded(str(loaded), "green", Settings())
+    assert skip_if_loaded(parse_source(str(loaded)), "green", Settings())
     with prefect_api(Settings()):
         block(known[1], "postgres-connector")
         try:
-            assert skip_if_loaded(str(loaded), "green", Settings()) is None
+            assert skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None
         finally:
             with get_client(sync_client=True) as client:
                 found = client.read_block_document_by_name("postgres-connector", "sqlalchemy-connector")
@@ -143,7 +143,7 @@ def test_a_run_that_was_left_is_put_right_by_the_flow(
         known = FlowRunFilter.model_validate({"tags": {"all_": ["left"]}})
         run = client.create_flow_run(anything, tags=[*tags, "left"], state=Running())
         try:
-            assert (skip_if_loaded(str(loaded), "green", Settings()) is None) == left
+            assert (skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None) == left
         finally:
             for run in client.read_flow_runs(flow_run_filter=known):
                 client.delete_flow_run(run.id)
@@ -155,15 +155,15 @@ def test_a_download_is_known_by_what_its_server_says_of_it(
 ) -> None:
     server.without_validators, server.folder = not validators, loaded.parent
     url = server.url(loaded.name)
-    source = fetch(url, tmp_path, Cache(tmp_path / "cache", 0))
+    source = parse_source(url).fetch(tmp_path, Cache(tmp_path / "cache", 0))
     assert source
     target, database = Target("public", f"far_{validators}"), database_at(known[1])
     load(open_stream(loaded, loaded.name, 10), source, target, database, Options())
     asked = len(server.requests)
-    assert bool(skip_if_loaded(url, target.name, Settings())) == validators
+    assert bool(skip_if_loaded(parse_source(url), target.name, Settings())) == validators
     assert len(server.requests) - asked == validators
     loaded.write_text(loaded.read_text() + "1,2024-01-03 00:00:00,1\n")
-    assert skip_if_loaded(url, target.name, Settings()) is None
+    assert skip_if_loaded(parse_source(url), target.name, Settings()) is None
 
 
 @pytest.mark.parametrize(

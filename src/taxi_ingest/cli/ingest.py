@@ -115,9 +115,10 @@ def ingest(
             raise UsageError("Which file?", "Give --url, or --dataset and --month.")
         if dataset and month:
             from taxi_ingest.sources.months import month_address
+            from taxi_ingest.tlc import dataset_named
 
-            url, usual_table = month_address(read_settings(), dataset, month)
-            table = table or usual_table
+            url = month_address(dataset, month, read_settings())
+            table = table or dataset_named(dataset).table
         if url is None or table is None:
             raise UsageError("Which table?", "Give --table.")
         _load(
@@ -162,14 +163,15 @@ def zones(
     """
     with failures_told(json, table=table, url=None) as known:
         from taxi_ingest.sources.months import zones_address
+        from taxi_ingest.tlc import dataset_named
 
-        usual_url, usual_table = zones_address(read_settings())
+        usual_url = zones_address(read_settings())
         _load(
             known,
             json,
             quiet,
             url=url or usual_url,
-            table=table or usual_table,
+            table=table or dataset_named("zones").table,
             database_url=database_url,
             block=block,
         )
@@ -189,14 +191,14 @@ def _load(
     from pydantic import SecretStr
 
     from taxi_ingest.cli.watch import run_ingest
-    from taxi_ingest.sources import canonical_url, login_of
+    from taxi_ingest.sources import parse_source, with_login_in
 
     known["table"] = parameters["table"]
     check_environment()
     _check_text(table=parameters["table"], block=block)
-    known["url"] = canonical_url(url)
+    known["url"] = parse_source(url).url
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
-    settings = read_settings().with_login(login_of(url))
+    settings = with_login_in(url, read_settings())
     if database_url:
         settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
     outcome = run_ingest(

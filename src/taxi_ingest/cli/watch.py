@@ -17,12 +17,11 @@ from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import (
     Cache,
-    Download,
+    DownloadProgress,
+    Source,
     SourceFile,
-    canonical_url,
-    check_stdin,
-    fetch,
-    named_url,
+    logins_of,
+    parse_source,
     run_folder,
 )
 from taxi_ingest.transform import load_step
@@ -53,19 +52,19 @@ def run_ingest(
 
     What is wrong with the parameters is said before anything starts.
     """
-    check_stdin(url)
-    # Without a login, and in characters that Prefect can store.
-    url = named_url(url)
+    source = parse_source(url, logins_of(settings))
+    source.check()
     parse_target(table)
     parse_allowance(max_rejects)
     parse_delimiter(delimiter)
     if step:
         load_step(step)
     may_skip = block is None and if_loaded == "skip" and not dry_run
-    if may_skip and (outcome := skip_if_loaded(url, table, settings)):
+    if may_skip and (outcome := skip_if_loaded(source, table, settings)):
         return outcome
     parameters = {
-        "url": url,
+        # Without a login, and in characters that Prefect can store.
+        "url": source.named_url,
         "table": table,
         "chunk_size": chunk_size,
         "block": block,
@@ -82,7 +81,7 @@ def run_ingest(
         "header": header,
     }
     with display(console, quiet) as shown, ExitStack() as lasting:
-        return _Run(settings, console, quiet, shown, lasting, parameters).watched()
+        return _Run(settings, console, quiet, shown, lasting, source, parameters).watched()
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,12 @@ class _Run:
     shown: Display
     lasting: ExitStack
     """What is to end with the run."""
+    source: Source
     parameters: dict[str, Any]
 
     def watched(self) -> Outcome:
         """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
-        is_local = not canonical_url(self.parameters["url"]).startswith("http")
-        prefetched = self._prefetch() if is_local else None
+        prefetched = None if self.source.is_remote else self._prefetch()
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
         from taxi_ingest.flows.api import own_api_url
 
@@ -139,11 +138,9 @@ class _Run:
 
         def work() -> None:
             try:
-                file = fetch(
-                    self.parameters["url"],
+                file = self.source.fetch(
                     folder,
                     cache,
-                    login=settings.login_for(self.parameters["url"]),
                     tries=settings.download_tries,
                     on_progress=self._show_download,
                 )
@@ -155,7 +152,7 @@ class _Run:
         Thread(target=work, daemon=True).start()
         return future
 
-    def _show_download(self, download: Download) -> None:
+    def _show_download(self, download: DownloadProgress) -> None:
         self.shown.update("Downloading", download.bytes, download.total, None)
 
     def _show_load(self, source: SourceFile, progress: Progress) -> None:

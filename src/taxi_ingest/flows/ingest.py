@@ -39,7 +39,15 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.outcome import Outcome
 from taxi_ingest.settings import Settings
-from taxi_ingest.sources import Cache, Download, SourceFile, canonical_url, fetch, run_folder
+from taxi_ingest.sources import (
+    Cache,
+    DownloadProgress,
+    Source,
+    SourceFile,
+    logins_of,
+    parse_source,
+    run_folder,
+)
 from taxi_ingest.transform import Names, Stream, open_stream
 
 DEFAULT_CHUNK_SIZE = 100_000
@@ -53,7 +61,7 @@ _LOOK_BACK_DELAYS_SECONDS = (0.3, 1.0)
 class Watch:
     """How the caller of a flow in the same process follows it; what a flow parameter can't be."""
 
-    on_download: Callable[[Download], None] = lambda _: None
+    on_download: Callable[[DownloadProgress], None] = lambda _: None
     on_load: Callable[[SourceFile, Progress], None] = lambda _, __: None
     on_outcome: Callable[[Outcome], None] = lambda _: None
     """Told when all is committed, before Prefect is told."""
@@ -163,13 +171,14 @@ def ingest(
     options = Options(if_loaded, loading.parse_allowance(max_rejects), verify, keep_both, allow_short)
     database = find_database(block, settings)
     end_dead_runs(database)
-    history = _look_back(database, target, url)
+    origin = parse_source(url, logins_of(settings))
+    history = _look_back(database, target, origin)
     previous = history.file
     if previous and if_loaded == "fail":
         raise loading.already_loaded(previous, target)
     with run_folder(settings.cache_dir) as folder:
         known = previous if if_loaded == "skip" and not dry_run else None
-        source = extract(url, folder, known, settings, cache)
+        source = extract(origin, folder, known, settings, cache)
         if source is None:
             assert previous, "only a known file can be unchanged"
             return Outcome.of(Load.of(previous, skipped=True), target, database, began, _run_url())
@@ -190,18 +199,16 @@ def log_table_name(table: str, dry_run: bool = False) -> None:
 
 @task(cache_policy=NO_CACHE)
 def extract(
-    url: str, folder: Path, previous: LoadRecord | None, settings: Settings, cache: bool
+    origin: Source, folder: Path, previous: LoadRecord | None, settings: Settings, cache: bool
 ) -> SourceFile | None:
     """Get the file; None where the server says that it is still the one that was loaded."""
     watch = _watch.get()
     if watch.prefetched:
         source = watch.prefetched.result()
     else:
-        source = fetch(
-            url,
+        source = origin.fetch(
             folder,
             Cache(settings.cache_dir if cache else folder, settings.cache_bytes),
-            login=settings.login_for(url),
             known=previous.validators if previous else None,
             tries=settings.download_tries,
             on_progress=watch.on_download,
@@ -210,7 +217,7 @@ def extract(
     if source:
         logger.info("%s: %s bytes, sha256 %s…", source.name, f"{source.bytes:,}", source.sha256[:12])
     else:
-        logger.info("%s has not changed since it was loaded", canonical_url(url))
+        logger.info("%s has not changed since it was loaded", origin.url)
     return source
 
 
@@ -233,14 +240,14 @@ def transform(
     return stream
 
 
-def _look_back(database: Database, target: Target, url: str) -> History:
+def _look_back(database: Database, target: Target, origin: Source) -> History:
     """What the ledger knows; where the connection is lost, a moment later. The load itself waits longer."""
     for delay_seconds in _LOOK_BACK_DELAYS_SECONDS:
         try:
-            return loading.look_back(database, target, canonical_url(url))
+            return loading.look_back(database, target, origin.url)
         except TransientDatabaseError:
             time.sleep(delay_seconds)
-    return loading.look_back(database, target, canonical_url(url))
+    return loading.look_back(database, target, origin.url)
 
 
 def can_pass(task: Task[..., Load], run: TaskRun, state: State[Load]) -> bool:
