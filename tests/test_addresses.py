@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import TRIPS, query
-from http_server import Server
+from http_server import Server, serve
+from taxi_ingest import month_address
 from taxi_ingest.errors import SourceError, UsageError, without_login
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Cache, local_file, logins_of, parse_source, with_login_in
@@ -364,6 +365,21 @@ def test_a_login_in_the_mirrors_address_is_for_the_mirror() -> None:
     settings = Settings(tlc_url="http://me:pw@mirror.example/{dataset}", source_login=LOGINS)  # type: ignore[arg-type]
     assert login_at("http://mirror.example/x.csv", logins_of(settings)) == Login("me", "pw")
     assert login_at("https://one.example/x", logins_of(settings)) == Login("a", "b")
+
+
+@pytest.mark.parametrize("base", ["{folder}", "{server}", "{login}"])
+def test_a_month_lies_in_the_format_that_the_mirror_has_and_its_address_has_no_login(
+    tmp_path: Path, base: str
+) -> None:
+    (tmp_path / "green").mkdir()
+    (tmp_path / "green" / "green_tripdata_2024-01.csv.gz").write_bytes(b"x")
+    with serve(tmp_path, login="me:pw" if base == "{login}" else None) as server:
+        url = server.url("").rstrip("/")
+        place = {"folder": tmp_path, "server": url, "login": url.replace("http://", "http://me:pw@")}
+        settings = Settings(tlc_url=f"{base.format(**place)}/{{dataset}}/")
+        address = month_address("green", "2024-01", settings)
+    root = tmp_path.as_uri() if base == "{folder}" else url
+    assert address == f"{root}/green/green_tripdata_2024-01.csv.gz"
 
 
 def test_a_login_is_shown_nowhere_and_is_not_pickled() -> None:
