@@ -16,7 +16,7 @@ from http_server import Server, serve
 from taxi_ingest.errors import DataError, TaxiIngestError
 from taxi_ingest.job import Job
 from taxi_ingest.load import Database, LoadResult, load_file, parse_target
-from taxi_ingest.sources import Cache, fetch
+from taxi_ingest.sources import Cache, parse_source
 from taxi_ingest.transform import open_stream
 
 pytestmark = pytest.mark.skipif(
@@ -44,7 +44,7 @@ def site() -> Iterator[Server]:
 def load_from(
     site: Server, name: str, table: str, database: Database, folder: Path, allow_short: bool = False
 ) -> LoadResult:
-    source = fetch(site.url(name), folder, Cache(folder, 0))
+    source = parse_source(site.url(name)).fetch(folder, Cache(folder, 0))
     assert source
     stream = open_stream(source.path, source.name, 10_000)
     return load_file(

@@ -23,7 +23,7 @@ from taxi_ingest.flows import marks
 from taxi_ingest.job import Job
 from taxi_ingest.load import Target, database_at
 from taxi_ingest.load.address import join_dsn
-from taxi_ingest.sources import Cache, fetch
+from taxi_ingest.sources import Cache, parse_source
 from taxi_ingest.transform import open_stream
 from test_hostile_settings import block
 from test_load import load_file
@@ -56,7 +56,7 @@ def loaded(prefect_server: str, known: tuple[Path, str], tmp_path: Path, monkeyp
 
 
 def test_what_is_surely_there_is_skipped_and_prefect_shows_it(loaded: Path) -> None:
-    outcome = skip_if_loaded(Job(str(loaded), "green"), Settings())
+    outcome = skip_if_loaded(parse_source(str(loaded)), "green", Settings())
     assert outcome
     assert (outcome.status, outcome.rows_loaded) == ("skipped", 2)
     with prefect_api(Settings()), get_client(sync_client=True) as client:
@@ -100,11 +100,11 @@ DOUBTS: dict[str, Callable[[Path, Set], None]] = {
 @pytest.mark.parametrize("doubt", DOUBTS)
 def test_where_anything_is_in_doubt_the_flow_decides(loaded: Path, monkeypatch: Set, doubt: str) -> None:
     DOUBTS[doubt](loaded, monkeypatch)
-    assert skip_if_loaded(Job(str(loaded), "green"), Settings()) is None
+    assert skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None
 
 
 def test_of_a_table_that_has_not_got_the_file_nothing_is_in_doubt_either(loaded: Path) -> None:
-    assert skip_if_loaded(Job(str(loaded), "other"), Settings()) is None
+    assert skip_if_loaded(parse_source(str(loaded)), "other", Settings()) is None
 
 
 def test_the_default_block_goes_before_the_local_database(
@@ -114,11 +114,11 @@ def test_the_default_block_goes_before_the_local_database(
     local = stack.start_database(settings)
     execute(local, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS green")
     load_file(loaded, database_at(local), "green")
-    assert skip_if_loaded(Job(str(loaded), "green"), Settings())
+    assert skip_if_loaded(parse_source(str(loaded)), "green", Settings())
     with prefect_api(Settings()):
         block(known[1], "postgres-connector")
         try:
-            assert skip_if_loaded(Job(str(loaded), "green"), Settings()) is None
+            assert skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None
         finally:
             with get_client(sync_client=True) as client:
                 found = client.read_block_document_by_name("postgres-connector", "sqlalchemy-connector")
@@ -145,7 +145,7 @@ def test_a_run_that_was_left_is_put_right_by_the_flow(
         known = FlowRunFilter.model_validate({"tags": {"all_": ["left"]}})
         run = client.create_flow_run(anything, tags=[*tags, "left"], state=Running())
         try:
-            assert (skip_if_loaded(Job(str(loaded), "green"), Settings()) is None) == left
+            assert (skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None) == left
         finally:
             for run in client.read_flow_runs(flow_run_filter=known):
                 client.delete_flow_run(run.id)
@@ -157,16 +157,16 @@ def test_a_download_is_known_by_what_its_server_says_of_it(
 ) -> None:
     server.without_validators, server.folder = not validators, loaded.parent
     url = server.url(loaded.name)
-    source = fetch(url, tmp_path, Cache(tmp_path / "cache", 0))
+    source = parse_source(url).fetch(tmp_path, Cache(tmp_path / "cache", 0))
     assert source
     target, database = Target("public", f"far_{validators}"), database_at(known[1])
     job = Job(source.url, target.name)
     loading.load_file(open_stream(loaded, loaded.name, 10), source, target, database, job)
     asked = len(server.requests)
-    assert bool(skip_if_loaded(Job(url, target.name), Settings())) == validators
+    assert bool(skip_if_loaded(parse_source(url), target.name, Settings())) == validators
     assert len(server.requests) - asked == validators
     loaded.write_text(loaded.read_text() + "1,2024-01-03 00:00:00,1\n")
-    assert skip_if_loaded(Job(url, target.name), Settings()) is None
+    assert skip_if_loaded(parse_source(url), target.name, Settings()) is None
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,10 @@ def ingest(
             raise UsageError("Which file?", "Give --url, or --dataset and --month.")
         if dataset and month:
             from taxi_ingest.sources.months import month_address
+            from taxi_ingest.tlc import dataset_named
 
-            url, usual_table = month_address(read_settings(), dataset, month)
-            table = table or usual_table
+            url = month_address(dataset, month, read_settings())
+            table = table or dataset_named(dataset).table
         if url is None or table is None:
             raise UsageError("Which table?", "Give --table.")
         job = Job(
@@ -149,9 +150,10 @@ def zones(
     """
     with failures_told(json, table=table, url=None) as known:
         from taxi_ingest.sources.months import zones_address
+        from taxi_ingest.tlc import dataset_named
 
-        usual_url, usual_table = zones_address(read_settings())
-        job = Job(url or usual_url, table or usual_table, block=block)
+        usual_url = zones_address(read_settings())
+        job = Job(url or usual_url, table or dataset_named("zones").table, block=block)
         _load(job, database_url, known, json, quiet)
 
 
@@ -159,15 +161,15 @@ def _load(job: Job, database_url: str | None, known: dict[str, Any], json: bool,
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
     from taxi_ingest.cli.summary import summary
     from taxi_ingest.cli.watch import run_ingest
-    from taxi_ingest.sources import canonical_url, login_of
+    from taxi_ingest.sources import parse_source, with_login_in
 
     known["table"] = job.table
     check_environment()
     _check_text(table=job.table, block=job.block)
-    known["url"] = canonical_url(job.url)
+    known["url"] = parse_source(job.url).url
     settings, block = chosen_settings(job.block, database_url)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
-    settings = settings.with_login(login_of(job.url))
+    settings = with_login_in(job.url, settings)
     outcome = run_ingest(replace(job, block=block), settings, stderr(), quiet)
     if json:
         print_json(outcome.as_json())

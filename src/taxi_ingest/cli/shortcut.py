@@ -16,10 +16,9 @@ from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows import marks
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.job import Job
 from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
 from taxi_ingest.settings import Settings
-from taxi_ingest.sources import canonical_url, is_unchanged, local_file
+from taxi_ingest.sources import Source
 
 _CONFIGURING_VARIABLES = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 _CONFIGURING_FILES = (
@@ -33,7 +32,7 @@ _CONFIGURING_FILES = (
 _REQUEST_SECONDS = 5
 
 
-def skip_if_loaded(job: Job, settings: Settings) -> Outcome | None:
+def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | None:
     """The outcome if the table surely has the file already; None if anything is in doubt.
 
     It asks the ledger first: for a file that it doesn't know, nothing is read or fetched here.
@@ -42,16 +41,16 @@ def skip_if_loaded(job: Job, settings: Settings) -> Outcome | None:
     server, key = stack.status(settings).prefect, stack.prefect_key(settings)
     if not server.running or key is None or prefect_may_be_configured():
         return None
-    target = parse_target(job.table)
+    target = parse_target(table)
     with httpx.Client(
         base_url=server.address, headers=_authorization(key), timeout=_REQUEST_SECONDS, trust_env=False
     ) as api:
         try:
             database = _database(api, settings)
-            previous = look_back(database, target, canonical_url(job.url)).file if database else None
-            if database is None or previous is None or not _is_unchanged(job.url, previous, settings):
+            previous = look_back(database, target, source.url).file if database else None
+            if database is None or previous is None:
                 return None
-            if _a_run_was_left(api):
+            if not source.is_unchanged(previous.sha256, previous.validators) or _a_run_was_left(api):
                 return None
             run_url = f"{server.address.removesuffix('/api')}/runs/flow-run/{_record(api, previous, target)}"
         except (TaxiIngestError, httpx.HTTPError):
@@ -108,12 +107,6 @@ def _a_run_was_left(api: httpx.Client) -> bool:
     }
     runs = api.post("/flow_runs/filter", json={"flow_runs": unfinished}).raise_for_status().json()
     return any(marks.is_dead(run["tags"]) for run in runs)
-
-
-def _is_unchanged(url: str, previous: LoadRecord, settings: Settings) -> bool:
-    if not canonical_url(url).startswith("http"):
-        return local_file(url).sha256 == previous.sha256
-    return bool(previous.validators) and is_unchanged(url, previous.validators, settings.login_for(url))
 
 
 def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:

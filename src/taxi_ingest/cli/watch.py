@@ -17,12 +17,11 @@ from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import (
     Cache,
-    Download,
+    DownloadProgress,
+    Source,
     SourceFile,
-    canonical_url,
-    check_stdin,
-    fetch,
-    named_url,
+    logins_of,
+    parse_source,
     run_folder,
 )
 from taxi_ingest.transform import load_step
@@ -33,18 +32,19 @@ def run_ingest(job: Job, settings: Settings, console: Console, quiet: bool) -> O
 
     What is wrong with the job is said before anything starts. Raises what the flow raises.
     """
-    _check(job)
+    source = parse_source(job.url, logins_of(settings))
+    _check(job, source)
     # Without a login, and in characters that Prefect can store.
-    job = replace(job, url=named_url(job.url))
+    job = replace(job, url=source.named_url)
     may_skip = job.block is None and job.if_loaded == "skip" and not job.dry_run
-    if may_skip and (outcome := skip_if_loaded(job, settings)):
+    if may_skip and (outcome := skip_if_loaded(source, job.table, settings)):
         return outcome
     with display(console, quiet) as shown, ExitStack() as lasting:
-        return _Run(job, settings, console, quiet, shown, lasting).watched()
+        return _Run(job, source, settings, console, quiet, shown, lasting).watched()
 
 
-def _check(job: Job) -> None:
-    check_stdin(job.url)
+def _check(job: Job, source: Source) -> None:
+    source.check()
     parse_target(job.table)
     parse_delimiter(job.delimiter)
     if job.transform:
@@ -56,6 +56,7 @@ class _Run:
     """A run and who watches it."""
 
     job: Job
+    source: Source
     settings: Settings
     console: Console
     quiet: bool
@@ -65,8 +66,7 @@ class _Run:
 
     def watched(self) -> Outcome:
         """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
-        is_local = not canonical_url(self.job.url).startswith("http")
-        prefetched = self._prefetch() if is_local else None
+        prefetched = None if self.source.is_remote else self._prefetch()
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
         from taxi_ingest.flows.api import own_api_url
 
@@ -93,7 +93,7 @@ class _Run:
         following = calling(
             on_download=self._show_download,
             on_load=self._show_load,
-            prefetched={canonical_url(self.job.url): prefetched} if prefetched else {},
+            prefetched={self.source.url: prefetched} if prefetched else {},
         )
         with following, prefect_api(self.settings, server):
             try:
@@ -106,18 +106,15 @@ class _Run:
         settings = self.settings
         folder = self.lasting.enter_context(run_folder(settings.cache_dir))
         cache = Cache(settings.cache_dir if self.job.cache else folder, settings.cache_bytes)
-        url = canonical_url(self.job.url)
         future: Future[SourceFile | None] = Future()
 
         def work() -> None:
             try:
-                file = fetch(
-                    self.job.url,
+                file = self.source.fetch(
                     folder,
                     cache,
-                    login=settings.login_for(self.job.url),
                     tries=settings.download_tries,
-                    on_progress=lambda progress: self._show_download(url, progress),
+                    on_progress=lambda progress: self._show_download(self.source.url, progress),
                 )
             except BaseException as error:
                 future.set_exception(error)
@@ -127,7 +124,7 @@ class _Run:
         Thread(target=work, daemon=True).start()
         return future
 
-    def _show_download(self, url: str, download: Download) -> None:
+    def _show_download(self, url: str, download: DownloadProgress) -> None:
         self.shown.update("Downloading", url, download.bytes, download.total, None)
 
     def _show_load(self, file: SourceFile, progress: LoadProgress) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import LoadProgress
 from taxi_ingest.settings import Settings
-from taxi_ingest.sources import Download, SourceFile
+from taxi_ingest.sources import DownloadProgress, SourceFile
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Caller:
 
     settings: Settings | None = None
     """Secrets included; None for those of the environment."""
-    on_download: Callable[[str, Download], None] = lambda _, __: None
+    on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
     """Told the file's address and how far it has come."""
     on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
     on_outcome: Callable[[Outcome], None] = lambda _: None

@@ -29,7 +29,7 @@ from taxi_ingest.load import (
     parse_target,
     preview,
 )
-from taxi_ingest.sources import canonical_url, run_folder
+from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
 from taxi_ingest.tlc import parse_file_name
 
 
@@ -97,16 +97,16 @@ def ingest(
         header=header,
     )
     settings = settings_in_use()
-    target = parse_target(table)
+    source, target = parse_source(url, logins_of(settings)), parse_target(table)
     database = choose_database(settings, block, find_block)
     end_dead_runs(database)
-    with failure_noted(job, target, database):
-        known = tasks.look_back(database, target, url)
+    with failure_noted(job, source, target, database):
+        known = tasks.look_back(database, target, source)
         if known.file and if_loaded == "fail":
             raise already_loaded(known.file, target)
         with run_folder(settings.cache_dir) as folder:
             unless_same = known.file if if_loaded == "skip" and not dry_run else None
-            file = tasks.extract(job, folder, unless_same, settings)
+            file = tasks.extract(job, source, folder, unless_same, settings)
             if file is None:
                 assert known.file, "only a known file can be unchanged"
                 return Outcome.of(LoadResult(known.file, skipped=True), target, database, began, own_url())
@@ -138,20 +138,19 @@ def chosen_names(wanted: Names | None, record: TableRecord | None, target: Targe
 
 
 @contextmanager
-def failure_noted(job: Job, target: Target, database: Database) -> Iterator[None]:
+def failure_noted(job: Job, source: Source, target: Target, database: Database) -> Iterator[None]:
     """Have the ledger keep a try that fails: which file, when, why."""
     started_at = datetime.now(UTC)
     try:
         yield
     except TaxiIngestError as error:
-        url = canonical_url(job.url)
-        hint = parse_file_name(url)
+        hint = parse_file_name(source.name)
         if not job.dry_run:
             note_attempt(
                 database,
                 error,
                 target=target,
-                source=url,
+                source=source.url,
                 started_at=started_at,
                 dataset=hint.dataset,
                 month=hint.month,

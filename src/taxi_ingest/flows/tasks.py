@@ -18,44 +18,43 @@ from taxi_ingest.flows.runs import own_url
 from taxi_ingest.job import Job, Names
 from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
 from taxi_ingest.settings import Settings
-from taxi_ingest.sources import Cache, SourceFile, canonical_url, fetch
+from taxi_ingest.sources import Cache, Source, SourceFile
 from taxi_ingest.transform import Stream, open_stream
 
 _LOAD_RETRIES = 5
 _LOOK_BACK_DELAYS_SECONDS = (0.3, 1.0)
 
 
-def look_back(database: Database, target: Target, url: str) -> LookBack:
+def look_back(database: Database, target: Target, source: Source) -> LookBack:
     """What the ledger knows; where the connection is lost, a moment later. The load itself waits longer."""
     for delay_seconds in _LOOK_BACK_DELAYS_SECONDS:
         try:
-            return loading.look_back(database, target, canonical_url(url))
+            return loading.look_back(database, target, source.url)
         except TransientDatabaseError:
             time.sleep(delay_seconds)
-    return loading.look_back(database, target, canonical_url(url))
+    return loading.look_back(database, target, source.url)
 
 
 @task(cache_policy=NO_CACHE)
-def extract(job: Job, folder: Path, known: LoadRecord | None, settings: Settings) -> SourceFile | None:
+def extract(
+    job: Job, source: Source, folder: Path, known: LoadRecord | None, settings: Settings
+) -> SourceFile | None:
     """Get the file; None where the server says that it is still the one that was loaded."""
-    url = canonical_url(job.url)
-    if prefetched := caller().prefetched.get(url):
+    if prefetched := caller().prefetched.get(source.url):
         file = prefetched.result()
     else:
-        file = fetch(
-            job.url,
+        file = source.fetch(
             folder,
             Cache(settings.cache_dir if job.cache else folder, settings.cache_bytes),
-            login=settings.login_for(job.url),
             known=known.validators if known else None,
             tries=settings.download_tries,
-            on_progress=lambda progress: caller().on_download(url, progress),
+            on_progress=lambda progress: caller().on_download(source.url, progress),
         )
     logger = get_run_logger()
     if file:
         logger.info("%s: %s bytes, sha256 %s…", file.name, f"{file.bytes:,}", file.sha256[:12])
     else:
-        logger.info("%s has not changed since it was loaded", url)
+        logger.info("%s has not changed since it was loaded", source.url)
     return file
 
 

@@ -1,113 +1,58 @@
 """A URL or a path -> a local file, whole, with its sha256.
 
-Downloads go through a cache: what was cut is resumed, what has not changed is not downloaded again.
+`parse_source` makes a Source of it, which can say "unchanged" and fetch itself. Downloads go through a
+cache: what was cut is resumed, what has not changed is not downloaded again. Another kind of source, an
+object store say, is one new module with a subclass of Source, and one row in the table below.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-import httpx
-
-from taxi_ingest import tlc
-from taxi_ingest.errors import SourceError, without_login
-from taxi_ingest.sources.address import canonical_url, file_name, is_pipe, local_path, login_of, named_url
-from taxi_ingest.sources.cache import Cache, DiskFull, linked, run_folder, storing
-from taxi_ingest.sources.download import Downloader
-from taxi_ingest.sources.http import Login, request
-from taxi_ingest.sources.pipe import check_stdin, spooled
-from taxi_ingest.sources.source import Download, SourceFile, Validators, look_at
+from taxi_ingest.errors import SourceError, UsageError
+from taxi_ingest.sources.address import HINT, scheme_of
+from taxi_ingest.sources.cache import Cache, run_folder
+from taxi_ingest.sources.http import parse_http
+from taxi_ingest.sources.local import LocalFile, parse_file_url, parse_path
+from taxi_ingest.sources.logins import NO_LOGINS, Logins, logins_of, with_login_in
+from taxi_ingest.sources.source import DownloadProgress, Source, SourceFile, Validators
 
 __all__ = [
     "Cache",
-    "Download",
+    "DownloadProgress",
+    "Logins",
+    "Source",
     "SourceFile",
     "Validators",
-    "canonical_url",
-    "check_stdin",
-    "fetch",
-    "first_that_exists",
-    "is_unchanged",
     "local_file",
-    "login_of",
-    "named_url",
+    "logins_of",
+    "parse_source",
     "run_folder",
-    "without_login",
+    "with_login_in",
 ]
 
-DEFAULT_TRIES = 5
-_NOT_THERE = (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND, httpx.codes.GONE)
+_KINDS: Mapping[str, Callable[[str, Logins], Source]] = {
+    "file": parse_file_url,
+    "http": parse_http,
+    "https": parse_http,
+}
+"""What parses an address, by its scheme; all others are paths."""
 
 
-def fetch(
-    source: str,
-    folder: Path,
-    cache: Cache,
-    *,
-    login: Login | None = None,
-    known: Validators | None = None,
-    tries: int = DEFAULT_TRIES,
-    on_progress: Callable[[Download], None] = lambda _: None,
-) -> SourceFile | None:
-    """The file at a path or URL; one of http is downloaded into `cache` and linked into `folder`.
+def parse_source(text: str, logins: Logins = NO_LOGINS) -> Source:
+    """The source that an address, a path or `-` (standard input) names, however it is spelled.
 
-    So is what comes from standard input (`-`) or another pipe, which can be read only once. With the
-    validators `known` from an earlier download the answer may be None: the file is the same still.
-    A download that fails is tried again, `tries` times in a row without getting any further.
-    On a full disk the other downloads that the cache keeps make room. `login` is for this URL's host.
-    Raises SourceError where the file can't be had whole.
+    One that needs a login gets its own of `logins`, unless one stands in its address. Raises UsageError for
+    other schemes and for what can't be read, and never repeats a login; SourceError for another machine's
+    file.
     """
-    url = canonical_url(source)
-    if is_pipe(source):
-        return spooled(source, folder, cache)
-    if not url.startswith("http"):
-        return local_file(source)
-
-    def downloaded() -> SourceFile | None:
-        with cache.entry(url) as entry:
-            found = Downloader(url, entry, login, known or Validators(), on_progress).run(tries)
-            with storing(folder):
-                return found and replace(found, path=linked(found.path, folder))
-
-    try:
-        file = downloaded()
-    except DiskFull:
-        if not cache.make_room(keep=url):
-            raise
-        file = downloaded()
-    cache.trim()
-    return file
+    if "\0" in text:
+        raise UsageError("An address can't hold a NUL character.", HINT)
+    parse = _KINDS.get(scheme_of(text.strip()))
+    return parse(text.strip(), logins) if parse else parse_path(text)
 
 
-def local_file(source: str) -> SourceFile:
+def local_file(path: str) -> SourceFile:
     """A file of this machine, by its path or file:// URL. Raises SourceError where it can't be read."""
-    url = canonical_url(source)
-    path = local_path(url)
-    if path is None:
-        raise SourceError("What came from a pipe can't be read again.", "Pipe it into --url - once more.")
-    # Of a link's name and that of the file behind it, the one that tells the month.
-    names = [file_name(named_url(source)), file_name(url)]
-    return look_at(path, url, next((name for name in names if tlc.parse_file_name(name).month), names[0]))
-
-
-def first_that_exists(sources: Sequence[str], login: Login | None) -> str:
-    """The first path or URL under which a file lies; the very first one if none is found."""
-    return next((source for source in sources if _exists(canonical_url(source), login)), sources[0])
-
-
-def _exists(url: str, login: Login | None) -> bool:
-    if path := local_path(url):
-        return path.exists()
-    try:
-        # Not every server knows HEAD; the body of this answer is not waited for.
-        with request(url, login, {}) as response:
-            return response.status_code not in _NOT_THERE
-    except SourceError:
-        # Fetching it meets the same difficulty, tries again, and says what it is.
-        return True
-
-
-def is_unchanged(url: str, known: Validators, login: Login | None) -> bool:
-    """Whether an http server says that the file is still this version; one round trip."""
-    with request(canonical_url(url), login, known.unless_same()) as response:
-        return response.status_code == httpx.codes.NOT_MODIFIED
+    source = parse_source(path)
+    if not isinstance(source, LocalFile):
+        raise SourceError(f"{source.url} is no file of this machine.", "Name a file.")
+    return source.look()

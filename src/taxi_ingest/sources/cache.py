@@ -5,10 +5,10 @@ meanwhile, the run keeps what it has begun to read.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -17,12 +17,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
 
 from taxi_ingest.errors import SourceError
+from taxi_ingest.file_lock import locked
 from taxi_ingest.sources.source import Validators
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -193,8 +195,9 @@ class Cache:
     def _lock(self, name: str, wait: bool) -> Iterator[bool]:
         """Hold an entry's lock, and say whether we do; not in its folder, which may be removed."""
         with storing(self.folder):
-            lock = _private(self.folder / "locks") / name
-            file = _locked(lock, wait)
+            path = _private(self.folder / "locks") / name
+            seconds = math.inf if wait else 0
+            file = locked(path, partial(_lock_opened, path), seconds, _say_that_another_downloads)
         if file is None:
             yield False
             return
@@ -230,26 +233,15 @@ def _made_in(parent: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
 
 
-def _locked(path: Path, wait: bool) -> BinaryIO | None:
-    """The file of a lock that we hold; None if another run has it and we are not to wait."""
-    while True:
-        if path.is_dir() or path.is_symlink():
-            _remove(path)
-        file = _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        # flock, unlike lockf, also keeps apart the threads of one process.
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                file.close()
-                return None
-            _logger.warning("Another run is downloading this file: waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        # Who had it may have removed it: then others hold another file of this name.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(path.lstat(), os.fstat(file.fileno())):
-                return file
-        file.close()
+def _lock_opened(path: Path) -> int:
+    """A descriptor of a lock's file, whatever stands in its place."""
+    if path.is_dir() or path.is_symlink():
+        _remove(path)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _say_that_another_downloads() -> None:
+    _logger.warning("Another run is downloading this file: waiting for it.")
 
 
 def linked(content: Path, folder: Path) -> Path:

@@ -1,41 +1,62 @@
-"""From a URL into the cache: resumed where it was cut, tried again where that may help, checked."""
+"""From a server into the cache: resumed where it was cut, tried again where that may help, checked."""
 
 import base64
 import binascii
+import email.utils
 import hashlib
 import logging
 import random
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.sources.address import file_name
 from taxi_ingest.sources.cache import Entry, Version, storing
-from taxi_ingest.sources.http import Login, PassingError, check_status, date_of, header, request
-from taxi_ingest.sources.source import Download, SourceFile, Validators, look_at
+from taxi_ingest.sources.source import DownloadProgress, SourceFile, Validators, look_at
 
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 300
 _ANEW = "Run the same command again: it goes on where this one ended."
 
+_STATUS_HINTS = {
+    401: "Give the login as TAXI_INGEST_SOURCE_LOGIN=https://user:password@host, or in ~/.netrc.",
+    403: "TLC's site answers 403 to months that are not published yet, and when it is asked too often.",
+    404: "Check the address; TLC publishes a month about two months later.",
+    407: "Give the proxy's login in http_proxy or https_proxy.",
+}
+_PASSING_STATUSES = frozenset({408, 429})
+_FILE_STATUSES = frozenset({200, 203, 206})
+"""The answers that are a file (https://www.rfc-editor.org/rfc/rfc9110#name-successful-2xx)."""
+
 _logger = logging.getLogger(__name__)
+
+
+class PassingError(SourceError):
+    """A failure that may be over when the same is tried again."""
+
+    def __init__(self, message: str, hint: str, after_seconds: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.after_seconds = after_seconds
+        """How long the server asks to wait."""
 
 
 @dataclass(frozen=True)
 class Downloader:
-    """What brings one URL into its entry of the cache."""
+    """What brings one URL into its entry of the cache, however its server is asked."""
 
     url: str
+    name: str
+    ask: Callable[[dict[str, str]], AbstractContextManager[httpx.Response]]
+    """The answer, its body not yet read, to a GET with these headers."""
     entry: Entry
-    login: Login | None
     known: Validators
     """Those of a version that need not be downloaded."""
-    on_progress: Callable[[Download], None]
+    on_progress: Callable[[DownloadProgress], None]
 
     def run(self, tries: int) -> SourceFile | None:
         """The file, whole, in the cache; None if the server says that it is still the `known` one.
@@ -62,13 +83,13 @@ class Downloader:
     def _try(self) -> SourceFile | None:
         cached = self._cached()
         held = (cached and cached.validators) or self.known
-        with request(self.url, self.login, {**held.unless_same(), **self._rest()}) as response:
+        with self.ask({**held.unless_same(), **self._rest()}) as response:
             if response.status_code == httpx.codes.NOT_MODIFIED and held:
                 return None if held == self.known else cached
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 self.entry.drop(self.entry.partial)
                 raise PassingError(f"{self.url} has become shorter.", _ANEW)
-            check_status(self.url, response)
+            _check_status(self.url, response)
             return self._save(response)
 
     def _cached(self) -> SourceFile | None:
@@ -76,7 +97,7 @@ class Downloader:
         version = self.entry.version(self.entry.content)
         if version is None:
             return None
-        file = look_at(self.entry.content, self.url, file_name(self.url), version.validators)
+        file = look_at(self.entry.content, self.url, self.name, version.validators)
         if file.sha256 != version.sha256:
             self.entry.drop(self.entry.content)
             return None
@@ -100,16 +121,14 @@ class Downloader:
                 digest.update(block)
                 file.write(block)
                 done += len(block)
-                self.on_progress(Download(done, begun.total))
+                self.on_progress(DownloadProgress(done, begun.total))
         if begun.total is not None and done != begun.total:
             raise PassingError(f"The download ended after {done:,} of {begun.total:,} bytes.", _ANEW)
         self._check(response, digest.digest())
         self.entry.complete(Version(self.url, begun.validators, done, digest.hexdigest()))
         path = self.entry.content
         modified_ns = path.stat().st_mtime_ns
-        return SourceFile(
-            self.url, file_name(self.url), path, done, digest.hexdigest(), modified_ns, begun.validators
-        )
+        return SourceFile(self.url, self.name, path, done, digest.hexdigest(), modified_ns, begun.validators)
 
     def _begin(self, response: httpx.Response) -> Version:
         """The version that the answer belongs to; a partial file that it does not continue is dropped."""
@@ -138,13 +157,13 @@ class Downloader:
 
 def _version(url: str, response: httpx.Response) -> Version:
     """The version of the file that a server answers with."""
-    etag, modified = header(response, "ETag"), header(response, "Last-Modified")
-    length = header(response, "Content-Length")
+    etag, modified = _header(response, "ETag"), _header(response, "Last-Modified")
+    length = _header(response, "Content-Length")
     return Version(
         url,
         Validators(etag, modified),
         int(length) if length and re.fullmatch("[0-9]{1,18}", length) else None,
-        strong=_strong(etag, modified, header(response, "Date")),
+        strong=_strong(etag, modified, _header(response, "Date")),
     )
 
 
@@ -156,7 +175,7 @@ def _strong(etag: str | None, modified: str | None, date: str | None) -> str | N
     """
     if etag:
         return None if etag.startswith("W/") else etag
-    changed, sent = date_of(modified), date_of(date)
+    changed, sent = _date_of(modified), _date_of(date)
     return modified if changed is not None and sent is not None and sent - changed >= 60 else None
 
 
@@ -224,3 +243,40 @@ def _digest(path: Path, algorithm: str = "sha256") -> "hashlib._Hash":
         return hashlib.new(algorithm)
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm)
+
+
+def _check_status(url: str, response: httpx.Response) -> None:
+    """Raise PassingError or SourceError for an answer that is no file."""
+    status = response.status_code
+    if status in _FILE_STATUSES:
+        return
+    message = f"{url} answers {status} {response.reason_phrase}".rstrip() + "."
+    hint = _STATUS_HINTS.get(status, "Try again later.")
+    if status in _PASSING_STATUSES or response.is_server_error:
+        raise PassingError(message, hint, _retry_after(response.headers.get("Retry-After")))
+    raise SourceError(message, hint)
+
+
+def _header(response: httpx.Response, name: str) -> str | None:
+    """A header that may be sent back: None for one that is not there, or not printable ASCII."""
+    value: str = response.headers.get(name, "")
+    return value if value.isascii() and value.isprintable() and value else None
+
+
+def _retry_after(value: str | None) -> float | None:
+    """The seconds that a Retry-After asks for, given as such or as a date; None for what is neither."""
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value)
+    if (date := _date_of(value)) is None:
+        return None
+    return max(0.0, date - time.time())
+
+
+def _date_of(value: str | None) -> float | None:
+    """An HTTP date, in seconds since 1970; None for what is none."""
+    try:
+        return email.utils.parsedate_to_datetime(value or "").timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

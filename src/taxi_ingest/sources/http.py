@@ -1,50 +1,102 @@
-"""One HTTP request, and saying clearly what went wrong with it."""
+"""Sources of http and https, and saying clearly what went wrong with a request."""
 
-import email.utils
 import logging
 import netrc
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 
 from taxi_ingest.errors import SourceError
+from taxi_ingest.sources.address import file_name, http_url
+from taxi_ingest.sources.cache import Cache, DiskFull, linked, storing
+from taxi_ingest.sources.download import Downloader, PassingError
+from taxi_ingest.sources.logins import Login, Logins, login_in
+from taxi_ingest.sources.source import DEFAULT_TRIES, DownloadProgress, Source, SourceFile, Validators
 
 _CONNECT_SECONDS = 10
 _SILENCE_SECONDS = 60
 _MOST_REDIRECTS = 10
-
-_STATUS_HINTS = {
-    401: "Give the login as TAXI_INGEST_SOURCE_LOGIN=https://user:password@host, or in ~/.netrc.",
-    403: "TLC's site answers 403 to months that are not published yet, and when it is asked too often.",
-    404: "Check the address; TLC publishes a month about two months later.",
-    407: "Give the proxy's login in http_proxy or https_proxy.",
-}
-_PASSING_STATUSES = frozenset({408, 429})
-_FILE_STATUSES = frozenset({200, 203, 206})
-"""The answers that are a file (https://www.rfc-editor.org/rfc/rfc9110#name-successful-2xx)."""
-
-Login = tuple[str, str]
+_NOT_THERE = (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND, httpx.codes.GONE)
+_PROXY_HINT = "Check the variables http_proxy, https_proxy, all_proxy and no_proxy."
 
 _logger = logging.getLogger(__name__)
 
 
-class PassingError(SourceError):
-    """A failure that may be over when the same is tried again."""
+def parse_http(text: str, logins: Logins) -> Source:
+    """What an http or https URL names. Its login is the one that stands in it, else that of `logins`.
 
-    def __init__(self, message: str, hint: str, after_seconds: float | None = None) -> None:
-        super().__init__(message, hint)
-        self.after_seconds = after_seconds
-        """How long the server asks to wait."""
+    Raises UsageError for a URL that can't be read.
+    """
+    url = http_url(text)
+    return Http(url, url, file_name(url), login_in(text) or logins.login_for(url))
+
+
+@dataclass(frozen=True)
+class Http(Source):
+    """A file on a server of http or https."""
+
+    login: Login | None = field(default=None, repr=False, compare=False)
+
+    is_remote = True
+
+    def fetch(
+        self,
+        folder: Path,
+        cache: Cache,
+        *,
+        known: Validators | None = None,
+        tries: int = DEFAULT_TRIES,
+        on_progress: Callable[[DownloadProgress], None] = lambda _: None,
+    ) -> SourceFile | None:
+        """The file, downloaded into `cache` and linked into `folder`.
+
+        On a full disk the other downloads that the cache keeps make room.
+        """
+        ask = partial(_request, self.url, self.login)
+
+        def downloaded() -> SourceFile | None:
+            with cache.entry(self.url) as entry:
+                downloader = Downloader(self.url, self.name, ask, entry, known or Validators(), on_progress)
+                found = downloader.run(tries)
+                with storing(folder):
+                    return found and replace(found, path=linked(found.path, folder))
+
+        try:
+            file = downloaded()
+        except DiskFull:
+            if not cache.make_room(keep=self.url):
+                raise
+            file = downloaded()
+        cache.trim()
+        return file
+
+    def is_unchanged(self, sha256: str, validators: Validators) -> bool:
+        """Whether its server says that it is still this version; one round trip."""
+        del sha256
+        if not validators:
+            return False
+        with _request(self.url, self.login, validators.unless_same()) as response:
+            return response.status_code == httpx.codes.NOT_MODIFIED
+
+    def exists(self) -> bool:
+        """Whether its server has it."""
+        try:
+            # Not every server knows HEAD; the body of this answer is not waited for.
+            with _request(self.url, self.login, {}) as response:
+                return response.status_code not in _NOT_THERE
+        except SourceError:
+            # Fetching it meets the same difficulty, tries again, and says what it is.
+            return True
 
 
 @contextmanager
-def request(url: str, login: Login | None, headers: dict[str, str]) -> Iterator[httpx.Response]:
-    """The answer to a GET of a canonical URL, its body not yet read.
+def _request(url: str, login: Login | None, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    """The answer to a GET with these headers, its body not yet read.
 
     `login`, else the one that ~/.netrc has for this host, goes to this host alone: httpx takes it off
     where a redirect leads to another host, another port or out of https. A proxy that the environment
@@ -53,9 +105,9 @@ def request(url: str, login: Login | None, headers: dict[str, str]) -> Iterator[
     """
     # The file's own bytes are wanted: no compression on the way that would hide its length.
     headers = {"Accept-Encoding": "identity", **headers}
-    login = login or _netrc_login(urlsplit(url).hostname or "")
+    auth = httpx.BasicAuth(login.user, login.password) if login else _netrc()
     try:
-        with _client() as client, client.stream("GET", url, headers=headers, auth=login) as response:
+        with _client() as client, client.stream("GET", url, headers=headers, auth=auth) as response:
             yield response
     except httpx.UnsupportedProtocol as error:
         raise SourceError(f"{url} redirects to an address that is not http.", "Check the address.") from error
@@ -75,9 +127,6 @@ def request(url: str, login: Login | None, headers: dict[str, str]) -> Iterator[
         ) from error
 
 
-_PROXY_HINT = "Check the variables http_proxy, https_proxy, all_proxy and no_proxy."
-
-
 def _client() -> httpx.Client:
     timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
     try:
@@ -92,52 +141,14 @@ def _client() -> httpx.Client:
         raise SourceError("The proxy that the environment names can't be used.", _PROXY_HINT) from None
 
 
-def _netrc_login(host: str) -> Login | None:
-    """The login that ~/.netrc, or the file that NETRC names, has for a host."""
+def _netrc() -> httpx.Auth | None:
+    """The logins in ~/.netrc, or in the file that NETRC names, each for its host."""
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")  # noqa: PTH111
     if not Path(path).is_file():
         return None
     try:
-        found = netrc.netrc(path).authenticators(host)
+        return httpx.NetRCAuth(path)
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError) as error:
         reason = "it is no netrc file" if isinstance(error, ValueError) else error
         _logger.warning("%s is not used: %s.", path, reason)
-        return None
-    return (found[0], found[2] or "") if found else None
-
-
-def check_status(url: str, response: httpx.Response) -> None:
-    """Raise PassingError or SourceError for an answer that is no file."""
-    status = response.status_code
-    if status in _FILE_STATUSES:
-        return
-    message = f"{url} answers {status} {response.reason_phrase}".rstrip() + "."
-    hint = _STATUS_HINTS.get(status, "Try again later.")
-    if status in _PASSING_STATUSES or response.is_server_error:
-        raise PassingError(message, hint, _retry_after(response.headers.get("Retry-After")))
-    raise SourceError(message, hint)
-
-
-def header(response: httpx.Response, name: str) -> str | None:
-    """A header that may be sent back: None for one that is not there, or not printable ASCII."""
-    value: str = response.headers.get(name, "")
-    return value if value.isascii() and value.isprintable() and value else None
-
-
-def _retry_after(value: str | None) -> float | None:
-    """The seconds that a Retry-After asks for, given as such or as a date; None for what is neither."""
-    if value is None:
-        return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value)
-    if (date := date_of(value)) is None:
-        return None
-    return max(0.0, date - time.time())
-
-
-def date_of(value: str | None) -> float | None:
-    """An HTTP date, in seconds since 1970; None for what is none."""
-    try:
-        return email.utils.parsedate_to_datetime(value or "").timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
         return None
