@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import TRIPS, query
+from builders import TRIPS
+from helpers import Cli, query
 from http_server import Server
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import canonical_url, fetch, local_file, login_of, without_login
 from taxi_ingest.sources.cache import Cache
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 SPELLINGS = {
     "http://host.example/a/b.csv?y=1": [

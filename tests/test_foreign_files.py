@@ -10,7 +10,6 @@ import io
 import json
 import lzma
 import random
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -27,7 +26,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from conftest import SHARED_DATA, query
+from builders import written
+from helpers import SHARED_DATA, Cli, query, run_python
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError, SourceError, TaxiIngestError, UsageError
 from taxi_ingest.read import Batch, Format, Reject, inspect, open_reader
@@ -35,8 +35,6 @@ from taxi_ingest.read import rows as row_rules
 from taxi_ingest.read.rows import RowRules, cut, row_ends
 from taxi_ingest.sources.source import look_at
 from taxi_ingest.transform import open_stream
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def read(
@@ -54,12 +52,6 @@ def rows(batches: list[Batch]) -> list[tuple[object, ...]]:
 
 def rejects(batches: list[Batch]) -> list[Reject]:
     return [reject for batch in batches for reject in batch.rejects]
-
-
-def written(folder: Path, content: bytes | str, name: str = "file.csv") -> Path:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 # What the file holds; its header; its rows; what the notes say (a part of it, empty for no note).
@@ -769,9 +761,7 @@ print(rows, peak)
 
 def peak(path: Path) -> tuple[int, int]:
     """Rows, and the most memory that a process held which read them, in MB."""
-    command = [sys.executable, "-c", _PEAK, path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    count, unit = map(int, done.stdout.split())
+    count, unit = map(int, run_python(_PEAK, path).stdout.split())
     return count, unit // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 

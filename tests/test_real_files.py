@@ -11,12 +11,11 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import SHARED_DATA, query
+from helpers import SHARED_DATA, loaded, query
 from http_server import Server, serve
 from taxi_ingest.errors import DataError, TaxiIngestError
-from taxi_ingest.load import Database, Load, Options, load, parse_target
+from taxi_ingest.load import Database, Load
 from taxi_ingest.sources import Cache, fetch
-from taxi_ingest.transform import open_stream
 
 pytestmark = pytest.mark.skipif(
     not SHARED_DATA.is_dir(), reason=f"no real TLC files: {SHARED_DATA} is absent"
@@ -45,8 +44,7 @@ def load_from(
 ) -> Load:
     source = fetch(site.url(name), folder, Cache(folder, 0))
     assert source
-    stream = open_stream(source.path, source.name, 10_000)
-    return load(stream, source, parse_target(table), database, Options(allow_short=allow_short))
+    return loaded(source, database, table, chunk_size=10_000, allow_short=allow_short)
 
 
 def sum_in_file(path: Path) -> float:
