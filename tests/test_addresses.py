@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import TRIPS, query
+from builders import TRIPS
+from helpers import Cli, query
 from http_server import Server, serve
 from taxi_ingest import month_address
 from taxi_ingest.errors import SourceError, UsageError, without_login
@@ -21,8 +20,6 @@ from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Cache, local_file, logins_of, parse_source, with_login_in
 from taxi_ingest.sources.http import Http
 from taxi_ingest.sources.logins import Login, Logins
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def canonical_url(text: str) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import execute, query
+from builders import row, trips
+from helpers import execute, loaded, query
 from taxi_ingest.errors import DatabaseError, DataError, SourceError, TaxiIngestError, UsageError
 from taxi_ingest.load import Database, Target, database_at, note_attempt
 from taxi_ingest.load.migrations import LATEST
-from test_load import load_file, row, trips
 
 SOURCE = "http://127.0.0.1/yellow_tripdata_2024-02.csv"
 BEGAN = datetime(2024, 3, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ def note(database: Database, error: TaxiIngestError) -> None:
 @pytest.fixture
 def noted(tmp_path: Path, embedded_database: Database) -> Database:
     """A database with a ledger, and one load."""
-    load_file(trips(tmp_path, [row(1)]), embedded_database)
+    loaded(trips(tmp_path, [row(1)]), embedded_database)
     return embedded_database
 
 
@@ -56,7 +56,7 @@ def test_each_try_is_one_row_and_a_load_none(
 ) -> None:
     for _ in range(2):
         note(noted, SourceError("It is gone.", "Look for it."))
-    load_file(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), noted)
+    loaded(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), noted)
     assert query(embedded_database_url, "SELECT count(*) FROM taxi_ingest.attempts") == [(2,)]
 
 
@@ -90,7 +90,7 @@ def test_a_failure_leaves_an_older_ledger_as_it_is_and_the_next_load_brings_it_u
     before = query(embedded_database_url, tables)
     note(embedded_database, SourceError("It is gone.", "Look for it."))
     assert query(embedded_database_url, tables) == before
-    load_file(trips(tmp_path, [row(1)]), embedded_database)
+    loaded(trips(tmp_path, [row(1)]), embedded_database)
     note(embedded_database, SourceError("It is gone.", "Look for it."))
     assert query(embedded_database_url, "SELECT exit_code FROM taxi_ingest.attempts") == [(3,)]
 

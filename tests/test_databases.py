@@ -10,7 +10,7 @@ import pytest
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 from pydantic import SecretStr
 
-from conftest import PASSWORD, query
+from helpers import PASSWORD, query
 from taxi_ingest import Settings, prefect_api, stack
 from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import UsageError

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from helpers import small_disk
 from http_server import Server, serve
 from taxi_ingest.errors import SourceError, UsageError, without_login
 from taxi_ingest.sources import (
@@ -610,23 +611,18 @@ def test_two_runs_that_trim_at_once_disturb_nobody(server: Server, folder: Path,
         assert all(pool.map(work, range(12)))
 
 
-def small_disk(path: Path, options: str) -> Iterator[Path]:
-    path.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield path
-    subprocess.run(["umount", path], check=True)
-
-
 @pytest.fixture
 def megabyte(tmp_path: Path) -> Iterator[Path]:
-    yield from small_disk(tmp_path / "small", "size=1m,mode=700")
+    (tmp_path / "small").mkdir()
+    with small_disk(tmp_path / "small", "size=1m,mode=700") as folder:
+        yield folder
 
 
 @pytest.fixture
 def few_inodes(tmp_path: Path) -> Iterator[Path]:
-    yield from small_disk(tmp_path / "few", "size=9m,nr_inodes=14,mode=700")
+    (tmp_path / "few").mkdir()
+    with small_disk(tmp_path / "few", "size=9m,nr_inodes=14,mode=700") as folder:
+        yield folder
 
 
 def test_a_full_disk_makes_room_of_what_is_kept(server: Server, megabyte: Path) -> None:

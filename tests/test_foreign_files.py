@@ -27,7 +27,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from conftest import SHARED_DATA, query
+from builders import written
+from helpers import SHARED_DATA, Cli, query, run_python
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError, SourceError, TaxiIngestError, UsageError
 from taxi_ingest.load.types import for_postgres
@@ -36,8 +37,6 @@ from taxi_ingest.read import csv_rows as row_rules
 from taxi_ingest.read.csv_rows import RowRules, cut, row_ends
 from taxi_ingest.sources.source import look_at
 from taxi_ingest.transform import open_stream
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def read(
@@ -55,12 +54,6 @@ def rows(batches: list[Batch]) -> list[tuple[object, ...]]:
 
 def rejects(batches: list[Batch]) -> list[Reject]:
     return [reject for batch in batches for reject in batch.rejects]
-
-
-def written(folder: Path, content: bytes | str, name: str = "file.csv") -> Path:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 # What the file holds; its header; its rows; what the notes say (a part of it, empty for no note).
@@ -760,11 +753,13 @@ def test_more_columns_than_a_table_holds_are_refused(tmp_path: Path, columns: in
 _LOADED = """
 import sys
 from pathlib import Path
-from taxi_ingest.fetch import local_file
-from taxi_ingest.load import Options, database_at, load, parse_target
+from taxi_ingest.sources import local_file
+from taxi_ingest.job import Job
+from taxi_ingest.load import database_at, load_file, parse_target
 from taxi_ingest.transform import open_stream
 stream = open_stream(Path(sys.argv[1]), sys.argv[1], 10)
-result = load(stream, local_file(sys.argv[1]), parse_target("t"), database_at(sys.argv[2]), Options())
+job = Job(sys.argv[1], "t")
+result = load_file(stream, local_file(sys.argv[1]), parse_target("t"), database_at(sys.argv[2]), job)
 print(result.rows_loaded, result.rows_rejected, [name for name in sys.modules if name == "pandas"])
 """
 
@@ -812,9 +807,7 @@ print(rows, peak)
 
 def peak(path: Path) -> tuple[int, int]:
     """Rows, and the most memory that a process held which read them, in MB."""
-    command = [sys.executable, "-c", _PEAK, path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    count, unit = map(int, done.stdout.split())
+    count, unit = map(int, run_python(_PEAK, path).stdout.split())
     return count, unit // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 

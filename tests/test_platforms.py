@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from conftest import ROOT
+from helpers import ROOT
 
 PLATFORMS = {
     "Linux on x86-64": {"sys_platform": "linux", "platform_machine": "x86_64"},

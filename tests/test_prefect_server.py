@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import free_port
+from helpers import free_port
 from taxi_ingest import stack
-from taxi_ingest.sample import write_sample
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack import prefect_server as local
+from taxi_ingest.tlc.sample import write_sample
 
 
 def client_of(settings: Settings) -> httpx.Client:
@@ -47,7 +47,7 @@ def made(answer: httpx.Response) -> str:
 
 
 def begin_run(api: httpx.Client, flow: str) -> int:
-    """The answer to what begins each run of ours: in one transaction it reads the flow, then writes the run."""
+    """The answer to what begins each run of ours: one transaction reads the flow, then writes the run."""
     return api.post("/flow_runs/", json={"flow_id": flow}).status_code
 
 
@@ -72,7 +72,7 @@ def test_a_transaction_begins_only_when_it_may_write(settings: Settings) -> None
 def test_prefects_own_server_still_turns_such_a_caller_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where this fails, the test above proves nothing more: stack/prefect_database.py may have become needless."""
+    """Where this fails, the test above proves nothing more: the cure may have become needless."""
     monkeypatch.setattr(local, "_APP", local._KEYLESS_APP)
     settings = Settings(home=tmp_path, prefect_port=free_port())
     try:

@@ -11,13 +11,11 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import SHARED_DATA, query
+from helpers import SHARED_DATA, loaded, query
 from http_server import Server, serve
 from taxi_ingest.errors import DataError, TaxiIngestError
-from taxi_ingest.job import Job
-from taxi_ingest.load import Database, LoadResult, load_file, parse_target
+from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.sources import Cache, parse_source
-from taxi_ingest.transform import open_stream
 
 pytestmark = pytest.mark.skipif(
     not SHARED_DATA.is_dir(), reason=f"no real TLC files: {SHARED_DATA} is absent"
@@ -46,10 +44,7 @@ def load_from(
 ) -> LoadResult:
     source = parse_source(site.url(name)).fetch(folder, Cache(folder, 0))
     assert source
-    stream = open_stream(source.path, source.name, 10_000)
-    return load_file(
-        stream, source, parse_target(table), database, Job(source.url, table, allow_short=allow_short)
-    )
+    return loaded(source, database, table, chunk_size=10_000, allow_short=allow_short)
 
 
 def sum_in_file(path: Path) -> float:

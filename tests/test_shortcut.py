@@ -1,4 +1,4 @@
-"""The shortest way to "already loaded" is taken only where nothing is in doubt."""
+"""The shortest way to "already file" is taken only where nothing is in doubt."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,27 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.states import Running
-from psycopg2.extensions import parse_dsn
 from rich.console import Console
 
-from conftest import TRIPS, execute, free_port
+from builders import TRIPS
+from helpers import execute, free_port, loaded, url_with
 from http_server import Server
+from prefect_runs import block, flow_run, id_of, seeming_run
 from taxi_ingest import Settings, prefect_api, stack
-from taxi_ingest import load as loading
 from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.cli.watch import run_ingest
 from taxi_ingest.flows import marks
 from taxi_ingest.job import Job
-from taxi_ingest.load import Target, database_at
-from taxi_ingest.load.address import join_dsn
+from taxi_ingest.load import database_at
 from taxi_ingest.sources import Cache, parse_source
-from taxi_ingest.transform import open_stream
-from test_hostile_settings import block
-from test_load import load_file
 
 Set = pytest.MonkeyPatch
 
@@ -37,14 +30,14 @@ def known(embedded_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     path = tmp_path_factory.mktemp("known") / "green_tripdata_2024-01.csv"
     path.write_text(TRIPS)
     execute(embedded_url, "CREATE DATABASE known")
-    url = join_dsn("", {**parse_dsn(embedded_url), "dbname": "known"}, None)
-    load_file(path, database_at(url), "green")
+    url = url_with(embedded_url, dbname="known")
+    loaded(path, database_at(url), "green")
     yield path, url
     execute(embedded_url, "DROP DATABASE known WITH (FORCE)")
 
 
 @pytest.fixture
-def loaded(prefect_server: str, known: tuple[Path, str], tmp_path: Path, monkeypatch: Set) -> Path:
+def file(prefect_server: str, known: tuple[Path, str], tmp_path: Path, monkeypatch: Set) -> Path:
     """The file; the settings name the database, the current folder is empty."""
     del prefect_server
     path, url = known
@@ -55,12 +48,12 @@ def loaded(prefect_server: str, known: tuple[Path, str], tmp_path: Path, monkeyp
     return path
 
 
-def test_what_is_surely_there_is_skipped_and_prefect_shows_it(loaded: Path) -> None:
-    outcome = skip_if_loaded(parse_source(str(loaded)), "green", Settings())
+def test_what_is_surely_there_is_skipped_and_prefect_shows_it(file: Path) -> None:
+    outcome = skip_if_loaded(parse_source(str(file)), "green", Settings())
     assert outcome
     assert (outcome.status, outcome.rows_loaded) == ("skipped", 2)
-    with prefect_api(Settings()), get_client(sync_client=True) as client:
-        run = client.read_flow_run(str(outcome.flow_run_url).rpartition("/")[2])  # type: ignore[arg-type]
+    with prefect_api(Settings()):
+        run = flow_run(id_of(outcome.flow_run_url))
     assert (run.name, run.state_name) == ("green", "Skipped")
 
 
@@ -98,27 +91,27 @@ DOUBTS: dict[str, Callable[[Path, Set], None]] = {
 
 
 @pytest.mark.parametrize("doubt", DOUBTS)
-def test_where_anything_is_in_doubt_the_flow_decides(loaded: Path, monkeypatch: Set, doubt: str) -> None:
-    DOUBTS[doubt](loaded, monkeypatch)
-    assert skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None
+def test_where_anything_is_in_doubt_the_flow_decides(file: Path, monkeypatch: Set, doubt: str) -> None:
+    DOUBTS[doubt](file, monkeypatch)
+    assert skip_if_loaded(parse_source(str(file)), "green", Settings()) is None
 
 
-def test_of_a_table_that_has_not_got_the_file_nothing_is_in_doubt_either(loaded: Path) -> None:
-    assert skip_if_loaded(parse_source(str(loaded)), "other", Settings()) is None
+def test_of_a_table_that_has_not_got_the_file_nothing_is_in_doubt_either(file: Path) -> None:
+    assert skip_if_loaded(parse_source(str(file)), "other", Settings()) is None
 
 
 def test_the_default_block_goes_before_the_local_database(
-    loaded: Path, known: tuple[Path, str], settings: Settings, monkeypatch: Set
+    file: Path, known: tuple[Path, str], settings: Settings, monkeypatch: Set
 ) -> None:
     monkeypatch.delenv("TAXI_INGEST_DATABASE_URL")
     local = stack.start_database(settings)
     execute(local, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS green")
-    load_file(loaded, database_at(local), "green")
-    assert skip_if_loaded(parse_source(str(loaded)), "green", Settings())
+    loaded(file, database_at(local), "green")
+    assert skip_if_loaded(parse_source(str(file)), "green", Settings())
     with prefect_api(Settings()):
         block(known[1], "postgres-connector")
         try:
-            assert skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None
+            assert skip_if_loaded(parse_source(str(file)), "green", Settings()) is None
         finally:
             with get_client(sync_client=True) as client:
                 found = client.read_block_document_by_name("postgres-connector", "sqlalchemy-connector")
@@ -135,38 +128,26 @@ def test_the_default_block_goes_before_the_local_database(
     ],
     ids=["killed", "alive", "of another machine"],
 )
-def test_a_run_that_was_left_is_put_right_by_the_flow(
-    loaded: Path, tags: tuple[str, ...], left: bool
-) -> None:
-    @flow(name="ingest")
-    def anything() -> None: ...
-
-    with prefect_api(Settings()), get_client(sync_client=True) as client:
-        known = FlowRunFilter.model_validate({"tags": {"all_": ["left"]}})
-        run = client.create_flow_run(anything, tags=[*tags, "left"], state=Running())
-        try:
-            assert (skip_if_loaded(parse_source(str(loaded)), "green", Settings()) is None) == left
-        finally:
-            for run in client.read_flow_runs(flow_run_filter=known):
-                client.delete_flow_run(run.id)
+def test_a_run_that_was_left_is_put_right_by_the_flow(file: Path, tags: tuple[str, ...], left: bool) -> None:
+    with prefect_api(Settings()), seeming_run(*tags):
+        assert (skip_if_loaded(parse_source(str(file)), "green", Settings()) is None) == left
 
 
 @pytest.mark.parametrize("validators", [True, False])
 def test_a_download_is_known_by_what_its_server_says_of_it(
-    loaded: Path, known: tuple[Path, str], server: Server, tmp_path: Path, validators: bool
+    file: Path, known: tuple[Path, str], server: Server, tmp_path: Path, validators: bool
 ) -> None:
-    server.without_validators, server.folder = not validators, loaded.parent
-    url = server.url(loaded.name)
+    server.without_validators, server.folder = not validators, file.parent
+    url = server.url(file.name)
     source = parse_source(url).fetch(tmp_path, Cache(tmp_path / "cache", 0))
     assert source
-    target, database = Target("public", f"far_{validators}"), database_at(known[1])
-    job = Job(source.url, target.name)
-    loading.load_file(open_stream(loaded, loaded.name, 10), source, target, database, job)
+    table = f"far_{validators}".lower()
+    loaded(source, database_at(known[1]), table)
     asked = len(server.requests)
-    assert bool(skip_if_loaded(parse_source(url), target.name, Settings())) == validators
+    assert bool(skip_if_loaded(parse_source(url), table, Settings())) == validators
     assert len(server.requests) - asked == validators
-    loaded.write_text(loaded.read_text() + "1,2024-01-03 00:00:00,1\n")
-    assert skip_if_loaded(parse_source(url), target.name, Settings()) is None
+    file.write_text(file.read_text() + "1,2024-01-03 00:00:00,1\n")
+    assert skip_if_loaded(parse_source(url), table, Settings()) is None
 
 
 @pytest.mark.parametrize(
