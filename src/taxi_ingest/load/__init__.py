@@ -12,6 +12,7 @@ from taxi_ingest.load.history import (
     rejects_of,
     write_rejects,
 )
+from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
 from taxi_ingest.load.ledger import Filter, LoadRecord, Status, TableRecord
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.table import Target, parse_target
@@ -32,9 +33,11 @@ __all__ = [
     "Target",
     "Verdict",
     "already_loaded",
+    "cancel_all",
     "committed_runs",
     "database_at",
     "list_loads",
+    "listening_for_signals",
     "load_file",
     "look_back",
     "note_attempt",
