@@ -444,17 +444,22 @@ def zstd(content: bytes) -> bytes:
     return bytes(pa.compress(content, codec="zstd", asbytes=True))
 
 
+def gzipped(content: bytes) -> bytes:
+    # Not made now but in 1970: the bytes are part of tests' names.
+    return gzip.compress(content, mtime=0)
+
+
 def zipped(content: bytes, *others: str) -> bytes:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        # Not made now but in 1980: the bytes are part of tests' names.
+        # Of 1980.
         for name, text in {"data/file.csv": content, **dict.fromkeys(others, b"a,b\n")}.items():
             archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     return target.getvalue()
 
 
 PACKERS: dict[Format, Callable[[bytes], bytes]] = {
-    Format.CSV_GZ: gzip.compress,
+    Format.CSV_GZ: gzipped,
     Format.CSV_ZST: zstd,
     Format.CSV_XZ: lzma.compress,
     Format.CSV_BZ2: bz2.compress,
@@ -524,9 +529,9 @@ def test_xz_may_be_padded(tmp_path: Path) -> None:
         (zipped(b"a,b\n", "[Content_Types].xml"), "Excel workbook"),
         (b"PK\x05\x06" + bytes(18), "0 files"),
         (zipped(b"PAR1...."), "itself Parquet or packed"),
-        (gzip.compress(gzip.compress(b"a,b\n", mtime=0), mtime=0), "itself Parquet or packed"),
-        (gzip.compress(b"<html></html>", mtime=0), "HTML"),
-        (gzip.compress(b"", mtime=0), "is empty"),
+        (gzipped(gzipped(b"a,b\n")), "itself Parquet or packed"),
+        (gzipped(b"<html></html>"), "HTML"),
+        (gzipped(b""), "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
         (b"\xef\xbb\xbf\r\n\n", "is empty"),
         (b"\r\r", "is empty"),
@@ -563,7 +568,7 @@ def test_what_compresses_well_is_loaded(tmp_path: Path) -> None:
         path = tmp_path / name
         assert table.nbytes > 1000 * path.stat().st_size
         assert sum(batch.rows_read for batch in read(path)) == 500_000
-    zeros = written(tmp_path, gzip.compress(b"a,b\n" + (b"0" * 200 + b",0\n") * 500_000))
+    zeros = written(tmp_path, gzipped(b"a,b\n" + (b"0" * 200 + b",0\n") * 500_000))
     assert sum(batch.rows_read for batch in read(zeros)) == 500_000
 
 
@@ -643,7 +648,7 @@ TRUNCATED = [
     bytes(content[:length])
     for content in (
         zstd(BODY),
-        gzip.compress(BODY, mtime=0),
+        gzipped(BODY),
         lzma.compress(BODY),
         bz2.compress(BODY),
         zipped(BODY),

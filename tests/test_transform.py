@@ -221,6 +221,9 @@ def returning_none(trips):
 
 def unchanged(trips):
     return trips
+
+def renaming(trips):
+    return trips.rename(columns={"_load_id": "_load_id" + "x" * 80})[["_load_id" + "x" * 80]]
 """
 
 
@@ -271,6 +274,14 @@ def test_a_step_does_not_hinder_a_column_that_needs_another_type_behind_the_firs
     path.write_text("a,b\n" + f"1,{'b' * 1000}\n" * 1_100 + "x,b\n")
     stream = open_stream(path, path.name, 10_000, f"{step_module}:unchanged")
     assert [column.type for column in stream.plan.columns] == [pa.string(), pa.string()]
+
+
+def test_a_step_sees_the_files_names_and_may_give_any(tmp_path: Path, step_module: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("_load_id,b\n1,2\n")
+    stream = for_postgres(open_stream(path, path.name, 10, f"{step_module}:renaming"))
+    (batch,) = consume(stream)
+    assert batch.rows.to_pylist() == [{"_load_id" + "x" * 55: 1}]
 
 
 @pytest.mark.parametrize("name", ["os", "os:", "no_such_module_here:f", "os:no_such_function", "os:sep"])
