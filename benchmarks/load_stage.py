@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from taxi_ingest.fetch import local_file
-from taxi_ingest.load import Options, database_at, load, parse_target
+from taxi_ingest.job import Job
+from taxi_ingest.load import database_at, load_file, parse_target
+from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 
 
@@ -20,7 +21,7 @@ def main(database: str, table: str, *paths: str) -> None:
     began = time.perf_counter()
     for source in sources:
         stream = open_stream(Path(source.path), source.name, 100_000)
-        load(stream, source, parse_target(table), database_at(database), Options())
+        load_file(stream, source, parse_target(table), database_at(database), Job(source.url, table))
     print(json.dumps({"seconds": time.perf_counter() - began}))
 
 

@@ -2,49 +2,25 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-import psycopg2
 import pytest
-from psycopg2.extensions import parse_dsn
 
+from builders import TRIPS, written
+from helpers import PASSWORD, Cli, execute, free_port, run_cli, set_up_environment, small_disk, url_with
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack.account import as_account, give_to_account
 
-ROOT = Path(__file__).parent.parent
-SHARED_DATA = ROOT.parent / "shared" / "data"
-PASSWORD = "geheim-7391"
-TRIPS = "VendorID,lpep_pickup_datetime,total_amount\n1,2024-01-01 00:00:00,2.5\n2,2024-01-02 00:00:00,3.5\n"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-# Before anything imports Prefect, which reads its settings then: neither the user's profile nor
-# the user's own local stack may take part.
 _HOME = Path(tempfile.mkdtemp(prefix="ti-"))
-for _name in [name for name in os.environ if name.startswith(("PREFECT_", "TAXI_INGEST_", "PG"))]:
-    del os.environ[_name]
-os.environ |= {
-    "PREFECT_HOME": str(_HOME / "prefect-home"),
-    "TAXI_INGEST_HOME": str(_HOME / "home"),
-    "TAXI_INGEST_CACHE_DIR": str(_HOME / "cache"),
-    "TAXI_INGEST_DOWNLOAD_TRIES": "2",
-    "TAXI_INGEST_PREFECT_PORT": str(free_port()),
-}
+set_up_environment(_HOME)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,7 +49,7 @@ def _send_prefects_logs() -> None:
 @pytest.fixture(scope="session")
 def prefect_server(settings: Settings) -> str:
     """The local Prefect server's API, running."""
-    return stack.launch_prefect(settings).wait()
+    return stack.launch_prefect(settings).wait(timeout_seconds=600)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +104,7 @@ def embedded_database_url(embedded_url: str) -> Iterator[str]:
 def _fresh_database(server: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     execute(server, f"CREATE DATABASE {name}")
-    yield join_dsn("", {**parse_dsn(server), "dbname": name}, None)
+    yield url_with(server, dbname=name)
     execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -142,27 +118,6 @@ def embedded_database(embedded_database_url: str) -> Database:
     return database_at(embedded_database_url)
 
 
-def execute(url: str, *statements: str) -> None:
-    """Execute statements in one session, each committed at once."""
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    with closing(connection), connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-
-
-Query = Callable[[str], list[tuple[object, ...]]]
-
-
-def query(url: str, statement: str) -> list[tuple[object, ...]]:
-    connection = psycopg2.connect(url)
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        rows = cursor.fetchall()
-    connection.close()
-    return rows
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A real HTTP server for the files in the test's folder."""
@@ -173,44 +128,34 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def trips(tmp_path: Path) -> Path:
     """A small CSV of the green dataset, with two trips."""
-    path = tmp_path / "green_tripdata_2024-01.csv"
-    path.write_text(TRIPS)
-    return path
+    return written(tmp_path, TRIPS, "green_tripdata_2024-01.csv")
 
 
 @pytest.fixture
-def cli(prefect_server: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+def api(prefect_server: str, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The local Prefect server, and a new database that the settings name."""
+    from taxi_ingest import prefect_api  # which imports Prefect
+
+    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
+    with prefect_api(Settings()) as url:
+        assert url == prefect_server
+        yield url
+
+
+@pytest.fixture
+def cli(prefect_server: str) -> Cli:
     """Run `taxi-ingest` as a user would, with the local Prefect server up."""
     del prefect_server
     return run_cli
-
-
-def run_cli(
-    *arguments: object, env: dict[str, str] | None = None, input: str | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("taxi-ingest"), *map(str, arguments)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        input=input,
-        stdin=subprocess.DEVNULL if input is None else None,
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        timeout=120,
-    )
 
 
 @pytest.fixture(scope="session")
 def system_full_tablespace(system_url: str) -> Iterator[str]:
     """A tablespace of 12 MB on the machine's Postgres."""
     folder = Path(tempfile.mkdtemp(prefix="ti-full-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system is not permitted here")
-    give_to_account(folder)
-    execute(system_url, f"CREATE TABLESPACE small LOCATION '{folder}'")
-    yield "small"
-    execute(system_url, "DROP TABLESPACE IF EXISTS small")
-    subprocess.run(["umount", folder], check=False)
+    with small_disk(folder, "size=12m"):
+        give_to_account(folder)
+        execute(system_url, f"CREATE TABLESPACE small LOCATION '{folder}'")
+        yield "small"
+        execute(system_url, "DROP TABLESPACE IF EXISTS small")
     folder.rmdir()

@@ -2,9 +2,8 @@
 
 import json
 import os
+import pickle
 import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,14 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import TRIPS, query
-from http_server import Server
-from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.fetch import canonical_url, fetch, local_file, login_of, without_login
-from taxi_ingest.fetch.cache import Cache
+from builders import TRIPS
+from helpers import Cli, query
+from http_server import Server, serve
+from taxi_ingest import month_address
+from taxi_ingest.errors import SourceError, UsageError, without_login
 from taxi_ingest.settings import Settings
+from taxi_ingest.sources import Cache, local_file, logins_of, parse_source, with_login_in
+from taxi_ingest.sources.http import Http
+from taxi_ingest.sources.logins import Login, Logins
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+def canonical_url(text: str) -> str:
+    """The address of a source; the one that Prefect stores names the same source."""
+    source = parse_source(text)
+    assert parse_source(source.named_url) == source
+    return source.url
+
+
+def login_at(url: str, logins: Logins = Logins()) -> Login | None:  # noqa: B008
+    source = parse_source(url, logins)
+    return source.login if isinstance(source, Http) else None
+
 
 SPELLINGS = {
     "http://host.example/a/b.csv?y=1": [
@@ -270,7 +283,7 @@ def test_a_login_is_taken_out_of_any_text() -> None:
 )
 def test_an_at_sign_of_the_path_is_no_login(url: str) -> None:
     assert canonical_url(url) == url
-    assert login_of(url) is None
+    assert login_at(url) is None
 
 
 @pytest.mark.slow
@@ -318,24 +331,72 @@ LOGINS = "https://a:b@one.example http://me:s%40crét@two.example:8080"
 @pytest.mark.parametrize(
     ("setting", "url", "login"),
     [
-        (LOGINS, "https://one.example/x", ("a", "b")),
-        (LOGINS, "HTTPS://ONE.example:443/x", ("a", "b")),
+        (LOGINS, "https://one.example/x", Login("a", "b")),
+        (LOGINS, "HTTPS://ONE.example:443/x", Login("a", "b")),
         (LOGINS, "http://one.example/x", None),
         (LOGINS, "https://one.example:444/x", None),
         (LOGINS, "https://sub.one.example/x", None),
-        (LOGINS, "http://two.example:8080/x?y", ("me", "s@crét")),
+        (LOGINS, "http://two.example:8080/x?y", Login("me", "s@crét")),
         (LOGINS, "/a/path.csv", None),
-        ("me:p@ss:word", "http://any.example/x", ("me", "p@ss:word")),
+        ("me:p@ss:word", "http://any.example/x", Login("me", "p@ss:word")),
         ("me:secret", "https://d37ci6vzurychx.cloudfront.net/trip-data/x.parquet", None),
         (None, "http://any.example/x", None),
     ],
 )
-def test_a_login_is_for_the_host_that_it_names(setting: str | None, url: str, login: object) -> None:
-    assert Settings(source_login=setting).login_for(url) == login  # type: ignore[arg-type]
+def test_a_login_is_for_the_host_that_it_names(setting: str | None, url: str, login: Login | None) -> None:
+    assert login_at(url, logins_of(Settings(source_login=setting))) == login  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:s%40c%3A@two.example:8080/x", "http://me:s@c:@TWO.example:8080/x#y"]
+)
+def test_a_login_in_a_url_goes_with_the_settings_and_not_with_the_address(url: str) -> None:
+    settings = with_login_in(url, Settings(source_login=LOGINS))  # type: ignore[arg-type]
+    source = parse_source(url)
+    assert login_at(url) == login_at(source.named_url, logins_of(settings)) == Login("me", "s@c:")
+    assert login_at("http://two.example/x", logins_of(settings)) is None
+    assert login_at(source.named_url) is None
+
+
+def test_a_login_in_the_mirrors_address_is_for_the_mirror() -> None:
+    settings = Settings(tlc_url="http://me:pw@mirror.example/{dataset}", source_login=LOGINS)  # type: ignore[arg-type]
+    assert login_at("http://mirror.example/x.csv", logins_of(settings)) == Login("me", "pw")
+    assert login_at("https://one.example/x", logins_of(settings)) == Login("a", "b")
+
+
+@pytest.mark.parametrize("base", ["{folder}", "{server}", "{login}"])
+def test_a_month_lies_in_the_format_that_the_mirror_has_and_its_address_has_no_login(
+    tmp_path: Path, base: str
+) -> None:
+    (tmp_path / "green").mkdir()
+    (tmp_path / "green" / "green_tripdata_2024-01.csv.gz").write_bytes(b"x")
+    with serve(tmp_path, login="me:pw" if base == "{login}" else None) as server:
+        url = server.url("").rstrip("/")
+        place = {"folder": tmp_path, "server": url, "login": url.replace("http://", "http://me:pw@")}
+        settings = Settings(tlc_url=f"{base.format(**place)}/{{dataset}}/")
+        address = month_address("green", "2024-01", settings)
+    root = tmp_path.as_uri() if base == "{folder}" else url
+    assert address == f"{root}/green/green_tripdata_2024-01.csv.gz"
+
+
+def test_a_login_is_shown_nowhere_and_is_not_pickled() -> None:
+    logins = logins_of(Settings(source_login=f"https://{SECRET}:{SECRET}@one.example"))  # type: ignore[arg-type]
+    source = parse_source("https://one.example/x.csv", logins)
+    assert SECRET not in f"{source!r} {source} {logins!r} {source.url} {source.named_url} {source.name}"
+    for secret in (source, logins):
+        with pytest.raises(TypeError, match="login"):
+            pickle.dumps(secret)
+
+
+def test_a_setting_whose_host_is_none_is_an_error_that_repeats_no_login() -> None:
+    settings = Settings(source_login=f"https://me:{SECRET}@[x]/")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="TAXI_INGEST_SOURCE_LOGIN is wrong") as failure:
+        logins_of(settings)
+    assert SECRET not in str(failure.value)
 
 
 def test_a_file_of_a_link_loop_or_of_a_long_name_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     for name in ("loop", "x" * 300):
         with pytest.raises(SourceError):
-            fetch(str(tmp_path / name), tmp_path, Cache(tmp_path, 0))
+            parse_source(str(tmp_path / name)).fetch(tmp_path, Cache(tmp_path, 0))

@@ -6,19 +6,27 @@ import pty
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import PASSWORD, TRIPS, execute, query, run_cli
+from builders import TRIPS, any_rows
+from helpers import (
+    COPYING,
+    PASSWORD,
+    Cli,
+    execute,
+    query,
+    run_cli,
+    run_python,
+    sessions,
+    start_cli,
+    until_session,
+)
 from http_server import Server
-from taxi_ingest.sample import write_sample
 from taxi_ingest.settings import Settings
+from taxi_ingest.tlc.sample import write_sample
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 KEYS = {
     *(
         "status",
@@ -350,10 +358,9 @@ def test_help_and_version_need_no_heavy_import() -> None:
         "import sys; from taxi_ingest.cli import app; app(['--help'], standalone_mode=False);"
         "print(sorted(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    loaded = done.stdout.rpartition("[")[2]
+    imported = run_python(code).stdout.rpartition("[")[2]
     for heavy in ("'prefect'", "'pandas'", "'pyarrow'", "'psycopg2'", "'pydantic'", "'httpx'"):
-        assert heavy not in loaded
+        assert heavy not in imported
     assert re.fullmatch(r"taxi-ingest \d+\.\d+\.\d+\n", run_cli("--version").stdout)
 
 
@@ -362,26 +369,13 @@ def test_an_interrupt_ends_with_130_and_nothing_half_loaded(
     signal_number: signal.Signals, cli: Cli, tmp_path: Path, db: dict[str, str]
 ) -> None:
     del cli
-    path = tmp_path / "any.csv"
-    path.write_text("n,t\n" + "1,some text\n" * 3_000_000)
-    command = [Path(sys.executable).with_name("taxi-ingest"), "ingest", "--url", path, "--table", "big"]
-    process = subprocess.Popen(
-        [*map(str, command), "--chunk-size", "1000"],
-        env={**os.environ, **db},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    url = db["TAXI_INGEST_DATABASE_URL"]
-    copying = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
-    )
-    deadline = time.monotonic() + 30
-    while query(url, copying) == [(0,)] and time.monotonic() < deadline:
-        time.sleep(0.02)
+    path, url = any_rows(tmp_path, 3_000_000), db["TAXI_INGEST_DATABASE_URL"]
+    process = start_cli("ingest", "--url", path, "--table", "big", "--chunk-size", 1000, env=db)
+    until_session(url, COPYING)
     process.send_signal(signal_number)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=60)
     assert (process.returncode, "Interrupted" in stderr) == (130, True), stderr[-2000:]
-    assert query(url, copying) == [(0,)]
+    assert sessions(url, COPYING) == 0
     assert query(url, "SELECT to_regclass('big') IS NULL") == [(True,)]
 
 
@@ -389,12 +383,9 @@ def test_a_terminal_gets_a_live_bar_that_log_lines_do_not_break(
     cli: Cli, trips: Path, db: dict[str, str]
 ) -> None:
     del cli
-    command = [Path(sys.executable).with_name("taxi-ingest"), "ingest", "--url", trips, "--table", "green"]
     main, terminal = pty.openpty()
-    env = {**os.environ, **db, "TERM": "xterm-256color", "COLUMNS": "120"}
-    process = subprocess.Popen(
-        list(map(str, command)), env=env, stdout=subprocess.PIPE, stderr=terminal, text=True
-    )
+    env = {**db, "TERM": "xterm-256color", "COLUMNS": "120"}
+    process = start_cli("ingest", "--url", trips, "--table", "green", env=env, stderr=terminal)
     os.close(terminal)
     shown = b""
     try:
@@ -402,7 +393,8 @@ def test_a_terminal_gets_a_live_bar_that_log_lines_do_not_break(
             shown += part
     except OSError:  # Linux's way to say that the other end is closed
         pass
-    assert process.wait(30) == 0
+    process.communicate(timeout=60)
+    assert process.returncode == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "2 rows" in text
     assert "━" in text

@@ -10,29 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from conftest import free_port, query, run_cli
+from helpers import PROGRAM, Cli, free_port, query, run_cli, start_cli, until
 from taxi_ingest import stack
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack.residents import await_end
 from taxi_ingest.stack.usage import use_of_stack, without_loads
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
-COMMAND = str(Path(sys.executable).with_name("taxi-ingest"))
-
-
-def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @dataclass
@@ -44,20 +33,13 @@ class World:
     environment: dict[str, str]
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [COMMAND, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-            env=self.environment,
-        )
+        return start_cli(*arguments, env=self.environment, cwd=self.folder)
 
     def load(self, table: str) -> "subprocess.Popen[str]":
         """Begin a load, up to its first row."""
         step = ("--transform", "slow:step")
         process = self.start("ingest", "--url", "trips.csv", "--table", table, "--json", *step)
-        wait_for((self.folder / "begun").exists, process)
+        until((self.folder / "begun").exists, process=process)
         return process
 
     def go_on(self) -> None:
@@ -97,7 +79,7 @@ def world(
         "PREFECT_API_AUTH_STRING": str(stack.prefect_key(settings)),
         "PYTHONPATH": str(tmp_path),
     }
-    yield World(own_stack, tmp_path, {**os.environ, **own})
+    yield World(own_stack, tmp_path, own)
     stack.stop(own_stack, force=True)
 
 
@@ -125,7 +107,7 @@ def test_down_says_that_a_load_runs_and_waits_for_it_unless_interrupted(world: W
 def test_down_by_force_ends_the_load_which_does_not_start_the_database_again(world: World) -> None:
     load = world.load("green")
     down = world.start("down", "--force", "--json")
-    wait_for(lambda: not world.database_runs(), down)
+    until(lambda: not world.database_runs(), process=down)
     world.go_on()
     failed, stderr = load.communicate(timeout=100)
     told, _ = down.communicate(timeout=100)
@@ -243,7 +225,7 @@ def at_a_terminal(*answers: tuple[str, str], arguments: tuple[str, ...]) -> tupl
     """Run a command at a terminal and answer its questions; returns exit code and all that was seen."""
     child, terminal = pty.fork()
     if child == 0:
-        os.execv(COMMAND, [COMMAND, *arguments])
+        os.execv(PROGRAM, [PROGRAM, *arguments])
     seen, given, deadline = "", "", time.monotonic() + 100
     waiting = list(answers)
     while time.monotonic() < deadline:

@@ -5,54 +5,25 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg2
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from conftest import execute, query
+from builders import elsewhere, parquet_trips, plain_table, row, trips, zones
+from helpers import execute, held, loaded, looked_ahead, query, totals
 from taxi_ingest.errors import DataError, TaxiIngestError, UsageError
-from taxi_ingest.fetch import local_file
-from taxi_ingest.load import (
-    Allowance,
-    Database,
-    Load,
-    Options,
-    _check_counts,
-    load,
-    parse_target,
-    preview,
-    undo,
-)
+from taxi_ingest.job import Allowance, IfLoaded
+from taxi_ingest.load import Database, LoadResult, parse_target, undo
 from taxi_ingest.load.copy import Counts
-from taxi_ingest.load.decision import IfLoaded
+from taxi_ingest.load.counts import check_counts
 from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.transform import open_stream
-from test_load import load_file, row, totals, trips
-
-JANUARY = "yellow_tripdata_2024-01.csv"
-ZONES = "LocationID,Borough,Zone,service_zone\n"
-
-
-def elsewhere(folder: Path, rows: list[str], name: str = JANUARY) -> Path:
-    """A file of the same name in another folder."""
-    (folder / "mirror").mkdir(exist_ok=True)
-    return trips(folder / "mirror", rows, name)
-
-
-def zones(folder: Path, *names: str, name: str = "zones.csv") -> Path:
-    path = folder / name
-    path.write_text(ZONES + "".join(f"{number},B,{zone},S\n" for number, zone in enumerate(names, 1)))
-    return path
 
 
 def names_in(url: str, table: str = "taxi_zones") -> list[object]:
     return [name for (name,) in query(url, f'SELECT "Zone" FROM {table} ORDER BY 1')]
 
 
-def both(path: Path, table: str, database: Database, options: Options) -> tuple[object, object]:
+def both(path: Path, database: Database, table: str = "trips", **how: object) -> tuple[object, object]:
     """What the dry run says of a file, and what the load does; of a refusal, its exit code and words."""
-    source, target = local_file(str(path)), parse_target(table)
 
     def outcome(act: Callable[[], object]) -> object:
         try:
@@ -60,12 +31,9 @@ def both(path: Path, table: str, database: Database, options: Options) -> tuple[
         except TaxiIngestError as error:
             return error.exit_code, str(error), error.hint
 
-    def stream():  # type: ignore[no-untyped-def]
-        return open_stream(path, path.name, 10)
-
     verbs = {"loaded": "load", "skipped": "skip", "replaced": "replace"}
-    planned = outcome(lambda: preview(stream(), source, target, database, options).action)
-    done = outcome(lambda: verbs[load(stream(), source, target, database, options).outcome])
+    planned = outcome(lambda: looked_ahead(path, database, table, **how).action)
+    done = outcome(lambda: verbs[loaded(path, database, table, **how).status])
     return planned, done
 
 
@@ -78,17 +46,17 @@ def new(folder: Path, _: Database, __: str) -> Path:
 
 def same(folder: Path, database: Database, _: str) -> Path:
     path = trips(folder, [row(1)])
-    load_file(path, database)
+    loaded(path, database)
     return path
 
 
 def changed(folder: Path, database: Database, _: str) -> Path:
-    load_file(trips(folder, [row(1)]), database)
+    loaded(trips(folder, [row(1)]), database)
     return trips(folder, [row(2)])
 
 
 def second_place(folder: Path, database: Database, _: str) -> Path:
-    load_file(elsewhere(folder, [row(1)]), database)
+    loaded(elsewhere(folder, [row(1)]), database)
     return trips(folder, [row(2)])
 
 
@@ -99,16 +67,13 @@ def detached(folder: Path, database: Database, url: str) -> Path:
 
 
 def other_dataset(folder: Path, database: Database, _: str) -> Path:
-    load_file(trips(folder, [row(1)]), database)
+    loaded(trips(folder, [row(1)]), database)
     path = folder / "any.csv"
     path.write_text("a,b\n1,2\n")
     return path
 
 
-PLAIN = (
-    'CREATE TABLE trips ("VendorID" int, tpep_pickup_datetime timestamp, passenger_count int, '
-    "total_amount float)"
-)
+PLAIN = plain_table("trips")
 
 
 def plain(folder: Path, _: Database, url: str) -> Path:
@@ -147,17 +112,17 @@ def a_view(folder: Path, _: Database, url: str) -> Path:
 
 
 def lookup_same(folder: Path, database: Database, _: str) -> Path:
-    load_file(zones(folder, "A"), database)
+    loaded(zones(folder, "A"), database)
     return zones(folder, "A")
 
 
 def lookup_changed(folder: Path, database: Database, _: str) -> Path:
-    load_file(zones(folder, "A"), database)
+    loaded(zones(folder, "A"), database)
     return zones(folder, "B")
 
 
 def lookup_with_foreign_rows(folder: Path, database: Database, url: str) -> Path:
-    load_file(zones(folder, "A"), database)
+    loaded(zones(folder, "A"), database)
     execute(url, "INSERT INTO trips VALUES (2, 'mine')")
     return zones(folder, "B")
 
@@ -175,8 +140,7 @@ def test_the_dry_run_says_what_the_load_does(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, state: State, if_loaded: IfLoaded
 ) -> None:
     path = state(tmp_path, embedded_database, embedded_database_url)
-    options = Options(if_loaded)
-    planned, done = both(path, "trips", embedded_database, options)
+    planned, done = both(path, embedded_database, if_loaded=if_loaded)
     assert planned == done
 
 
@@ -185,10 +149,10 @@ def test_a_month_from_a_second_place_is_refused_with_both_addresses(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, if_loaded: str
 ) -> None:
     first = elsewhere(tmp_path, [row(1)])
-    load_file(first, embedded_database)
+    loaded(first, embedded_database)
     second = trips(tmp_path, [row(2)], "yellow_tripdata_2024-01 (1).csv")
     with pytest.raises(DataError, match="yellow 2024-01 already: load 1 from file://") as failure:
-        load_file(second, embedded_database, if_loaded=if_loaded)
+        loaded(second, embedded_database, if_loaded=if_loaded)
     assert f"{first.as_uri()}." in str(failure.value)
     assert second.as_uri() in str(failure.value)
     assert "--keep-both" in failure.value.hint
@@ -198,44 +162,35 @@ def test_a_month_from_a_second_place_is_refused_with_both_addresses(
 def test_a_month_from_a_second_place_replaces_or_stands_beside_as_wanted(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    load_file(elsewhere(tmp_path, [row(1)]), embedded_database)
+    loaded(elsewhere(tmp_path, [row(1)]), embedded_database)
     here = trips(tmp_path, [row(2)])
-    replaced = load_file(here, embedded_database, if_loaded="replace")
-    assert (replaced.outcome, replaced.replaces) == ("replaced", 1)
+    replaced = loaded(here, embedded_database, if_loaded="replace")
+    assert (replaced.status, replaced.record.replaces) == ("replaced", 1)
     other = elsewhere(tmp_path, [row(3)])
-    assert load_file(other, embedded_database, keep_both=True).outcome == "loaded"
+    assert loaded(other, embedded_database, keep_both=True).status == "loaded"
     assert totals(embedded_database_url) == [2, 3]
     # Each has its place now: a revision replaces its own.
-    assert load_file(trips(tmp_path, [row(4)]), embedded_database).outcome == "replaced"
+    assert loaded(trips(tmp_path, [row(4)]), embedded_database).status == "replaced"
     assert totals(embedded_database_url) == [3, 4]
     third = trips(tmp_path, [row(5)], "copy of yellow_tripdata_2024-01.csv")
     with pytest.raises(DataError, match=r"load 3 from .*, load 4 from") as failure:
-        load_file(third, embedded_database, if_loaded="replace")
+        loaded(third, embedded_database, if_loaded="replace")
     assert "undo" in failure.value.hint
 
 
-def write_parquet(path: Path, moment: int, rows: int) -> None:
-    """Yellow trips, all begun at one second since 1970."""
-    moments = pa.array([moment * 1_000_000] * rows, pa.timestamp("us"))
-    ones = pa.array([1] * rows)
-    names = ["VendorID", "tpep_pickup_datetime", "passenger_count", "total_amount"]
-    pq.write_table(pa.table([ones, moments, ones, ones], names), path)
-
-
 def test_a_month_as_parquet_and_as_csv_is_one_month(tmp_path: Path, embedded_database: Database) -> None:
-    load_file(trips(tmp_path, [row(1)]), embedded_database)
-    path = tmp_path / "yellow_tripdata_2024-01.parquet"
-    write_parquet(path, 1_705_320_000, rows=1)
+    loaded(trips(tmp_path, [row(1)]), embedded_database)
+    path = parquet_trips(tmp_path, "yellow_tripdata_2024-01.parquet", 1_705_320_000, rows=1)
     with pytest.raises(DataError, match="yellow 2024-01 already"):
-        load_file(path, embedded_database)
+        loaded(path, embedded_database)
 
 
 def test_files_of_no_known_month_are_not_compared(tmp_path: Path, embedded_database: Database) -> None:
     for name, amount in (("a.csv", 1), ("b.csv", 2)):
-        assert load_file(trips(tmp_path, [row(amount)], name), embedded_database).outcome == "loaded"
+        assert loaded(trips(tmp_path, [row(amount)], name), embedded_database).status == "loaded"
 
 
-CUT = [f"1,2021-01-{day:02} 12:00:00,1,{day}" for day in range(1, 21)]
+CUT = [row(day, pickup=f"2021-01-{day:02} 12:00:00") for day in range(1, 21)]
 
 
 @pytest.mark.parametrize("pack", [None, gzip.compress, bz2.compress])
@@ -248,44 +203,50 @@ def test_a_file_that_breaks_off_and_lacks_most_of_its_month_is_refused_unless_al
     path = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
     content = (path.read_text() + "1,2021-0").encode()
     path.write_bytes(pack(content) if pack else content)
-    some = Allowance(rows=1)
+    some = "1"
     with pytest.raises(
         DataError, match=r"has 21 rows; .* known to have 1,369,765\. It breaks off"
     ) as failure:
-        load_file(path, embedded_database, allowance=some)
+        loaded(path, embedded_database, allowance=some)
     assert "--allow-short" in failure.value.hint
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
-    allowed = load_file(path, embedded_database, allowance=some, allow_short=True)
-    assert (allowed.verdict, allowed.known_rows, allowed.rows_read) == ("short", 1_369_765, 21)
-    assert "1,369,765" in allowed.notes[-1]
+    allowed = loaded(path, embedded_database, allowance=some, allow_short=True)
+    assert (allowed.record.verdict, allowed.record.known_rows, allowed.record.rows_read) == (
+        "short",
+        1_369_765,
+        21,
+    )
+    assert "1,369,765" in allowed.record.notes[-1]
 
 
 def test_a_sound_part_of_a_month_is_loaded_with_a_warning(
     tmp_path: Path, embedded_database: Database
 ) -> None:
     """Courses hand out the first hundred rows, under the month's name."""
-    result = load_file(trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv"), embedded_database)
-    assert (result.verdict, result.rows_loaded) == ("short", 20)
+    result = loaded(trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv"), embedded_database)
+    assert (result.record.verdict, result.record.rows_loaded) == ("short", 20)
     unended = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
     unended.write_text(unended.read_text().rstrip("\n"))
-    assert load_file(unended, embedded_database).rows_loaded == 20
-    assert result.notes == ["The file has 20 rows; TLC's of yellow 2021-01 is known to have 1,369,765."]
+    assert loaded(unended, embedded_database).record.rows_loaded == 20
+    assert result.record.notes == [
+        "The file has 20 rows; TLC's of yellow 2021-01 is known to have 1,369,765."
+    ]
 
 
 def test_rows_of_another_month_are_not_compared_with_it(tmp_path: Path, embedded_database: Database) -> None:
     path = trips(tmp_path, CUT, "yellow_tripdata_2021-02.csv")
-    result = load_file(path, embedded_database, verify=True)
-    assert (result.verdict, result.known_rows) == ("unknown", None)
-    assert "20 of 20 rows were picked up outside 2021-02" in result.notes[-1]
+    result = loaded(path, embedded_database, verify=True)
+    assert (result.record.verdict, result.record.known_rows) == ("unknown", None)
+    assert "20 of 20 rows were picked up outside 2021-02" in result.record.notes[-1]
 
 
 @pytest.mark.parametrize(("month", "refused"), [("2025-01", True), ("2025-02", False)])
 def test_the_dry_run_compares_what_a_parquet_file_says_of_its_rows(
     tmp_path: Path, embedded_database: Database, month: str, refused: bool
 ) -> None:
-    path = tmp_path / f"yellow_tripdata_{month}.parquet"
-    write_parquet(path, 1_737_000_000, rows=5)  # 2025-01-16
-    planned, done = both(path, "trips", embedded_database, Options(verify=True))
+    sixteenth_of_january = 1_737_000_000
+    path = parquet_trips(tmp_path, f"yellow_tripdata_{month}.parquet", sixteenth_of_january, rows=5)
+    planned, done = both(path, embedded_database, verify=True)
     assert planned == done
     assert isinstance(planned, tuple) == refused
 
@@ -296,12 +257,12 @@ def test_a_users_own_table_is_never_deleted_from(
     columns = '"LocationID" int, "Borough" text, "Zone" text, service_zone text'
     execute(embedded_database_url, f"CREATE TABLE taxi_zones ({columns})")
     execute(embedded_database_url, "INSERT INTO taxi_zones VALUES (0, 'B', 'mine', 'S')")
-    assert load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones").outcome == "loaded"
-    assert load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones").outcome == "skipped"
+    assert loaded(zones(tmp_path, "A"), embedded_database, "taxi_zones").status == "loaded"
+    assert loaded(zones(tmp_path, "A"), embedded_database, "taxi_zones").status == "skipped"
     for path in (zones(tmp_path, "B"), zones(tmp_path, "C", name="elsewhere.csv")):
         for if_loaded in ("skip", "replace"):
             with pytest.raises(DataError, match="can't be told from others"):
-                load_file(path, embedded_database, "taxi_zones", if_loaded=if_loaded)
+                loaded(path, embedded_database, "taxi_zones", if_loaded=if_loaded)
     assert names_in(embedded_database_url) == ["A", "mine"]
 
 
@@ -317,24 +278,24 @@ FOREIGN = {
 def test_a_lookup_with_rows_of_others_is_not_replaced(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, change: str
 ) -> None:
-    load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones")
+    loaded(zones(tmp_path, "A"), embedded_database, "taxi_zones")
     execute(embedded_database_url, FOREIGN[change])
     before = query(embedded_database_url, "SELECT * FROM taxi_zones")
     with pytest.raises(DataError, match="rows that taxi-ingest did not put there"):
-        load_file(zones(tmp_path, "B"), embedded_database, "taxi_zones")
+        loaded(zones(tmp_path, "B"), embedded_database, "taxi_zones")
     assert query(embedded_database_url, "SELECT * FROM taxi_zones") == before
 
 
 def test_an_own_lookup_is_replaced_wherever_it_is_moved_and_made_anew_where_it_is_gone(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    load_file(zones(tmp_path, "A"), embedded_database, "taxi_zones")
+    loaded(zones(tmp_path, "A"), embedded_database, "taxi_zones")
     execute(embedded_database_url, "DELETE FROM taxi_zones")
-    load_file(zones(tmp_path, "B"), embedded_database, "taxi_zones")
+    loaded(zones(tmp_path, "B"), embedded_database, "taxi_zones")
     assert names_in(embedded_database_url) == ["B"]
     execute(embedded_database_url, "DROP TABLE taxi_zones")
-    again = load_file(zones(tmp_path, "B"), embedded_database, "taxi_zones")
-    assert again.outcome == "loaded"
+    again = loaded(zones(tmp_path, "B"), embedded_database, "taxi_zones")
+    assert again.status == "loaded"
     from taxi_ingest.load import Filter, list_loads
 
     told = [(load.load_id, load.status) for load in list_loads(embedded_database, Filter())]
@@ -375,10 +336,9 @@ def test_a_view_on_a_column_that_must_widen_is_named(
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
     first.write_text("n,t\n1,x\n")
     second.write_text("n,t\n1.5,y\n")
-    load_file(first, embedded_database, "things")
+    loaded(first, embedded_database, "things")
     execute(embedded_database_url, 'CREATE VIEW "The View" AS SELECT n FROM things')
-    options = Options(allowance=Allowance(rows=0))
-    planned, done = both(second, "things", embedded_database, options)
+    planned, done = both(second, embedded_database, "things", max_rejects="0")
     assert planned == done
     assert isinstance(done, tuple)
     assert (done[0], 'public."The View"' in done[1]) == (4, True)
@@ -386,7 +346,7 @@ def test_a_view_on_a_column_that_must_widen_is_named(
         [(1, "integer")], [(1, "bigint")], [(1, "smallint")],
     )  # fmt: skip
     execute(embedded_database_url, 'DROP VIEW "The View"; CREATE VIEW other AS SELECT t FROM things')
-    assert load_file(second, embedded_database, "things").outcome == "loaded"
+    assert loaded(second, embedded_database, "things").status == "loaded"
 
 
 def test_rows_that_the_server_did_not_keep_abort_the_load(
@@ -401,7 +361,7 @@ def test_rows_that_the_server_did_not_keep_abort_the_load(
         "CREATE TRIGGER swallow BEFORE INSERT ON trips FOR EACH ROW EXECUTE FUNCTION swallow()",
     )
     with pytest.raises(DataError, match="Of 3 rows some got lost"):
-        load_file(trips(tmp_path, [row(1), row(2), row(3)]), embedded_database)
+        loaded(trips(tmp_path, [row(1), row(2), row(3)]), embedded_database)
     assert totals(embedded_database_url) == []
     assert query(embedded_database_url, "SELECT count(*) FROM taxi_ingest.loads") == [(0,)]
 
@@ -410,26 +370,25 @@ def test_rows_that_no_step_removed_are_lost(tmp_path: Path) -> None:
     path = trips(tmp_path, [row(1)])
     counts = Counts(read=3, loaded=2, removed=1)
     with pytest.raises(DataError, match="Of 3 rows some got lost"), RejectSpool(1) as spool:
-        _check_counts(counts, open_stream(path, path.name, 10), spool, Allowance())
+        check_counts(counts, open_stream(path, path.name, 10), spool, Allowance())
 
 
 def test_a_failed_load_says_nothing_in_the_ledger(tmp_path: Path, embedded_database: Database) -> None:
     from taxi_ingest.load import Filter, list_loads
 
     with pytest.raises(DataError):
-        load_file(trips(tmp_path, [row(1, "many")]), embedded_database)
+        loaded(trips(tmp_path, [row(1, "many")]), embedded_database)
     assert list_loads(embedded_database, Filter()) == []
-    assert isinstance(load_file(trips(tmp_path, [row(1)]), embedded_database), Load)
+    assert isinstance(loaded(trips(tmp_path, [row(1)]), embedded_database), LoadResult)
 
 
 def test_preview_writes_nothing_and_waits_for_nobody(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     path = trips(tmp_path, [row(1)])
-    load_file(path, embedded_database)
-    busy = psycopg2.connect(embedded_database_url)
-    busy.cursor().execute("LOCK TABLE taxi_ingest.loads IN ROW EXCLUSIVE MODE")
-    assert both(path, "trips", embedded_database, Options())[0] == "skip"
+    loaded(path, embedded_database)
+    busy = held(embedded_database_url, "LOCK TABLE taxi_ingest.loads IN ROW EXCLUSIVE MODE")
+    assert both(path, embedded_database)[0] == "skip"
     busy.close()
 
 
@@ -438,16 +397,16 @@ def test_a_file_that_turns_into_what_another_address_has_loaded_is_not_there_twi
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, if_loaded: IfLoaded
 ) -> None:
     february = "yellow_tripdata_2024-02.csv"
-    load_file(trips(tmp_path, [row(1)]), embedded_database)
-    load_file(trips(tmp_path, [row(2)], february), embedded_database)
+    loaded(trips(tmp_path, [row(1)]), embedded_database)
+    loaded(trips(tmp_path, [row(2)], february), embedded_database)
     turned = trips(tmp_path, [row(2)])
-    planned, done = both(turned, "trips", embedded_database, Options(if_loaded))
+    planned, done = both(turned, embedded_database, if_loaded=if_loaded)
     assert planned == done
     assert "as load 2 from" in done[1]  # type: ignore[index]
     assert "`taxi-ingest undo 1`" in done[2]  # type: ignore[index]
     assert totals(embedded_database_url) == [1, 2]
     # Both ways out that it names.
-    assert both(turned, "trips", embedded_database, Options("skip", keep_both=True)) == ("replace", "replace")
+    assert both(turned, embedded_database, keep_both=True) == ("replace", "replace")
     assert totals(embedded_database_url) == [2, 2]
     undo(embedded_database, 3)
-    assert load_file(turned, embedded_database).outcome == "skipped"
+    assert loaded(turned, embedded_database).status == "skipped"

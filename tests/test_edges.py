@@ -4,8 +4,7 @@ import json
 import os
 import pty
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import TRIPS, query, run_cli
+from builders import TRIPS
+from helpers import PROGRAM, Cli, query, run_cli, run_python
 from http_server import Server, serve
-from taxi_ingest.cli.unexpected import explained
-from taxi_ingest.errors import SourceError
-from taxi_ingest.printable import printable, printable_lines
+from taxi_ingest.cli.failures import explained
+from taxi_ingest.errors import SourceError, printable, printable_lines
 from taxi_ingest.settings import Settings
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
-PROGRAM = str(Path(sys.executable).with_name("taxi-ingest"))
 SECRET = "gehe1m-4711"
 
 
@@ -348,16 +345,11 @@ def test_a_login_in_a_url_opens_its_host_and_is_left_nowhere(
 
 
 def test_without_any_home_folder_it_says_so(tmp_path: Path) -> None:
-    program = "import os; os.getuid = lambda: 987654; from taxi_ingest.start import main; main()"
+    program = "import os; os.getuid = lambda: 987654; from taxi_ingest.__main__ import main; main()"
     env = {name: value for name, value in os.environ.items() if name not in ("HOME", "PREFECT_HOME")}
     for home in ({}, {"TAXI_INGEST_HOME": "", "TAXI_INGEST_CACHE_DIR": ""}):
         for command in ("status", "loads", f"ingest --url {tmp_path} --table t"):
-            done = subprocess.run(
-                [sys.executable, "-c", program, *command.split(), "--json"],
-                env={**env, **home},
-                capture_output=True,
-                text=True,
-            )
+            done = run_python(program, *command.split(), "--json", env={**env, **home})
             assert "Traceback" not in done.stderr
             if home or command != "status":
                 assert (done.returncode, "home folder" in json.loads(done.stdout)["error"]) == (2, True)
@@ -371,10 +363,10 @@ class Interrupting:
         if name == "typer":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupting())
-from taxi_ingest.start import main
+from taxi_ingest.__main__ import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True)
+    done = run_python(interrupted)
     assert (done.returncode, done.stdout) == (130, "")
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["Error", "Hint"]
 

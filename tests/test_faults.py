@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,22 +11,33 @@ from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 
-import psycopg2
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import CancelledRun
 
-from conftest import execute, free_port, query
+from builders import any_rows
+from helpers import (
+    COPYING,
+    WAITING,
+    end_copies,
+    execute,
+    exists,
+    free_port,
+    held,
+    query,
+    sessions,
+    start_cli,
+    until,
+    until_session,
+)
+from prefect_runs import block, flow_run, id_of, running, task_runs
 from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
-from taxi_ingest.flows import Watch, watching
-from taxi_ingest.load import Load, load
-from taxi_ingest.load.connection import explained
-from taxi_ingest.report import Outcome
+from taxi_ingest.flows.caller import calling
+from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.load import LoadResult, load_file
+from taxi_ingest.load.refusals import explained
 from tcp_proxy import Proxy, proxy_before
-from test_hostile_settings import block
 
 ROWS = 20_000
 
@@ -45,16 +55,10 @@ def proxy(embedded_database_url: str) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture
-def api(prefect_server: str) -> Iterator[str]:
-    with prefect_api(Settings()) as url:
-        assert url == prefect_server
-        yield url
-
-
 def run(path: Path, url: str, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> Outcome:
     monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", url)
-    return ingest(url=str(path), table="big", chunk_size=1000, **parameters)  # type: ignore[arg-type]
+    with calling(settings=Settings()):
+        return ingest(url=str(path), table="big", chunk_size=1000, **parameters)  # type: ignore[arg-type]
 
 
 def state(url: str) -> list[tuple[object, ...]]:
@@ -68,19 +72,14 @@ def state(url: str) -> list[tuple[object, ...]]:
 
 WHOLE = [(ROWS, ROWS, 1)]
 
-TERMINATE = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-    "WHERE datname = current_database() AND query LIKE 'COPY%'"
-)
 
-
-def when_copying(act: Callable[[], None]) -> Callable[[object, object], None]:
-    """What calls `act` once, in the middle of a copy."""
+def when_copying(act: Callable[[], object], chunks: int = 5) -> Callable[[object, object], None]:
+    """What calls `act` once, when some chunks have been copied."""
     seen: list[object] = []
 
     def on_load(_: object, progress: object) -> None:
         seen.append(progress)
-        if len(seen) == 5:
+        if len(seen) == chunks:
             act()
 
     return on_load
@@ -106,14 +105,8 @@ def test_a_lost_connection_changes_nothing_about_the_outcome(
     fault: str,
 ) -> None:
     del api
-    seen: list[object] = []
-
-    def arm(_: object, progress: object) -> None:
-        if not seen:
-            proxy.fault(**FAULTS[fault])
-        seen.append(progress)
-
-    with watching(Watch(on_load=arm)):
+    arm = when_copying(lambda: proxy.fault(**FAULTS[fault]), chunks=1)
+    with calling(on_load=arm):
         outcome = run(big, proxy.url, monkeypatch)
     assert len(proxy.done) == 1
     assert (outcome.status, outcome.rows_read, outcome.rows_loaded) == ("loaded", ROWS, ROWS)
@@ -132,14 +125,8 @@ def test_a_lost_connection_through_a_block_changes_nothing_either(
 ) -> None:
     del api
     block(proxy.url, "faulty")
-    armed: list[object] = []
-
-    def arm(_: object, progress: object) -> None:
-        if not armed:
-            proxy.fault(**FAULTS[fault])
-        armed.append(progress)
-
-    with watching(Watch(on_load=arm)):
+    arm = when_copying(lambda: proxy.fault(**FAULTS[fault]), chunks=1)
+    with calling(on_load=arm):
         outcome = run(big, "postgresql://nobody@127.0.0.1:1/none", monkeypatch, block="faulty")
     assert len(proxy.done) == 1
     assert (outcome.status, outcome.rows_loaded) == ("loaded", ROWS)
@@ -151,8 +138,7 @@ def test_a_backend_terminated_through_a_block_changes_nothing_either(
 ) -> None:
     del api
     block(embedded_database_url, "terminated")
-    terminate = partial(execute, embedded_database_url, TERMINATE)
-    with watching(Watch(on_load=when_copying(terminate))):
+    with calling(on_load=when_copying(lambda: end_copies(embedded_database_url))):
         outcome = run(big, "postgresql://nobody@127.0.0.1:1/none", monkeypatch, block="terminated")
     assert outcome.status == "loaded"
     assert state(embedded_database_url) == WHOLE
@@ -173,8 +159,7 @@ def test_a_terminated_backend_changes_nothing_about_the_outcome(
     api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del api
-    on_load = when_copying(lambda: execute(embedded_database_url, TERMINATE))
-    with watching(Watch(on_load=on_load)):
+    with calling(on_load=when_copying(lambda: end_copies(embedded_database_url))):
         assert run(big, embedded_database_url, monkeypatch).status == "loaded"
     assert state(embedded_database_url) == WHOLE
 
@@ -184,6 +169,7 @@ def test_the_embedded_server_killed_while_copying_is_started_again(
 ) -> None:
     del api
     monkeypatch.setenv("TAXI_INGEST_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TAXI_INGEST_DATABASE_URL")
     settings = Settings()
     url = stack.start_database(settings)
 
@@ -193,7 +179,7 @@ def test_the_embedded_server_killed_while_copying_is_started_again(
         os.kill(pid, signal.SIGKILL)
 
     try:
-        with watching(Watch(on_load=when_copying(kill))):
+        with calling(on_load=when_copying(kill)):
             outcome = ingest(url=str(big), table="big", chunk_size=1000)
         assert outcome.status == "loaded"
         assert state(url) == WHOLE
@@ -216,17 +202,16 @@ def test_what_can_pass_is_told_from_what_cannot(embedded_database_url: str, code
 
 
 def test_a_refusal_that_cannot_pass_is_not_tried_again(
-    api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+    api: str, big: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del api
     tries: list[object] = []
 
-    def counted(*arguments: object, **options: object) -> Load:
+    def counted(*arguments: object, **options: object) -> LoadResult:
         tries.append(arguments)
-        return load(*arguments, **options)  # type: ignore[arg-type]
+        return load_file(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("taxi_ingest.flows.loading.load", counted)
-    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
+    monkeypatch.setattr("taxi_ingest.flows.ingest.loading.load", counted)
     with pytest.raises(DatabaseError, match="nowhere"):
         ingest(url=str(big), table="nowhere.big")
     assert len(tries) == 1
@@ -263,8 +248,7 @@ def test_who_reads_for_long_blocks_a_replacement_but_nobody_behind_it(
 ) -> None:
     del api
     run(big, embedded_database_url, monkeypatch)
-    reader = psycopg2.connect(embedded_database_url)
-    reader.cursor().execute("SELECT count(*) FROM big")
+    reader = held(embedded_database_url, "SELECT count(*) FROM big")
     big.write_text(big.read_text() + f"{ROWS},one more\n")
     outcomes: list[Outcome] = []
     replace = partial(copy_context().run, run, big, embedded_database_url, monkeypatch)
@@ -281,17 +265,6 @@ def test_who_reads_for_long_blocks_a_replacement_but_nobody_behind_it(
     assert [outcome.status for outcome in outcomes] == ["replaced"]
 
 
-def flow_run(outcome_url: str) -> FlowRun:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(outcome_url.rsplit("/", 1)[1])  # type: ignore[arg-type]
-
-
-def running() -> list[FlowRun]:
-    with get_client(sync_client=True) as client:
-        wanted = {"state": {"type": {"any_": ["RUNNING"]}}}
-        return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
-
-
 def test_an_interrupt_ends_the_flow_run_as_cancelled(
     api: str, big: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,25 +275,9 @@ def test_an_interrupt_ends_the_flow_run_as_cancelled(
         runs.extend(running())
         raise KeyboardInterrupt
 
-    with watching(Watch(on_load=when_copying(interrupt))), pytest.raises(CancelledRun):
+    with calling(on_load=when_copying(interrupt)), pytest.raises(CancelledRun):
         run(big, embedded_database_url, monkeypatch)
-    assert [flow_run(f"/{run.id}").state_name for run in runs] == ["Cancelled"]
-
-
-def start(path: Path, url: str, *more: str, stdout: int | None = None) -> "subprocess.Popen[str]":
-    command = [str(Path(sys.executable).with_name("taxi-ingest")), "ingest", "--url", str(path), *more]
-    env = {**os.environ, "TAXI_INGEST_DATABASE_URL": url}
-    command += ["--table", "big"]
-    return subprocess.Popen(command, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(url: str, condition: str) -> None:
-    """Wait until a session of this database is in a state."""
-    statement = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
-    deadline = time.monotonic() + 30
-    while query(url, statement) == [(0,)]:
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.02)
+    assert [flow_run(run.id).state_name for run in runs] == ["Cancelled"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -328,16 +285,13 @@ def test_an_interrupt_is_heard_while_waiting_for_another_run(
     api: str, big: Path, embedded_database_url: str, number: signal.Signals
 ) -> None:
     del api
-    holder = psycopg2.connect(embedded_database_url)
-    holder.cursor().execute("SELECT pg_advisory_xact_lock(7482916301)")
+    holder = held(embedded_database_url, "SELECT pg_advisory_xact_lock(7482916301)")
     waiting = start(big, embedded_database_url)
-    wait_until(embedded_database_url, "wait_event_type = 'Lock'")
+    until_session(embedded_database_url, WAITING)
     waiting.send_signal(number)
     _, stderr = waiting.communicate(timeout=20)
     assert (waiting.returncode, "Interrupted" in stderr) == (130, True), stderr
-    assert query(
-        embedded_database_url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    ) == [(0,)]
+    assert sessions(embedded_database_url, WAITING) == 0
     holder.close()
 
 
@@ -345,35 +299,36 @@ def test_a_killed_run_leaves_nothing_and_is_crashed_by_the_next(
     api: str, tmp_path: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del api
-    path = tmp_path / "any.csv"
-    path.write_text("n,t\n" + "1,some text\n" * 2_000_000)
+    path = any_rows(tmp_path, 2_000_000)
     killed = start(path, embedded_database_url, "--chunk-size", "1000")
-    wait_until(embedded_database_url, "query LIKE 'COPY%'")
+    until_session(embedded_database_url, COPYING)
     [stuck] = running()
     killed.kill()
     killed.communicate()
     path.write_text("n,t\n1,x\n")
     assert run(path, embedded_database_url, monkeypatch).status == "loaded"
-    assert flow_run(f"/{stuck.id}").state_name == "Crashed"
-    with get_client(sync_client=True) as client:
-        below = FlowRunFilter(id=FlowRunFilterId(any_=[stuck.id]))
-        tasks = client.read_task_runs(flow_run_filter=below)
-    assert [task.name for task in tasks if task.state is None or not task.state.is_final()] == []
+    assert flow_run(stuck.id).state_name == "Crashed"
+    unfinished = [task.name for task in task_runs(stuck.id) if not (task.state and task.state.is_final())]
+    assert unfinished == []
     assert query(embedded_database_url, "SELECT count(*) FROM big") == [(1,)]
     partitions = "SELECT count(*) FROM pg_class WHERE relname ~ '^load_[0-9]+$'"
     assert query(embedded_database_url, partitions) == [(1,)]
-    busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
-    assert query(embedded_database_url, busy) == [(0,)]
+    assert sessions(embedded_database_url, COPYING) == 0
+
+
+def start(path: Path, url: str, *more: object) -> "subprocess.Popen[str]":
+    arguments = ("ingest", "--url", path, "--table", "big", *more)
+    return start_cli(*arguments, env={"TAXI_INGEST_DATABASE_URL": url})
 
 
 def wait_until_loaded(url: str) -> None:
     """Until the ledger shows a load, which is when it has been committed."""
-    deadline = time.monotonic() + 60
-    while query(url, "SELECT to_regclass('taxi_ingest.loads') IS NULL") == [(True,)] or not query(
-        url, "SELECT load_id FROM taxi_ingest.loads WHERE status = 'loaded'"
-    ):
-        assert time.monotonic() < deadline, "not loaded"
-        time.sleep(0.01)
+    until(
+        lambda: (
+            exists(url, "taxi_ingest.loads")
+            and query(url, "SELECT load_id FROM taxi_ingest.loads WHERE status = 'loaded'")
+        )
+    )
 
 
 @pytest.mark.slow
@@ -386,11 +341,10 @@ def test_a_run_whose_prefect_is_gone_is_told_as_loaded_and_put_right_by_the_next
     settings = Settings()
     stack.launch_prefect(settings).wait()
     try:
-        path = tmp_path / "any.csv"
-        path.write_text("n,t\n" + "1,some text\n" * 100_000)
-        loading = start(path, embedded_database_url, "--chunk-size", "1000", "--json", stdout=subprocess.PIPE)
+        path = any_rows(tmp_path, 100_000)
+        loading = start(path, embedded_database_url, "--chunk-size", "1000", "--json")
         if moment == "while it copies":
-            wait_until(embedded_database_url, "query LIKE 'COPY%'")
+            until_session(embedded_database_url, COPYING)
         else:
             wait_until_loaded(embedded_database_url)
         pid = stack.status(settings).prefect.pid
@@ -403,11 +357,11 @@ def test_a_run_whose_prefect_is_gone_is_told_as_loaded_and_put_right_by_the_next
         told = json.loads(stdout)
         assert (told["status"], told["rows_loaded"]) == ("loaded", 100_000)
         stack.launch_prefect(settings).wait()
-        again = start(path, embedded_database_url, "--json", stdout=subprocess.PIPE)
+        again = start(path, embedded_database_url, "--json")
         assert json.loads(again.communicate(timeout=60)[0])["status"] == "skipped"
         with prefect_api(settings):
             # Where the run's end was quicker than the kill, Prefect knows, and no note says otherwise.
-            assert flow_run(told["flow_run_url"]).state_name == "Completed"
+            assert flow_run(id_of(told["flow_run_url"])).state_name == "Completed"
             assert running() == []
     finally:
         stack.stop_prefect(settings)

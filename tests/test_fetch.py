@@ -12,26 +12,33 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from helpers import small_disk
 from http_server import Server, serve
-from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.fetch import (
+from taxi_ingest.errors import SourceError, UsageError, without_login
+from taxi_ingest.sources import (
     Cache,
-    Download,
+    DownloadProgress,
+    Logins,
+    SourceFile,
     Validators,
-    canonical_url,
     download,
-    fetch,
-    is_unchanged,
-    login_of,
+    parse_source,
     run_folder,
-    without_login,
 )
-from taxi_ingest.fetch.cache import linked
+from taxi_ingest.sources.cache import linked
+from taxi_ingest.sources.logins import Login
 
 CONTENT = b"a,b\n1,2\n" * 100_000
+
+
+def fetch(
+    url: str, folder: Path, cache: Cache, *, login: Login | None = None, **how: Any
+) -> SourceFile | None:
+    return parse_source(url, Logins(bare=login)).fetch(folder, cache, **how)
 
 
 @pytest.fixture(autouse=True)
@@ -57,14 +64,14 @@ def statuses(server: Server) -> list[int]:
 
 
 def test_a_download_is_whole_and_its_sha256_known(server: Server, folder: Path, cache: Cache) -> None:
-    seen: list[Download] = []
+    seen: list[DownloadProgress] = []
     source = fetch(server.url("trips.csv"), folder, cache, on_progress=seen.append)
     assert source
     assert source.path.read_bytes() == CONTENT
     assert (source.name, source.bytes) == ("trips.csv", len(CONTENT))
     assert source.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert source.validators.etag
-    assert seen[-1] == Download(len(CONTENT), len(CONTENT))
+    assert seen[-1] == DownloadProgress(len(CONTENT), len(CONTENT))
 
 
 @pytest.mark.parametrize("field", ["etag", "last_modified"])
@@ -76,7 +83,7 @@ def test_an_unchanged_file_costs_one_round_trip_and_no_download(
     known = Validators(**{field: getattr(first.validators, field)})
     anew = Cache(folder / "other", 0)
     assert fetch(first.url, folder, anew, known=known) is None
-    assert is_unchanged(first.url, known, None)
+    assert parse_source(first.url).is_unchanged(first.sha256, known)
     assert statuses(server) == [200, 304, 304]
 
 
@@ -413,10 +420,10 @@ def test_a_login_opens_the_source_and_is_no_part_of_its_address(
         with pytest.raises(SourceError, match="answers 401") as failure:
             fetch(without_login(url), folder, cache)
         assert "TAXI_INGEST_SOURCE_LOGIN" in failure.value.hint
-        source = fetch(url, folder, cache, login=("me", "secret"))
+        source = fetch(url, folder, cache)
+        assert fetch(without_login(url), folder, cache, login=Login("me", "secret")) == source
     assert source
     assert source.url == server.url("trips.csv")
-    assert login_of(url) == "me:secret"
 
 
 def authorizations(server: Server) -> list[str | None]:
@@ -434,7 +441,7 @@ def test_a_login_is_not_taken_along_to_another_server(
         first.fault("moved.csv", redirect_to=server.url("trips.csv"))
         first.fault("near.csv", redirect_to="trips.csv")
         for name in ("moved.csv", "near.csv"):
-            login = ("me", "secret") if by == "argument" else None
+            login = Login("me", "secret") if by == "argument" else None
             source = fetch(first.url(name), folder, cache, login=login)
             assert source
             assert source.bytes == len(CONTENT)
@@ -476,15 +483,15 @@ def test_a_proxy_is_used_for_sources_and_its_password_told_to_nobody(
 
 def test_a_path_becomes_an_absolute_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert canonical_url("a b.csv") == f"{tmp_path.as_uri()}/a%20b.csv"
-    assert canonical_url(f"file://{tmp_path}/x.csv") == f"file://{tmp_path}/x.csv"
-    assert canonical_url("http://u:p@host/x.csv?y=1#z") == "http://host/x.csv?y=1"
+    assert parse_source("a b.csv").url == f"{tmp_path.as_uri()}/a%20b.csv"
+    assert parse_source(f"file://{tmp_path}/x.csv").url == f"file://{tmp_path}/x.csv"
+    assert parse_source("http://u:p@host/x.csv?y=1#z").url == "http://host/x.csv?y=1"
 
 
 @pytest.mark.parametrize("url", ["ftp://u:secret@host/x.csv", "s3://bucket/x", "data:text/csv,a"])
 def test_other_schemes_are_refused_without_repeating_a_password(url: str) -> None:
     with pytest.raises(UsageError) as failure:
-        canonical_url(url)
+        parse_source(url)
     assert "secret" not in str(failure.value)
 
 
@@ -604,23 +611,18 @@ def test_two_runs_that_trim_at_once_disturb_nobody(server: Server, folder: Path,
         assert all(pool.map(work, range(12)))
 
 
-def small_disk(path: Path, options: str) -> Iterator[Path]:
-    path.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield path
-    subprocess.run(["umount", path], check=True)
-
-
 @pytest.fixture
 def megabyte(tmp_path: Path) -> Iterator[Path]:
-    yield from small_disk(tmp_path / "small", "size=1m,mode=700")
+    (tmp_path / "small").mkdir()
+    with small_disk(tmp_path / "small", "size=1m,mode=700") as folder:
+        yield folder
 
 
 @pytest.fixture
 def few_inodes(tmp_path: Path) -> Iterator[Path]:
-    yield from small_disk(tmp_path / "few", "size=9m,nr_inodes=14,mode=700")
+    (tmp_path / "few").mkdir()
+    with small_disk(tmp_path / "few", "size=9m,nr_inodes=14,mode=700") as folder:
+        yield folder
 
 
 def test_a_full_disk_makes_room_of_what_is_kept(server: Server, megabyte: Path) -> None:

@@ -1,67 +1,35 @@
 """The flow as Prefect sees it: one sub-flow, then three tasks; nothing secret in it."""
 
 import pickle
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, TaskRun
 
-from conftest import TRIPS, query
+from builders import TRIPS
+from helpers import query, until
+from prefect_runs import flow_run, flow_runs, id_of, task_runs
 from taxi_ingest import Outcome, Settings, ingest, prefect_api
 from taxi_ingest.errors import DataError, PrefectError, SourceError
-from taxi_ingest.flows import Watch, watching
-
-
-@pytest.fixture
-def api(prefect_server: str, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The local Prefect server, and a new database that the settings name."""
-    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
-    with prefect_api(Settings()) as url:
-        assert url == prefect_server
-        yield url
-
-
-def flow_run(outcome_url: str | None) -> FlowRun:
-    assert outcome_url
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(outcome_url.rsplit("/", 1)[1])  # type: ignore[arg-type]
-
-
-def task_runs(run: FlowRun, count: int) -> list[TaskRun]:
-    """The tasks of a run; Prefect records them from events, some time after they happened."""
-    deadline = time.monotonic() + 60
-    with get_client(sync_client=True) as client:
-        while True:
-            tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
-            if len(tasks) >= count or time.monotonic() > deadline:
-                return tasks
-            time.sleep(0.1)
+from taxi_ingest.flows.caller import calling
 
 
 def test_a_run_shows_its_sub_flow_first_and_then_three_tasks(api: str, trips: Path) -> None:
     del api
     outcome = ingest(url=str(trips), table="green")
-    run = flow_run(outcome.flow_run_url)
+    run = flow_run(id_of(outcome.flow_run_url))
     assert run.state is not None
     assert run.state.is_completed()
     assert run.parameters["table"] == "green"
-    tasks = sorted(task_runs(run, 4), key=lambda task: str(task.expected_start_time))
-    with get_client(sync_client=True) as client:
-        subflow = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run.id]}})
-        )
+    until(lambda: len(task_runs(run.id)) >= 4)
+    tasks = sorted(task_runs(run.id), key=lambda task: str(task.expected_start_time))
     assert [task.name.rsplit("-", 1)[0] for task in tasks] == [
         "log-table-name",
         "extract",
         "transform",
         "load",
     ]
-    assert [run.name for run in subflow] == ["green"]
+    assert [below.name for below in flow_runs(parent_flow_run_id={"any_": [run.id]})] == ["green"]
 
 
 def test_the_outcome_counts_what_the_database_holds(
@@ -96,7 +64,7 @@ def test_a_step_is_called_inside_the_flow(
     del api
     (tmp_path / "flow_step.py").write_text("def dear(trips):\n    return trips[trips['total_amount'] > 3]\n")
     monkeypatch.syspath_prepend(tmp_path)
-    outcome = ingest(url=str(trips), table="dear", step="flow_step:dear")
+    outcome = ingest(url=str(trips), table="dear", transform="flow_step:dear")
     assert (outcome.rows_read, outcome.rows_loaded) == (2, 1)
     assert query(embedded_database_url, "SELECT total_amount FROM dear") == [(3.5,)]
 
@@ -104,7 +72,7 @@ def test_a_step_is_called_inside_the_flow(
 def test_a_watcher_sees_rows_and_bytes(api: str, trips: Path) -> None:
     del api
     seen: list[tuple[int, int]] = []
-    with watching(Watch(on_load=lambda source, progress: seen.append((progress.rows, source.bytes)))):
+    with calling(on_load=lambda source, progress: seen.append((progress.rows, source.bytes))):
         ingest(url=str(trips), table="green", chunk_size=1)
     assert seen == [(1, len(TRIPS)), (2, len(TRIPS))]
 
@@ -132,4 +100,4 @@ def test_of_the_runs_of_one_parent_each_tells_its_own(api: str, trips: Path) -> 
     first, again = parent()
     assert (first.status, again.status) == ("loaded", "skipped")
     assert first.flow_run_url != again.flow_run_url
-    assert flow_run(again.flow_run_url).name == "green"
+    assert flow_run(id_of(again.flow_run_url)).name == "green"

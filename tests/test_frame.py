@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, free_port
+from helpers import ROOT, free_port
 from taxi_ingest import stack
 from taxi_ingest.settings import Settings
 

@@ -1,36 +1,36 @@
 """Every session of ours means the same, whatever role, database, environment or schema say."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 from psycopg2.extensions import parse_dsn
 
-from conftest import execute, query
+from builders import row, trips
+from helpers import (
+    WAITING_FOR_A_LOAD,
+    Background,
+    execute,
+    loaded,
+    looked_ahead,
+    query,
+    until_session,
+    url_with,
+)
+from prefect_runs import block
 from taxi_ingest import Settings, prefect_api
-from taxi_ingest.blocks import database_of_block
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
-    Allowance,
     Database,
     Filter,
-    Load,
-    Options,
-    Progress,
-    Target,
+    LoadProgress,
+    LoadResult,
     database_at,
     list_loads,
-    preview,
     rejects_of,
     undo,
 )
-from taxi_ingest.load.connection import join_dsn
 from taxi_ingest.load.session import _SETTINGS
-from taxi_ingest.transform import open_stream
-from test_load import load_file, row, trips
 
 WORST = {
     "search_path": "public, pg_catalog",
@@ -138,15 +138,20 @@ def use_all(folder: Path, database: Database) -> list[object]:
     told: list[object] = []
 
     def tell(path: Path, table: str, **options: object) -> None:
-        load = load_file(path, database, table, allowance=Allowance(rows=1), **options)  # type: ignore[arg-type]
-        told.append((load.outcome, load.rows_loaded, load.rows_rejected, load.load_id, load.notes))
+        load = loaded(path, database, table, max_rejects="1", **options)  # type: ignore[arg-type]
+        told.append(
+            (
+                load.status,
+                load.record.rows_loaded,
+                load.record.rows_rejected,
+                load.record.load_id,
+                load.record.notes,
+            )
+        )
 
     for path in (first, first, second):
         tell(path, "trips")
-    stream = open_stream(second, second.name, 10)
-    told.append(
-        preview(stream, local_file(str(second)), Target("public", "trips"), database, Options()).action
-    )
+    told.append(looked_ahead(second, database).action)
     tell(second, "trips", if_loaded="replace")
     tell(zones, "taxi_zones")
     zones.write_text("LocationID,Borough,Zone,service_zone\n264,Unknown,Zürich,N/A\n265,Ω,Łódź,N/A\n")
@@ -179,28 +184,9 @@ def expected(usual: list[object], folder: Path, url: str) -> list[object]:
     if not usual:
         name = f"{parse_dsn(url)['dbname']}_usual"
         execute(url, f"CREATE DATABASE {name}")
-        usual += use_all(
-            folder / "usual", database_at(join_dsn("", {**parse_dsn(url), "dbname": name}, None))
-        )
+        usual += use_all(folder / "usual", database_at(url_with(url, dbname=name)))
         execute(url, f"DROP DATABASE {name}")
     return usual
-
-
-def block(url: str, name: str) -> Database:
-    """The same database by way of a block."""
-    parts = parse_dsn(url)
-    host = parts["host"]
-    components = ConnectionComponents(
-        driver=SyncDriver.POSTGRESQL_PSYCOPG2,
-        username=parts["user"],
-        password=parts.get("password"),
-        host=None if host.startswith("/") else host,
-        port=int(parts["port"]) if "port" in parts else None,
-        database=parts["dbname"],
-        query={"host": host} if host.startswith("/") else None,
-    )
-    SqlAlchemyConnector(connection_info=components).save(name, overwrite=True)
-    return database_of_block(name)
 
 
 def test_each_setting_of_ours_has_its_worst_here() -> None:
@@ -264,9 +250,9 @@ def test_a_database_that_cannot_hold_all_text_is_refused(
         f"CREATE DATABASE {name} ENCODING {encoding} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'",
     )
     try:
-        database = database_at(join_dsn("", {**parse_dsn(embedded_url), "dbname": name}, None))
+        database = database_at(url_with(embedded_url, dbname=name))
         with pytest.raises(DatabaseError, match=f"keeps text as {encoding}") as failure:
-            load_file(trips(tmp_path, [row(1)]), database)
+            loaded(trips(tmp_path, [row(1)]), database)
         assert "-E UTF8" in failure.value.hint
     finally:
         execute(embedded_url, f"DROP DATABASE {name}")
@@ -279,7 +265,7 @@ def test_text_arrives_whole_whatever_encoding_the_environment_names(
     path = tmp_path / "any.csv"
     path.write_text("n,t\n1,Zürich 🚕\n")
     monkeypatch.setenv("PGCLIENTENCODING", encoding)
-    load_file(path, database_at(embedded_database_url), "towns")
+    loaded(path, database_at(embedded_database_url), "towns")
     monkeypatch.delenv("PGCLIENTENCODING")
     assert query(embedded_database_url, "SELECT t FROM towns") == [("Zürich 🚕",)]
 
@@ -292,17 +278,12 @@ def test_a_load_that_waited_sees_what_the_other_has_committed(
     set_for_role({"default_transaction_isolation": "repeatable read"})
     path = trips(tmp_path, [row(n) for n in range(6)])
     database = database_at(database_url)
-    results: list[Load] = []
-    others: list[threading.Thread] = []
+    others: list[Background[LoadResult]] = []
 
-    def start_another(_: Progress) -> None:
+    def start_another(_: LoadProgress) -> None:
         if not others:
-            others.append(threading.Thread(target=lambda: results.append(load_file(path, database))))
-            others[0].start()
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            while query(database_url, waiting) == [(0,)]:
-                pass
+            others.append(Background(lambda: loaded(path, database)))
+            until_session(database_url, WAITING_FOR_A_LOAD)
 
-    results.append(load_file(path, database, on_progress=start_another))
-    others[0].join()
-    assert sorted(load.outcome for load in results) == ["loaded", "skipped"]
+    assert loaded(path, database, on_progress=start_another).status == "loaded"
+    assert others[0].result().status == "skipped"

@@ -10,14 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from conftest import execute, query
-from taxi_ingest.fetch import local_file
-from taxi_ingest.load import Database, Options, database_at, load, parse_target, undo
-from taxi_ingest.load.connection import join_dsn
-from taxi_ingest.transform import open_stream
+from builders import months, row, trips
+from helpers import execute, loaded, query, totals, url_with
+from taxi_ingest.load import Database, database_at, undo
 from taxi_ingest.transform.plan import Names
-from test_load import load_file, row, totals, trips
-from test_waiting import months, said
+from test_waiting import said
 
 MONTHS = [f"2021-{month:02}" for month in range(1, 13)]
 ROWS = 80_000
@@ -66,8 +63,7 @@ def test_a_day_or_a_month_is_read_alone_right_after_the_load_though_all_months_h
     year: list[Path], database: Database, database_url: str, names: Names, column: str
 ) -> None:
     for path in year:
-        stream = open_stream(path, path.name, 100_000, names=names)
-        load(stream, local_file(str(path)), parse_target("trips"), database, Options())
+        loaded(path, database, chunk_size=100_000, names=names)
     assert share_read(database_url, column, "2021-05-12", "2021-05-13") < 0.03
     assert share_read(database_url, column, "2021-05-01", "2021-06-01") < 1 / 12 + 0.03
     assert share_read(database_url, column, "2015-05-12", "2015-05-13") < 0.03
@@ -77,13 +73,13 @@ def test_an_earlier_table_gets_the_index_when_it_is_next_loaded(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     for path in months(tmp_path, range(1, 4)):
-        load_file(path, database)
+        loaded(path, database)
     forget_indexes(database_url, 1, 2, 3)
     # What is skipped is no load: it stays quick.
-    load_file(months(tmp_path, range(1, 2))[0], database)
+    loaded(months(tmp_path, range(1, 2))[0], database)
     assert query(database_url, INDEXES) == []
     execute(database_url, "ALTER TABLE trips RENAME TO journeys")
-    load_file(months(tmp_path, range(4, 5))[0], database, "journeys")
+    loaded(months(tmp_path, range(4, 5))[0], database, "journeys")
     assert query(database_url, INDEXES) == [(f"load_{n}",) for n in (1, 2, 3, 4)]
     statistics = "SELECT tablename FROM pg_stats WHERE attname = 'tpep_pickup_datetime' ORDER BY 1"
     assert query(database_url, statistics) == query(database_url, INDEXES)
@@ -100,12 +96,12 @@ def test_who_reads_an_earlier_table_neither_waits_nor_holds_up_its_index(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     first, second = months(tmp_path, range(1, 3))
-    load_file(first, database)
+    loaded(first, database)
     forget_indexes(database_url, 1)
     reader = psycopg2.connect(database_url)
     with reader.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM trips")
-        load_file(second, database)
+        loaded(second, database)
         cursor.execute("SELECT count(*) FROM trips")
         assert cursor.fetchall() == [(2,)]
     reader.close()
@@ -117,17 +113,17 @@ def test_a_partition_that_someone_writes_to_gets_its_index_another_time(
 ) -> None:
     paths = months(tmp_path, range(1, 5))
     for path in paths[:2]:
-        load_file(path, database)
+        loaded(path, database)
     forget_indexes(database_url, 1, 2)
     writer = psycopg2.connect(database_url)
     with writer.cursor() as cursor:
         cursor.execute("UPDATE taxi_ingest.load_1 SET total_amount = 10")
-        assert load_file(paths[2], database).outcome == "loaded"
+        assert not loaded(paths[2], database).skipped
         assert query(database_url, INDEXES) == [("load_2",), ("load_3",)]
     writer.commit()
     writer.close()
     assert any("in use" in line for line in said(caplog))
-    load_file(paths[3], database)
+    loaded(paths[3], database)
     assert query(database_url, INDEXES) == [(f"load_{n}",) for n in (1, 2, 3, 4)]
     assert totals(database_url) == [2, 3, 4, 10]
 
@@ -142,8 +138,7 @@ def roles(database_url: str) -> Iterator[tuple[Database, Database]]:
         "CREATE ROLE ben IN ROLE team",
         f"GRANT CREATE ON DATABASE {name} TO team; GRANT USAGE, CREATE ON SCHEMA public TO team",
     )
-    parts = [{**parse_dsn(database_url), "options": f"-c role={role}"} for role in ("team", "ben")]
-    team, ben = (database_at(join_dsn("", one, None)) for one in parts)
+    team, ben = (database_at(url_with(database_url, options=f"-c role={role}")) for role in ("team", "ben"))
     yield team, ben
     execute(database_url, "DROP OWNED BY ben, team CASCADE", "DROP ROLE ben, team")
 
@@ -156,14 +151,14 @@ def test_what_belongs_to_another_role_is_left_to_it(
     for path, database in zip(paths, (team, ben, team), strict=False):
         if database is ben:
             forget_indexes(database_url, 1)
-            load_file(path, database)
+            loaded(path, database)
             # Ben may do as the team may, but not the other way round.
             assert query(database_url, INDEXES) == [("load_1",), ("load_2",)]
             forget_indexes(database_url, 2)
         else:
-            load_file(path, database)
+            loaded(path, database)
     assert query(database_url, INDEXES) == [("load_1",), ("load_3",)]
-    load_file(paths[3], ben)
+    loaded(paths[3], ben)
     assert query(database_url, INDEXES) == [(f"load_{n}",) for n in (1, 2, 3, 4)]
     assert not any("without" in line or "in use" in line for line in said(caplog))
 
@@ -173,8 +168,8 @@ def test_a_refused_index_fails_no_load(
 ) -> None:
     team, ben = roles
     paths = months(tmp_path, range(1, 4))
-    load_file(paths[0], team)
-    load_file(paths[1], ben)
+    loaded(paths[0], team)
+    loaded(paths[1], ben)
     forget_indexes(database_url, 1)
     # As it is where a service has locked down what others' tables may get.
     execute(
@@ -186,7 +181,7 @@ def test_a_refused_index_fails_no_load(
         "EXECUTE FUNCTION refuse()",
     )
     try:
-        assert load_file(paths[2], team).outcome == "loaded"
+        assert not loaded(paths[2], team).skipped
     finally:
         execute(database_url, "DROP EVENT TRIGGER refusal")
     assert totals(database_url) == [1, 2, 3]
@@ -197,7 +192,7 @@ def test_a_refused_index_fails_no_load(
 def test_only_the_partitions_that_we_made_get_an_index(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    load_file(months(tmp_path, range(1, 2))[0], database)
+    loaded(months(tmp_path, range(1, 2))[0], database)
     execute(
         database_url,
         "CREATE TABLE taxi_ingest.load_99 (LIKE trips INCLUDING ALL)",
@@ -213,7 +208,7 @@ def test_only_the_partitions_that_we_made_get_an_index(
     zones.write_text("LocationID,Borough,Zone,service_zone\n1,EWR,Newark Airport,EWR\n")
     second, third = months(tmp_path, range(2, 4))
     for path, table in ((second, "trips"), (third, "mine"), (foreign, "events"), (zones, "taxi_zones")):
-        load_file(path, database, table)
+        loaded(path, database, table)
     assert query(database_url, INDEXES) == [("load_1",), ("load_2",)]
 
 
@@ -222,32 +217,32 @@ def test_an_index_of_the_users_own_goes_on_working(
     tmp_path: Path, database: Database, database_url: str, kind: str
 ) -> None:
     first, second = months(tmp_path, range(1, 3))
-    load_file(first, database)
+    loaded(first, database)
     execute(database_url, f"CREATE INDEX mine ON trips USING {kind} (tpep_pickup_datetime)")
-    load_file(second, database)
-    load_file(trips(tmp_path, [row(5)], first.name), database)
+    loaded(second, database)
+    loaded(trips(tmp_path, [row(5)], first.name), database)
     parts = "SELECT count(*) FROM pg_partition_tree('mine') WHERE isleaf"
     assert query(database_url, parts) == [(2,)]
     assert query(database_url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'mine'::regclass") == [
         (True,)
     ]
     execute(database_url, "DROP INDEX mine")
-    load_file(months(tmp_path, range(3, 4))[0], database)
+    loaded(months(tmp_path, range(3, 4))[0], database)
     assert query(database_url, INDEXES) == [("load_2",), ("load_3",), ("load_4",)]
     assert totals(database_url) == [2, 3, 5]
 
 
 def test_a_table_itself_gets_no_index(tmp_path: Path, database: Database, database_url: str) -> None:
     """It would lock all partitions, and each new one would have to have it."""
-    load_file(trips(tmp_path, [row(1)]), database)
+    loaded(trips(tmp_path, [row(1)]), database)
     assert query(database_url, "SELECT count(*) FROM pg_index WHERE indrelid = 'trips'::regclass") == [(0,)]
 
 
 def test_an_index_goes_with_its_load(tmp_path: Path, database: Database, database_url: str) -> None:
     first, second = months(tmp_path, range(1, 3))
-    load_file(first, database)
-    load_file(second, database)
-    load_file(trips(tmp_path, [row(9)], first.name), database)
+    loaded(first, database)
+    loaded(second, database)
+    loaded(trips(tmp_path, [row(9)], first.name), database)
     assert query(database_url, INDEXES) == [("load_2",), ("load_3",)]
     undo(database, 2)
     assert query(database_url, INDEXES) == [("load_3",)]
@@ -257,7 +252,7 @@ def test_a_name_that_someone_has_taken_fails_no_load(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     first, second = months(tmp_path, range(1, 3))
-    load_file(first, database)
+    loaded(first, database)
     execute(database_url, "CREATE TABLE taxi_ingest.load_2_pickup ()")
-    assert load_file(second, database).outcome == "loaded"
+    assert not loaded(second, database).skipped
     assert totals(database_url) == [1, 2]

@@ -2,21 +2,19 @@
 
 import io
 import json
-import subprocess
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 import psycopg2
 import pytest
 
-from conftest import execute, query
+from builders import months, plain_table, row, trips
+from helpers import WAITING, Background, Cli, execute, held, loaded, query, totals, until_session
 from taxi_ingest.errors import DatabaseError, DataError, UsageError
 from taxi_ingest.load import (
-    Allowance,
     Database,
     Filter,
-    Load,
+    LoadResult,
     Target,
     list_loads,
     rejects_of,
@@ -24,17 +22,12 @@ from taxi_ingest.load import (
     write_rejects,
 )
 from taxi_ingest.load.migrations import LATEST
-from test_load import load_file, row, totals, trips
-from test_waiting import WAITING, Background, until
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def two(tmp_path: Path, embedded_database: Database) -> list[Load]:
+def two(tmp_path: Path, embedded_database: Database) -> list[LoadResult]:
     """Two loads into the table `trips`."""
-    files = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (1, 2)]
-    return [load_file(path, embedded_database) for path in files]
+    return [loaded(path, embedded_database) for path in months(tmp_path, range(1, 3))]
 
 
 def statuses(database: Database) -> list[str]:
@@ -43,30 +36,30 @@ def statuses(database: Database) -> list[str]:
 
 
 def test_an_undone_load_is_gone_and_the_ledger_knows_it(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    undone = undo(embedded_database, two[0].load_id)
-    assert (undone.source, undone.rows_loaded) == (two[0].source, 1)
+    undone = undo(embedded_database, two[0].record.load_id)
+    assert (undone.source, undone.rows_loaded) == (two[0].record.source, 1)
     assert totals(embedded_database_url) == [2]
     assert [load.status for load in list_loads(embedded_database, Filter())] == ["undone", "loaded"]
     assert query(embedded_database_url, "SELECT to_regclass('taxi_ingest.load_1') IS NULL") == [(True,)]
-    again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
-    assert (again.outcome, again.load_id) == ("loaded", 3)
+    again = loaded(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
+    assert (again.status, again.record.load_id) == ("loaded", 3)
     assert totals(embedded_database_url) == [1, 2]
 
 
-def test_a_table_without_loads_keeps_its_spelling(two: list[Load], embedded_database: Database) -> None:
+def test_a_table_without_loads_keeps_its_spelling(two: list[LoadResult], embedded_database: Database) -> None:
     from taxi_ingest.load import look_back
 
     for load in two:
-        undo(embedded_database, load.load_id)
+        undo(embedded_database, load.record.load_id)
     table = look_back(embedded_database, Target("public", "trips"), "").table
     assert table
     assert (table.names, table.dataset) == ("tlc", "yellow")
 
 
 def test_what_is_no_longer_there_cannot_be_undone(
-    two: list[Load], embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], embedded_database: Database, embedded_database_url: str
 ) -> None:
     undo(embedded_database, 1)
     with pytest.raises(DataError, match="is undone already"):
@@ -75,76 +68,71 @@ def test_what_is_no_longer_there_cannot_be_undone(
         undo(embedded_database, 99)
     execute(embedded_database_url, "DROP TABLE trips")
     with pytest.raises(DataError, match="Someone has dropped"):
-        undo(embedded_database, two[1].load_id)
+        undo(embedded_database, two[1].record.load_id)
 
 
 def test_undo_refuses_a_plain_table_and_says_why(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    execute(
-        embedded_database_url,
-        'CREATE TABLE mine ("VendorID" int, tpep_pickup_datetime timestamp, passenger_count int, '
-        "total_amount float)",
-    )
-    load_file(trips(tmp_path, [row(1)]), embedded_database, "mine")
+    execute(embedded_database_url, plain_table("mine"))
+    loaded(trips(tmp_path, [row(1)]), embedded_database, "mine")
     with pytest.raises(DataError, match="can't be told from its others"):
         undo(embedded_database, 1)
     assert totals(embedded_database_url, "mine") == [1]
 
 
 def test_a_renamed_tables_load_can_be_undone(
-    two: list[Load], embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], embedded_database: Database, embedded_database_url: str
 ) -> None:
     execute(embedded_database_url, "ALTER TABLE trips RENAME TO journeys")
-    undo(embedded_database, two[0].load_id)
+    undo(embedded_database, two[0].record.load_id)
     assert totals(embedded_database_url, "journeys") == [2]
 
 
 def test_a_renamed_table_keeps_its_loads_and_its_old_name_is_free(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     path = tmp_path / "yellow_tripdata_2024-01.csv"
     execute(embedded_database_url, "CREATE SCHEMA other; ALTER TABLE trips RENAME TO journeys")
     execute(embedded_database_url, "ALTER TABLE journeys SET SCHEMA other")
-    assert load_file(path, embedded_database, "other.journeys").outcome == "skipped"
+    assert loaded(path, embedded_database, "other.journeys").status == "skipped"
     loads = list_loads(embedded_database, Filter(target=Target("other", "journeys")))
     assert [(load.load_id, load.status) for load in loads] == [(1, "loaded"), (2, "loaded")]
-    assert load_file(path, embedded_database).outcome == "loaded"
+    assert loaded(path, embedded_database).status == "loaded"
     assert totals(embedded_database_url) == [1]
     assert (
-        load_file(trips(tmp_path, [row(3)], path.name), embedded_database, "other.journeys").outcome
-        == "replaced"
+        loaded(trips(tmp_path, [row(3)], path.name), embedded_database, "other.journeys").status == "replaced"
     )
     assert totals(embedded_database_url, "other.journeys") == [2, 3]
-    undo(embedded_database, two[1].load_id)
+    undo(embedded_database, two[1].record.load_id)
     assert totals(embedded_database_url, "other.journeys") == [3]
 
 
 def test_a_dropped_table_is_loaded_anew(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     execute(embedded_database_url, "DROP TABLE trips")
     assert [load.status for load in list_loads(embedded_database, Filter())] == ["dropped", "dropped"]
-    again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
-    assert (again.outcome, again.load_id > two[1].load_id) == ("loaded", True)
+    again = loaded(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
+    assert (again.status, again.record.load_id > two[1].record.load_id) == ("loaded", True)
     assert totals(embedded_database_url) == [1]
     assert statuses(embedded_database) == ["dropped", "dropped", "loaded"]
 
 
 def test_a_dropped_partition_is_loaded_anew(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    execute(embedded_database_url, f"DROP TABLE taxi_ingest.load_{two[0].load_id}")
-    again = load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
-    assert again.outcome == "loaded"
+    execute(embedded_database_url, f"DROP TABLE taxi_ingest.load_{two[0].record.load_id}")
+    again = loaded(trips(tmp_path, [row(1)], "yellow_tripdata_2024-01.csv"), embedded_database)
+    assert again.status == "loaded"
     assert totals(embedded_database_url) == [1, 2]
 
 
-def test_loads_are_filtered(two: list[Load], embedded_database: Database) -> None:
+def test_loads_are_filtered(two: list[LoadResult], embedded_database: Database) -> None:
     def numbers(**wanted: object) -> list[int]:
         return [load.load_id for load in list_loads(embedded_database, Filter(**wanted))]  # type: ignore[arg-type]
 
-    first, second = (load.load_id for load in two)
+    first, second = (load.record.load_id for load in two)
     assert numbers() == [first, second]
     assert numbers(target=Target("public", "trips"), dataset="yellow") == [first, second]
     assert numbers(month="2024-02") == [second]
@@ -161,14 +149,16 @@ def test_without_a_ledger_there_are_no_loads(embedded_database: Database) -> Non
 
 def test_rejects_are_told_as_rows_and_as_csv(tmp_path: Path, embedded_database: Database) -> None:
     path = trips(tmp_path, [row(1), row(2, "many"), 'cut "off"'])
-    load = load_file(path, embedded_database, allowance=Allowance(rows=2))
-    assert [(reject.number, reject.column) for reject in rejects_of(embedded_database, load.load_id, 10)] == [
+    load = loaded(path, embedded_database, max_rejects="2")
+    assert [
+        (reject.number, reject.column) for reject in rejects_of(embedded_database, load.record.load_id, 10)
+    ] == [
         (3, "passenger_count"),
         (4, None),
     ]
-    assert len(rejects_of(embedded_database, load.load_id, 1)) == 1
+    assert len(rejects_of(embedded_database, load.record.load_id, 1)) == 1
     file = io.BytesIO()
-    write_rejects(embedded_database, load.load_id, file)
+    write_rejects(embedded_database, load.record.load_id, file)
     lines = file.getvalue().decode().splitlines()
     assert lines[0] == "number,column_name,reason,raw"
     assert lines[2] == '4,,1 fields instead of 4,"cut ""off"""'
@@ -198,19 +188,19 @@ def test_an_older_ledger_is_read_and_brought_up_to_date(
 ) -> None:
     first_ledger(database_url)
     assert [load.source for load in list_loads(database, Filter())] == ["file:///old.csv"]
-    assert load_file(trips(tmp_path, [row(1)], "yellow_tripdata_2024-02.csv"), database).outcome == "loaded"
+    assert loaded(trips(tmp_path, [row(1)], "yellow_tripdata_2024-02.csv"), database).status == "loaded"
     assert query(database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(LATEST,)]
     undo(database, 1)
     assert totals(database_url) == [1]
 
 
 def test_a_newer_ledger_stops_an_older_tool(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, "UPDATE taxi_ingest.ledger_version SET number = 99")
     for use in (
-        lambda: load_file(trips(tmp_path, [row(3)]), embedded_database),
+        lambda: loaded(trips(tmp_path, [row(3)]), embedded_database),
         lambda: list_loads(embedded_database, Filter()),
         lambda: undo(embedded_database, 1),
     ):
@@ -220,7 +210,7 @@ def test_a_newer_ledger_stops_an_older_tool(
     assert totals(embedded_database_url) == [1, 2]
 
 
-def test_a_fresh_ledger_has_the_latest_version(two: list[Load], embedded_database_url: str) -> None:
+def test_a_fresh_ledger_has_the_latest_version(two: list[LoadResult], embedded_database_url: str) -> None:
     del two
     assert query(embedded_database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(LATEST,)]
     numbers = sorted(int(path.name.removesuffix(".sql")) for path in _migrations())
@@ -233,13 +223,13 @@ def _migrations() -> list[Path]:
 
 
 def test_the_commands_list_show_and_undo(
-    two: list[Load], cli: Cli, embedded_database_url: str, tmp_path: Path, embedded_database: Database
+    two: list[LoadResult], cli: Cli, embedded_database_url: str, tmp_path: Path, embedded_database: Database
 ) -> None:
     del two
-    load_file(
+    loaded(
         trips(tmp_path, [row(3), row(4, "many")], "yellow_tripdata_2024-03.csv"),
         embedded_database,
-        allowance=Allowance(rows=1),
+        max_rejects="1",
     )
     env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
     listed = cli("loads", env=env).stdout.splitlines()
@@ -271,42 +261,41 @@ ATTACH = "ALTER TABLE trips ATTACH PARTITION taxi_ingest.load_1 FOR VALUES IN (1
 
 
 def test_a_partition_that_is_attached_again_counts_as_loaded(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, DETACH)
     assert statuses(embedded_database) == ["dropped", "loaded"]
-    load_file(trips(tmp_path, [row(3)], "yellow_tripdata_2024-03.csv"), embedded_database)
+    loaded(trips(tmp_path, [row(3)], "yellow_tripdata_2024-03.csv"), embedded_database)
     execute(embedded_database_url, ATTACH)
     assert statuses(embedded_database) == ["loaded"] * 3
     first = tmp_path / "yellow_tripdata_2024-01.csv"
-    assert load_file(first, embedded_database).outcome == "skipped"
+    assert loaded(first, embedded_database).status == "skipped"
     assert totals(embedded_database_url) == [1, 2, 3]
     undo(embedded_database, 1)
     assert totals(embedded_database_url) == [2, 3]
 
 
 def test_what_is_detached_is_loaded_anew_and_not_undone(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, DETACH)
     with pytest.raises(DataError, match="dropped or detached the rows of load 1"):
         undo(embedded_database, 1)
-    again = load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
-    assert (again.outcome, again.load_id) == ("loaded", 3)
+    again = loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
+    assert (again.status, again.record.load_id) == ("loaded", 3)
     assert statuses(embedded_database) == ["dropped", "loaded", "loaded"]
     assert totals(embedded_database_url) == [1, 2]
 
 
 def test_a_partition_whose_detaching_is_pending_is_not_there(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
-    reader = psycopg2.connect(embedded_database_url)
-    reader.cursor().execute("SELECT count(*) FROM trips")
+    reader = held(embedded_database_url, "SELECT count(*) FROM trips")
     detaching = Background(lambda: execute(embedded_database_url, f"{DETACH} CONCURRENTLY"))
-    until(embedded_database_url, f"{WAITING} AND query LIKE '%CONCURRENTLY'")
+    until_session(embedded_database_url, f"{WAITING} AND query LIKE '%CONCURRENTLY'")
     cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%CONCURRENTLY'"
     execute(embedded_database_url, cancel)
     with pytest.raises(psycopg2.errors.QueryCanceled):
@@ -315,27 +304,22 @@ def test_a_partition_whose_detaching_is_pending_is_not_there(
     assert statuses(embedded_database) == ["dropped", "loaded"]
     with pytest.raises(DataError, match="dropped or detached"):
         undo(embedded_database, 1)
-    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).outcome == "loaded"
+    assert loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).status == "loaded"
     assert totals(embedded_database_url) == [1, 2]
 
 
 def test_a_plain_table_by_the_name_of_a_dropped_one_has_none_of_its_loads(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
-    execute(
-        embedded_database_url,
-        "DROP TABLE trips",
-        'CREATE TABLE trips ("VendorID" int, tpep_pickup_datetime timestamp, passenger_count int, '
-        "total_amount float)",
-    )
+    execute(embedded_database_url, "DROP TABLE trips", plain_table("trips"))
     assert statuses(embedded_database) == ["dropped", "dropped"]
-    assert load_file(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).outcome == "loaded"
+    assert loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database).status == "loaded"
     assert totals(embedded_database_url) == [1]
 
 
 def test_a_load_moved_to_another_table_is_undone_there(
-    two: list[Load], embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(
@@ -349,13 +333,13 @@ def test_a_load_moved_to_another_table_is_undone_there(
 
 
 def test_truncated_rows_count_as_loaded_until_they_are_replaced(
-    two: list[Load], tmp_path: Path, embedded_database: Database, embedded_database_url: str
+    two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     del two
     execute(embedded_database_url, "TRUNCATE trips")
     first = tmp_path / "yellow_tripdata_2024-01.csv"
-    assert load_file(first, embedded_database).outcome == "skipped"
-    assert load_file(first, embedded_database, if_loaded="replace").outcome == "replaced"
+    assert loaded(first, embedded_database).status == "skipped"
+    assert loaded(first, embedded_database, if_loaded="replace").status == "replaced"
     assert totals(embedded_database_url) == [1]
 
 
@@ -366,7 +350,7 @@ def test_what_an_older_ledger_has_as_dropped_counts_again_once_it_is_attached(
     execute(embedded_database_url, files("taxi_ingest.load.migrations").joinpath("2.sql").read_text())
     execute(embedded_database_url, f"UPDATE taxi_ingest.loads SET status = 'dropped'; {DETACH}")
     assert statuses(embedded_database) == ["dropped"]
-    load_file(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), embedded_database)
+    loaded(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), embedded_database)
     execute(embedded_database_url, ATTACH)
     assert statuses(embedded_database) == ["loaded", "loaded"]
 
@@ -376,8 +360,7 @@ def test_looking_at_an_older_ledger_changes_and_locks_nothing(
 ) -> None:
     first_ledger(embedded_database_url)
     execute(embedded_database_url, files("taxi_ingest.load.migrations").joinpath("2.sql").read_text())
-    loading = psycopg2.connect(embedded_database_url)
-    loading.cursor().execute("LOCK TABLE taxi_ingest.loads IN ROW EXCLUSIVE MODE")
+    loading = held(embedded_database_url, "LOCK TABLE taxi_ingest.loads IN ROW EXCLUSIVE MODE")
     assert statuses(embedded_database) == ["loaded"]
     loading.close()
     assert query(embedded_database_url, "SELECT number FROM taxi_ingest.ledger_version") == [(2,)]
@@ -398,11 +381,11 @@ def test_a_filter_that_fits_nothing_is_refused_with_the_near_miss(
 def test_what_a_terminal_would_obey_is_shown(
     cli: Cli, tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    load_file(
+    loaded(
         trips(tmp_path, [row(1), row(2, "\x1b[31mred\x07\x9b")], "a\x1b[2J [bold]\n.csv"),
         embedded_database,
         "[red]trips[/]\x1b]0;title\x07",
-        allowance=Allowance(rows=1),
+        max_rejects="1",
     )
     env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
     listed, rejected, undone = (

@@ -1,7 +1,6 @@
 """A load is there whole or not at all, once; the ledger says so. On two real servers."""
 
 import gzip
-import threading
 from collections import Counter
 from dataclasses import replace
 from datetime import date, datetime, time
@@ -15,77 +14,53 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
 
-from conftest import execute, query
+from builders import HEADER, months, row, trips
+from helpers import (
+    COPYING,
+    Background,
+    end_copies,
+    execute,
+    exists,
+    loaded,
+    looked_ahead,
+    query,
+    sessions,
+    totals,
+    url_with,
+)
 from taxi_ingest.errors import DatabaseError, DataError, SourceError, UsageError
-from taxi_ingest.fetch import local_file
+from taxi_ingest.job import Allowance, parse_allowance
 from taxi_ingest.load import (
-    Allowance,
     Database,
-    History,
-    Load,
-    Options,
-    Preview,
-    Progress,
+    LoadProgress,
+    LoadResult,
+    LookBack,
     Target,
     database_at,
-    load,
     look_back,
-    parse_allowance,
     parse_target,
-    preview,
 )
-from taxi_ingest.load.connection import address_of, explained, join_dsn
+from taxi_ingest.load.address import address_of
+from taxi_ingest.load.refusals import explained
 from taxi_ingest.load.verdict import compare
 from taxi_ingest.tlc import known_rows
 from taxi_ingest.transform import open_stream
-
-HEADER = "VendorID,tpep_pickup_datetime,passenger_count,total_amount"
-
-
-def trips(folder: Path, rows: list[str], name: str = "yellow_tripdata_2024-01.csv") -> Path:
-    path = folder / name
-    path.write_text("\n".join([HEADER, *rows]) + "\n")
-    return path
-
-
-def row(amount: float, passengers: object = 1) -> str:
-    return f"1,2024-01-15 12:00:00,{passengers},{amount}"
-
-
-def load_file(
-    path: Path,
-    database: Database,
-    table: str = "trips",
-    if_loaded: str = "skip",
-    allowance: Allowance | None = None,
-    verify: bool = False,
-    keep_both: bool = False,
-    allow_short: bool = False,
-    **options: object,
-) -> Load:
-    return load(
-        open_stream(path, path.name, 2),
-        local_file(str(path)),
-        parse_target(table),
-        database,
-        Options(if_loaded, allowance or Allowance(), verify, keep_both, allow_short),  # type: ignore[arg-type]
-        **options,  # type: ignore[arg-type]
-    )
-
-
-def totals(url: str, table: str = "trips") -> list[object]:
-    return [amount for (amount,) in query(url, f"SELECT total_amount FROM {table} ORDER BY 1")]
 
 
 def test_a_file_becomes_one_partition_and_one_row_of_the_ledger(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    result = load_file(trips(tmp_path, [row(1), row(2), row(3)]), database)
-    assert (result.outcome, result.rows_read, result.rows_loaded, result.rows_rejected) == ("loaded", 3, 3, 0)
-    assert (result.dataset, result.month) == ("yellow", "2024-01")
+    result = loaded(trips(tmp_path, [row(1), row(2), row(3)]), database)
+    assert (
+        result.status,
+        result.record.rows_read,
+        result.record.rows_loaded,
+        result.record.rows_rejected,
+    ) == ("loaded", 3, 3, 0)
+    assert (result.record.dataset, result.record.month) == ("yellow", "2024-01")
     assert totals(database_url) == [1, 2, 3]
     assert query(database_url, "SELECT DISTINCT _load_id, tableoid::regclass::text FROM trips") == [
-        (result.load_id, f"taxi_ingest.load_{result.load_id}")
+        (result.record.load_id, f"taxi_ingest.load_{result.record.load_id}")
     ]
     assert query(database_url, "SELECT status, rows_read, rows_loaded FROM taxi_ingest.loads") == [
         ("loaded", 3, 3)
@@ -96,7 +71,7 @@ def test_a_partitions_rows_are_frozen_from_the_start(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     """Nobody has to write them once more: a VACUUM finds all pages as it would leave them."""
-    load_file(trips(tmp_path, [row(1), row(2)]), database)
+    loaded(trips(tmp_path, [row(1), row(2)]), database)
     execute(database_url, "ANALYZE taxi_ingest.load_1")
     pages = "SELECT relpages, relallvisible FROM pg_class WHERE oid = 'taxi_ingest.load_1'::regclass"
     assert query(database_url, pages) == [(1, 1)]
@@ -104,25 +79,29 @@ def test_a_partitions_rows_are_frozen_from_the_start(
 
 def test_the_same_file_again_is_skipped(tmp_path: Path, database: Database, database_url: str) -> None:
     path = trips(tmp_path, [row(1)])
-    first = load_file(path, database)
-    again = load_file(path, database)
-    assert (again.outcome, again.load_id, again.rows_loaded) == ("skipped", first.load_id, 1)
+    first = loaded(path, database)
+    again = loaded(path, database)
+    assert (again.status, again.record.load_id, again.record.rows_loaded) == (
+        "skipped",
+        first.record.load_id,
+        1,
+    )
     assert totals(database_url) == [1]
 
 
 def test_the_same_content_under_another_name_is_skipped(tmp_path: Path, database: Database) -> None:
-    load_file(trips(tmp_path, [row(1)]), database)
+    loaded(trips(tmp_path, [row(1)]), database)
     copy = trips(tmp_path, [row(1)], "copy of yellow_tripdata_2024-01.csv")
-    assert load_file(copy, database).outcome == "skipped"
+    assert loaded(copy, database).status == "skipped"
 
 
 def test_a_changed_file_replaces_its_own_rows_and_no_others(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    load_file(trips(tmp_path, [row(10)], "yellow_tripdata_2024-02.csv"), database)
-    load_file(trips(tmp_path, [row(1), row(2)]), database)
-    result = load_file(trips(tmp_path, [row(3)]), database)
-    assert result.outcome == "replaced"
+    loaded(trips(tmp_path, [row(10)], "yellow_tripdata_2024-02.csv"), database)
+    loaded(trips(tmp_path, [row(1), row(2)]), database)
+    result = loaded(trips(tmp_path, [row(3)]), database)
+    assert result.status == "replaced"
     assert totals(database_url) == [3, 10]
     assert query(database_url, "SELECT status FROM taxi_ingest.loads ORDER BY load_id") == [
         ("loaded",),
@@ -133,29 +112,29 @@ def test_a_changed_file_replaces_its_own_rows_and_no_others(
 
 def test_replace_loads_even_the_same_file_anew(tmp_path: Path, database: Database, database_url: str) -> None:
     path = trips(tmp_path, [row(1)])
-    first = load_file(path, database)
-    second = load_file(path, database, if_loaded="replace")
-    assert (second.outcome, second.load_id > first.load_id) == ("replaced", True)
+    first = loaded(path, database)
+    second = loaded(path, database, if_loaded="replace")
+    assert (second.status, second.record.load_id > first.record.load_id) == ("replaced", True)
     assert totals(database_url) == [1]
 
 
 def test_fail_refuses_a_file_that_is_loaded(tmp_path: Path, database: Database, database_url: str) -> None:
     path = trips(tmp_path, [row(1)])
-    load_file(path, database)
+    loaded(path, database)
     with pytest.raises(DataError, match="already in trips, as load 1"):
-        load_file(path, database, if_loaded="fail")
+        loaded(path, database, if_loaded="fail")
     assert totals(database_url) == [1]
 
 
 def test_views_grants_and_indexes_survive_a_replacement(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    load_file(trips(tmp_path, [row(1)]), database)
+    loaded(trips(tmp_path, [row(1)]), database)
     execute(
         database_url, 'CREATE INDEX ON trips ("VendorID"); CREATE VIEW v AS SELECT total_amount FROM trips'
     )
     execute(database_url, "GRANT SELECT ON trips TO PUBLIC")
-    load_file(trips(tmp_path, [row(2)]), database)
+    loaded(trips(tmp_path, [row(2)]), database)
     assert totals(database_url, "v") == [2]
     assert query(database_url, "SELECT has_table_privilege('pg_monitor', 'trips', 'SELECT')") == [(True,)]
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename LIKE 'load\\_%' AND indexdef ~ 'VendorID'"
@@ -164,8 +143,8 @@ def test_views_grants_and_indexes_survive_a_replacement(
 
 def test_rejects_are_kept_with_their_reasons(tmp_path: Path, database: Database, database_url: str) -> None:
     path = trips(tmp_path, [row(1), row(2, "many"), "cut off"])
-    result = load_file(path, database, allowance=Allowance(rows=2))
-    assert (result.rows_read, result.rows_loaded, result.rows_rejected) == (3, 1, 2)
+    result = loaded(path, database, max_rejects="2")
+    assert (result.record.rows_read, result.record.rows_loaded, result.record.rows_rejected) == (3, 1, 2)
     kept = query(database_url, "SELECT number, column_name, reason, raw FROM taxi_ingest.rejects ORDER BY 1")
     assert kept == [
         (3, "passenger_count", "'many' is no smallint", row(2, "many")),
@@ -176,17 +155,17 @@ def test_rejects_are_kept_with_their_reasons(tmp_path: Path, database: Database,
 def test_more_rejects_than_allowed_change_nothing(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    load_file(trips(tmp_path, [row(1)]), database)
+    loaded(trips(tmp_path, [row(1)]), database)
     worse = trips(tmp_path, [row(2), row(3, "many")])
     with pytest.raises(DataError, match=r"1 of 2 rows can't be represented.*3: passenger_count: 'many'"):
-        load_file(worse, database)
+        loaded(worse, database)
     assert totals(database_url) == [1]
     assert query(database_url, "SELECT count(*) FROM taxi_ingest.loads") == [(1,)]
 
 
 def test_a_failed_first_load_leaves_no_table(tmp_path: Path, database: Database, database_url: str) -> None:
     with pytest.raises(DataError):
-        load_file(trips(tmp_path, [row(1, "x")]), database)
+        loaded(trips(tmp_path, [row(1, "x")]), database)
     assert query(
         database_url, "SELECT to_regclass('trips') IS NULL, (SELECT count(*) FROM taxi_ingest.loads)"
     ) == [(True, 0)]
@@ -198,7 +177,7 @@ def test_any_name_makes_a_table_of_that_name(
 ) -> None:
     execute(embedded_database_url, "CREATE SCHEMA a")
     target = parse_target(name)
-    load_file(trips(tmp_path, [row(1)]), embedded_database, name)
+    loaded(trips(tmp_path, [row(1)]), embedded_database, name)
     assert totals(embedded_database_url, target.quoted) == [1]
 
 
@@ -209,21 +188,21 @@ def test_what_can_be_no_name_is_refused(name: str) -> None:
 
 
 def test_one_table_holds_one_dataset(tmp_path: Path, embedded_database: Database) -> None:
-    load_file(trips(tmp_path, [row(1)]), embedded_database)
+    loaded(trips(tmp_path, [row(1)]), embedded_database)
     other = tmp_path / "any.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="holds files of TLC's dataset yellow"):
-        load_file(other, embedded_database)
+        loaded(other, embedded_database)
 
 
 def test_an_unknown_column_is_added_and_reported(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    load_file(trips(tmp_path, [row(1)]), embedded_database)
+    loaded(trips(tmp_path, [row(1)]), embedded_database)
     path = tmp_path / "yellow_tripdata_2024-02.csv"
     path.write_text(f"{HEADER},mood\n{row(2)},fine\n")
-    result = load_file(path, embedded_database)
-    assert result.notes == ["New column 'mood' added to trips."]
+    result = loaded(path, embedded_database)
+    assert result.record.notes == ["New column 'mood' added to trips."]
     assert query(embedded_database_url, "SELECT total_amount, mood FROM trips ORDER BY 1") == [
         (1, None),
         (2, "fine"),
@@ -236,7 +215,7 @@ def test_a_column_of_the_table_widens_for_a_later_file(
     for name, content in (("a", "n,t\n1,x\n"), ("b", "n,t\n2.5,y\n"), ("c", "n,t\n3,z\n")):
         path = tmp_path / f"{name}.csv"
         path.write_text(content)
-        load_file(path, embedded_database, "any")
+        loaded(path, embedded_database, "any")
     assert query(embedded_database_url, "SELECT n, t FROM any_ ORDER BY n".replace("any_", '"any"')) == [
         (1.0, "x"),
         (2.5, "y"),
@@ -252,17 +231,17 @@ def test_a_plain_table_is_appended_to_by_column_name(
         'CREATE TABLE mine (total_amount real, "VendorID" bigint, passenger_count text, '
         "tpep_pickup_datetime timestamp, note text DEFAULT 'mine'); INSERT INTO mine VALUES (0.5)",
     )
-    result = load_file(trips(tmp_path, [row(1)]), database, "mine")
-    assert result.outcome == "loaded"
+    result = loaded(trips(tmp_path, [row(1)]), database, "mine")
+    assert result.status == "loaded"
     assert query(
         database_url, 'SELECT total_amount, "VendorID", passenger_count, note FROM mine ORDER BY 1'
     ) == [
         (0.5, None, None, "mine"),
         (1.0, 1, "1", "mine"),
     ]
-    assert load_file(trips(tmp_path, [row(1)]), database, "mine").outcome == "skipped"
+    assert loaded(trips(tmp_path, [row(1)]), database, "mine").status == "skipped"
     with pytest.raises(DataError, match="old rows can't be told from others"):
-        load_file(trips(tmp_path, [row(2)]), database, "mine")
+        loaded(trips(tmp_path, [row(2)]), database, "mine")
 
 
 @pytest.mark.parametrize("rows", ["x,a\n2,b\n", "1,a\n2,b\nx,c\n"])
@@ -273,9 +252,9 @@ def test_values_that_a_plain_tables_column_cannot_hold_are_rejected(
     path = tmp_path / "any.csv"
     path.write_text(f"id,name\n{rows}")
     with pytest.raises(DataError, match="id: 'x' is no bigint"):
-        load_file(path, embedded_database, "mine")
-    result = load_file(path, embedded_database, "mine", allowance=Allowance(rows=1))
-    assert (result.rows_loaded, result.rows_rejected) == (rows.count("\n") - 1, 1)
+        loaded(path, embedded_database, "mine")
+    result = loaded(path, embedded_database, "mine", max_rejects="1")
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (rows.count("\n") - 1, 1)
 
 
 def test_a_plain_table_that_does_not_fit_says_what_differs(
@@ -283,10 +262,10 @@ def test_a_plain_table_that_does_not_fit_says_what_differs(
 ) -> None:
     execute(embedded_database_url, 'CREATE TABLE mine ("VendorID" int)')
     with pytest.raises(DataError, match="has no column 'tpep_pickup_datetime', 'passenger_count'"):
-        load_file(trips(tmp_path, [row(1)]), embedded_database, "mine")
+        loaded(trips(tmp_path, [row(1)]), embedded_database, "mine")
     execute(embedded_database_url, "CREATE VIEW seen AS SELECT 1 AS a")
     with pytest.raises(DataError, match="no table that can be loaded into"):
-        load_file(trips(tmp_path, [row(1)]), embedded_database, "seen")
+        loaded(trips(tmp_path, [row(1)]), embedded_database, "seen")
 
 
 def test_every_type_arrives_as_it_was(tmp_path: Path, database: Database, database_url: str) -> None:
@@ -305,7 +284,7 @@ def test_every_type_arrives_as_it_was(tmp_path: Path, database: Database, databa
     }
     path = tmp_path / "any.parquet"
     pq.write_table(pa.table(values), path)
-    load_file(path, database, "any_types")
+    loaded(path, database, "any_types")
     columns = "small, unsigned, big, single, flag, day, clock, moment, zoned AT TIME ZONE 'UTC', words"
     assert query(database_url, f"SELECT {columns} FROM any_types ORDER BY moment") == [
         (
@@ -332,25 +311,17 @@ def test_a_footer_that_promises_more_rows_aborts_the_load(
     stream = open_stream(path, path.name, 10)
     stream = replace(stream, layout=replace(stream.layout, rows=2))
     with pytest.raises(SourceError, match="says it has 2 rows, but 1 were read"):
-        load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
-    assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
+        loaded(path, embedded_database, stream=stream)
+    assert not exists(embedded_database_url, "trips")
 
 
 def test_many_at_once_load_a_file_once_and_different_files_all(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
     same = trips(tmp_path, [row(1)])
-    others = [trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (2, 3, 4)]
-    results: list[Load] = []
-    threads = [
-        threading.Thread(target=lambda p=p: results.append(load_file(p, database)))
-        for p in [same] * 3 + others
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(result.outcome for result in results) == ["loaded"] * 4 + ["skipped"] * 2
+    others = months(tmp_path, range(2, 5))
+    loads = [Background(lambda path=path: loaded(path, database)) for path in [same] * 3 + others]
+    assert sorted(load.result().status for load in loads) == ["loaded"] * 4 + ["skipped"] * 2
     assert totals(database_url) == [1, 2, 3, 4]
 
 
@@ -359,19 +330,19 @@ def test_a_file_that_changes_while_it_is_loaded_changes_nothing(
 ) -> None:
     path = trips(tmp_path, [row(1), row(2), row(3)])
 
-    def append(_: Progress) -> None:
+    def append(_: LoadProgress) -> None:
         with path.open("a") as file:
             file.write(row(4) + "\n")
 
     with pytest.raises(SourceError, match="was changed while it was loaded"):
-        load_file(path, embedded_database, on_progress=append)
-    assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
+        loaded(path, embedded_database, on_progress=append)
+    assert not exists(embedded_database_url, "trips")
 
 
 def test_progress_counts_rows_and_bytes_to_the_end(tmp_path: Path, embedded_database: Database) -> None:
     path = trips(tmp_path, [row(n) for n in range(5)])
-    seen: list[Progress] = []
-    load_file(path, embedded_database, on_progress=seen.append)
+    seen: list[LoadProgress] = []
+    loaded(path, embedded_database, on_progress=seen.append)
     assert [progress.rows for progress in seen] == [2, 4, 5]
     assert seen[-1].bytes == path.stat().st_size
 
@@ -379,32 +350,25 @@ def test_progress_counts_rows_and_bytes_to_the_end(tmp_path: Path, embedded_data
 def test_an_interrupt_while_copying_leaves_nothing(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    def interrupt(_: Progress) -> None:
+    def interrupt(_: LoadProgress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_file(trips(tmp_path, [row(1), row(2), row(3)]), database, on_progress=interrupt)
-    assert query(database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
-    copying = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'"
-    )
-    assert query(database_url, copying) == [(0,)]
+        loaded(trips(tmp_path, [row(1), row(2), row(3)]), database, on_progress=interrupt)
+    assert not exists(database_url, "trips")
+    assert sessions(database_url, COPYING) == 0
 
 
 def test_a_lost_connection_changes_nothing_and_says_how_it_was_lost(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    def cut(_: Progress) -> None:
-        execute(
-            database_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND query LIKE 'COPY%'",
-        )
+    def cut(_: LoadProgress) -> None:
+        end_copies(database_url)
 
     with pytest.raises(DatabaseError, match="connection to Postgres was lost") as failure:
-        load_file(trips(tmp_path, [row(n) for n in range(10_000)]), database, on_progress=cut)
+        loaded(trips(tmp_path, [row(n) for n in range(10_000)]), database, on_progress=cut)
     assert "run the same command again" in failure.value.hint
-    assert query(database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
+    assert not exists(database_url, "trips")
 
 
 def test_a_role_with_the_documented_rights_can_load_and_replace(
@@ -416,23 +380,22 @@ def test_a_role_with_the_documented_rights_can_load_and_replace(
     execute(system_url, "DROP ROLE IF EXISTS loader; CREATE ROLE loader LOGIN PASSWORD 'loader-pw'")
     execute(database_url, f"GRANT CREATE ON DATABASE {name} TO loader")
     execute(database_url, "GRANT USAGE, CREATE ON SCHEMA public TO loader")
-    parts = {**parse_dsn(database_url), "user": "loader", "password": "loader-pw"}
-    loader = database_at(join_dsn("", parts, None))
+    loader = database_at(url_with(database_url, user="loader", password="loader-pw"))
     for amount, status in ((1, "loaded"), (2, "replaced")):
-        assert load_file(trips(tmp_path, [row(amount)]), loader).outcome == status
+        assert loaded(trips(tmp_path, [row(amount)]), loader).status == status
     assert totals(database_url) == [2]
 
 
 def test_a_role_without_rights_is_told_so(tmp_path: Path, system_url: str) -> None:
     execute(system_url, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN PASSWORD 'stranger-pw'")
-    parts = {**parse_dsn(system_url), "user": "stranger", "password": "stranger-pw"}
+    stranger = database_at(url_with(system_url, user="stranger", password="stranger-pw"))
     with pytest.raises(DatabaseError, match="permission denied") as failure:
-        load_file(trips(tmp_path, [row(1)]), database_at(join_dsn("", parts, None)))
+        loaded(trips(tmp_path, [row(1)]), stranger)
     assert "README" in failure.value.hint
 
 
 def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database) -> None:
-    assert look_back(embedded_database, Target("public", "trips"), "file:///x") == History(None, None)
+    assert look_back(embedded_database, Target("public", "trips"), "file:///x") == LookBack(None, None)
 
 
 def test_a_wrong_password_is_said_without_the_password(system_url: str) -> None:
@@ -524,13 +487,13 @@ def test_a_known_count_gives_a_verdict_on_rows_of_that_month(
 def test_verify_loads_nothing_of_a_file_that_is_short(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    unknown = load_file(trips(tmp_path, [row(1)]), embedded_database, verify=True)
-    assert (unknown.verdict, "Nothing was verified" in unknown.notes[-1]) == ("unknown", True)
+    unknown = loaded(trips(tmp_path, [row(1)]), embedded_database, verify=True)
+    assert (unknown.record.verdict, "Nothing was verified" in unknown.record.notes[-1]) == ("unknown", True)
     assert known_rows("yellow", "2024-01", "parquet") == 2_964_624
     assert known_rows("yellow", "2021-01", "csv.gz") == 1_369_765
     short = trips(tmp_path, ["1,2021-01-15 12:00:00,1,5"], "yellow_tripdata_2021-01.csv")
     with pytest.raises(DataError, match=r"has 1 rows; TLC's .* is known to have 1,369,765") as failure:
-        load_file(short, embedded_database, verify=True, allow_short=True)
+        loaded(short, embedded_database, verify=True, allow_short=True)
     assert "without --verify" in failure.value.hint
     assert query(embedded_database_url, "SELECT verdict FROM taxi_ingest.loads") == [("unknown",)]
 
@@ -545,8 +508,8 @@ def test_oddities_are_counted_and_loaded_all_the_same(
         "1,2023-12-31 23:59:59,2024-01-01 00:10:00,0,10\n"
         ",2024-02-01 00:00:00,2024-01-31 23:59:00,1,-10\n"
     )
-    result = load_file(path, embedded_database)
-    assert result.rows_loaded == 3
+    result = loaded(path, embedded_database)
+    assert result.record.rows_loaded == 3
     expected = {
         "pickup_outside_month": 2,
         "dropoff_before_pickup": 1,
@@ -554,7 +517,7 @@ def test_oddities_are_counted_and_loaded_all_the_same(
         "zero_distance": 1,
         "null_id": 1,
     }
-    assert result.quality == expected
+    assert result.record.quality == expected
     assert query(embedded_database_url, "SELECT quality FROM taxi_ingest.loads") == [(expected,)]
 
 
@@ -562,8 +525,7 @@ def test_snake_names_need_no_quotes_and_the_table_remembers_them(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     path = trips(tmp_path, [row(1)])
-    stream = open_stream(path, path.name, 10, names="snake")
-    load(stream, local_file(str(path)), Target("public", "trips"), embedded_database, Options())
+    loaded(path, embedded_database, names="snake")
     assert query(embedded_database_url, "SELECT vendor_id, pickup_datetime::text FROM trips") == [
         (1, "2024-01-15 12:00:00")
     ]
@@ -578,7 +540,7 @@ def test_the_zone_lookup_has_a_key_and_is_replaced_whole(
     for name, zone in (("old.csv", "NV"), ("new.csv", "N/A")):
         path = tmp_path / name
         path.write_text(f'"LocationID","Borough","Zone","service_zone"\r\n264,"Unknown","{zone}","N/A"\r\n')
-        load_file(path, database, "taxi_zones")
+        loaded(path, database, "taxi_zones")
     assert query(database_url, "SELECT * FROM taxi_zones") == [(264, "Unknown", "N/A", "N/A")]
     assert query(database_url, "SELECT count(*) FROM pg_constraint WHERE conname = 'taxi_zones_pkey'") == [
         (1,)
@@ -597,42 +559,38 @@ def test_a_users_own_zone_table_is_not_emptied(
     execute(embedded_database_url, "INSERT INTO taxi_zones VALUES (1)")
     path = tmp_path / "zones.csv"
     path.write_text("LocationID,Borough,Zone,service_zone\n264,Unknown,NV,N/A\n")
-    load_file(path, embedded_database, "taxi_zones")
+    loaded(path, embedded_database, "taxi_zones")
     assert query(embedded_database_url, "SELECT count(*) FROM taxi_zones") == [(2,)]
 
 
 def test_a_preview_tells_what_would_happen_and_writes_nothing(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    path, target = trips(tmp_path, [row(1)]), Target("public", "trips")
-
-    def look() -> Preview:
-        stream = open_stream(path, path.name, 10)
-        return preview(stream, local_file(str(path)), target, embedded_database, Options())
-
-    first = look()
+    path = trips(tmp_path, [row(1)])
+    first = looked_ahead(path, embedded_database)
     assert (first.action, first.rows, first.mapped["VendorID"]) == ("load", None, "VendorID")
     assert first.ddl.startswith(
         'CREATE TABLE "public"."trips" (_load_id integer NOT NULL, "VendorID" smallint'
     )
     assert "pickup_longitude" in first.missing
-    assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
-    load_file(path, embedded_database)
-    assert (look().action, look().ddl) == ("skip", "")
+    assert not exists(embedded_database_url, "trips")
+    loaded(path, embedded_database)
+    again = looked_ahead(path, embedded_database)
+    assert (again.action, again.ddl) == ("skip", "")
     path.write_text(path.read_text() + row(2) + "\n")
-    assert look().action == "replace"
+    assert looked_ahead(path, embedded_database).action == "replace"
 
 
 def test_different_files_do_not_wait_for_each_other(tmp_path: Path, embedded_database: Database) -> None:
-    known, first, second = (trips(tmp_path, [row(n)], f"yellow_tripdata_2024-0{n}.csv") for n in (1, 2, 3))
-    load_file(known, embedded_database)
-    inner: list[Load] = []
+    known, first, second = months(tmp_path, range(1, 4))
+    loaded(known, embedded_database)
+    inner: list[LoadResult] = []
 
-    def load_another(_: Progress) -> None:
-        inner.append(load_file(second, embedded_database))
+    def load_another(_: LoadProgress) -> None:
+        inner.append(loaded(second, embedded_database))
 
-    assert load_file(first, embedded_database, on_progress=load_another).outcome == "loaded"
-    assert [result.outcome for result in inner] == ["loaded"]
+    assert loaded(first, embedded_database, on_progress=load_another).status == "loaded"
+    assert [result.status for result in inner] == ["loaded"]
 
 
 def test_replacements_of_different_files_do_not_wait_for_each_other(
@@ -640,35 +598,35 @@ def test_replacements_of_different_files_do_not_wait_for_each_other(
 ) -> None:
     names = ("yellow_tripdata_2024-01.csv", "yellow_tripdata_2024-02.csv")
     for n, name in enumerate(names):
-        load_file(trips(tmp_path, [row(n)], name), embedded_database)
+        loaded(trips(tmp_path, [row(n)], name), embedded_database)
     outer, inner = (trips(tmp_path, [row(n)], name) for n, name in enumerate(names, start=2))
-    results: list[Load] = []
+    results: list[LoadResult] = []
 
-    def replace_the_other(_: Progress) -> None:
-        results.append(load_file(inner, embedded_database))
+    def replace_the_other(_: LoadProgress) -> None:
+        results.append(loaded(inner, embedded_database))
 
-    results.append(load_file(outer, embedded_database, on_progress=replace_the_other))
-    assert [result.outcome for result in results] == ["replaced", "replaced"]
+    results.append(loaded(outer, embedded_database, on_progress=replace_the_other))
+    assert [result.status for result in results] == ["replaced", "replaced"]
     assert totals(embedded_database_url) == [2, 3]
 
 
 def test_a_partition_has_what_the_user_gave_the_table(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    load_file(trips(tmp_path, [row(1)]), database)
+    loaded(trips(tmp_path, [row(1)]), database)
     execute(
         database_url,
         "ALTER TABLE trips ADD CONSTRAINT sane CHECK (total_amount < 1000), ALTER total_amount SET NOT NULL, "
         "ADD twice float GENERATED ALWAYS AS (total_amount * 2) STORED, "
         "ADD \"odd name\" text DEFAULT 'it''s'",
     )
-    load_file(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), database)
+    loaded(trips(tmp_path, [row(2)], "yellow_tripdata_2024-02.csv"), database)
     assert query(database_url, 'SELECT twice, "odd name" FROM trips ORDER BY 1') == [
         (2, "it's"),
         (4, "it's"),
     ]
     with pytest.raises(DatabaseError, match="violates check constraint"):
-        load_file(trips(tmp_path, [row(5000)], "yellow_tripdata_2024-03.csv"), database)
+        loaded(trips(tmp_path, [row(5000)], "yellow_tripdata_2024-03.csv"), database)
 
 
 _PARQUET_TYPES = {
@@ -721,8 +679,8 @@ def test_any_trips_come_back_equal(
     execute(
         embedded_database_url, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS trips CASCADE"
     )
-    result = load_file(path, embedded_database)
-    assert (result.rows_read, result.rows_rejected) == (len(rows), 0)
+    result = loaded(path, embedded_database)
+    assert (result.record.rows_read, result.record.rows_rejected) == (len(rows), 0)
     columns_sql = '"VendorID", tpep_pickup_datetime, passenger_count, total_amount, store_and_fwd_flag'
     assert Counter(query(embedded_database_url, f"SELECT {columns_sql} FROM trips")) == Counter(rows)
 
@@ -741,11 +699,14 @@ def test_every_row_of_a_corrupted_file_is_loaded_or_rejected(
     path = tmp_path_factory.mktemp("any") / "trips.csv"
     path.write_bytes(f"{HEADER}\r\n".encode() + body)
     execute(embedded_database_url, "DROP SCHEMA IF EXISTS taxi_ingest CASCADE; DROP TABLE IF EXISTS trips")
-    result = load_file(path, embedded_database, allowance=Allowance(percent=100))
+    result = loaded(path, embedded_database, max_rejects="100%")
     lines = [line for line in bytes(body).split(b"\n") if line.strip(b"\r")]
-    assert result.rows_read == len(lines) == result.rows_loaded + result.rows_rejected
+    assert result.record.rows_read == len(lines) == result.record.rows_loaded + result.record.rows_rejected
     kept = query(embedded_database_url, "SELECT count(*) FROM taxi_ingest.rejects")
-    assert (len(totals(embedded_database_url)), kept) == (result.rows_loaded, [(result.rows_rejected,)])
+    assert (len(totals(embedded_database_url)), kept) == (
+        result.record.rows_loaded,
+        [(result.record.rows_rejected,)],
+    )
 
 
 def _csv_line(row: tuple[object, ...]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import written
 from taxi_ingest.errors import DataError, SourceError
 from taxi_ingest.read import Batch, Format, Reject, inspect, open_reader
 
@@ -33,14 +34,8 @@ def rejects(batches: list[Batch]) -> list[Reject]:
     return [reject for batch in batches for reject in batch.rejects]
 
 
-def csv_file(folder: Path, content: bytes) -> Path:
-    path = folder / "file.csv"
-    path.write_bytes(content)
-    return path
-
-
 def test_types_are_guessed_from_the_first_rows(tmp_path: Path) -> None:
-    path = csv_file(tmp_path, b"a,b,c,d\n1,2.5,x,2024-01-31 10:00:00\n")
+    path = written(tmp_path, b"a,b,c,d\n1,2.5,x,2024-01-31 10:00:00\n")
     assert [str(field.type) for field in inspect(path).schema] == [
         "int64",
         "double",
@@ -50,52 +45,52 @@ def test_types_are_guessed_from_the_first_rows(tmp_path: Path) -> None:
 
 
 def test_a_blank_line_after_the_header_is_no_row(tmp_path: Path) -> None:
-    batches = read(csv_file(tmp_path, b"a,b\n\r\n1,2\r\n3,4\r\n"))
+    batches = read(written(tmp_path, b"a,b\n\r\n1,2\r\n3,4\r\n"))
     assert rows(batches) == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
 
 
 def test_empty_fields_behind_the_named_ones_are_ignored(tmp_path: Path) -> None:
-    batches = read(csv_file(tmp_path, b"a,b\n1,2,,\n3,4,,\n"))
+    batches = read(written(tmp_path, b"a,b\n1,2,,\n3,4,,\n"))
     assert rows(batches) == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
 
 
 def test_a_value_behind_the_named_fields_is_not_dropped_silently(tmp_path: Path) -> None:
-    batches = read(csv_file(tmp_path, b"a,b\n1,2,,\n3,4,x,\n"))
+    batches = read(written(tmp_path, b"a,b\n1,2,,\n3,4,x,\n"))
     assert rows(batches) == [{"a": "1", "b": "2"}]
     assert rejects(batches) == [Reject(3, None, "4 fields instead of 2", "3,4,x,")]
 
 
 def test_a_row_cut_off_at_the_end_is_rejected_with_its_line(tmp_path: Path) -> None:
-    batches = read(csv_file(tmp_path, b"a,b\n1,2\n3,4\n5"))
+    batches = read(written(tmp_path, b"a,b\n1,2\n3,4\n5"))
     assert rejects(batches) == [Reject(4, None, "1 fields instead of 2", "5")]
     assert len(rows(batches)) == 2
 
 
 def test_empty_and_quoted_empty_fields_are_null_and_n_a_is_a_value(tmp_path: Path) -> None:
-    batches = read(csv_file(tmp_path, b'a,b\n"",x\n,N/A\n1,NA\n'))
+    batches = read(written(tmp_path, b'a,b\n"",x\n,N/A\n1,NA\n'))
     assert rows(batches) == [{"a": None, "b": "x"}, {"a": None, "b": "N/A"}, {"a": 1, "b": "NA"}]
 
 
 def test_a_line_end_inside_quotes_belongs_to_the_value(tmp_path: Path) -> None:
     content = b'a,b\n"x\ny",1\n"z",2\n'
     for chunk_size in (1, 2, 100):
-        assert rows(read(csv_file(tmp_path, content), chunk_size))[0] == {"a": "x\ny", "b": 1}
+        assert rows(read(written(tmp_path, content), chunk_size))[0] == {"a": "x\ny", "b": 1}
 
 
 def test_one_stray_quote_in_a_tlc_file_swallows_no_other_row(tmp_path: Path) -> None:
-    path = csv_file(tmp_path, b'a,b\n1,"2\n3,4\n5,6\n')
+    path = written(tmp_path, b'a,b\n1,"2\n3,4\n5,6\n')
     batches = read(path, quoted_newlines=False)
     assert [reject.number for reject in rejects(batches)] == [2]
     assert [row["a"] for row in rows(batches)] == ["3", "5"]
 
 
 def test_bytes_that_postgres_cannot_store_are_rejected_readably(tmp_path: Path) -> None:
-    batches = read(csv_file(tmp_path, b"a,b\nx,1\ny\xff,2\nz\0,3\n"))
+    batches = read(written(tmp_path, b"a,b\nx,1\ny\xff,2\nz\0,3\n"))
     assert [(reject.number, reject.raw) for reject in rejects(batches)] == [(3, "y\\xff,2"), (4, "z\\x00,3")]
 
 
 def test_a_file_in_another_encoding_is_text_whose_rows_are_rejected(tmp_path: Path) -> None:
-    path = csv_file(tmp_path, "a,b\n1,Zürich\n2,Bern\n".encode("latin-1"))
+    path = written(tmp_path, "a,b\n1,Zürich\n2,Bern\n".encode("latin-1"))
     assert [str(field.type) for field in inspect(path).schema] == ["int64", "string"]
     batches = read(path)
     assert rejects(batches) == [Reject(2, None, "not UTF-8", "1,Z\\xfcrich")]
@@ -103,7 +98,7 @@ def test_a_file_in_another_encoding_is_text_whose_rows_are_rejected(tmp_path: Pa
 
 
 def test_names_are_made_unique_and_never_empty(tmp_path: Path) -> None:
-    assert inspect(csv_file(tmp_path, b"a,A,,\xef\xbb\xbfb\n1,2,3,4\n")).header[:3] == (
+    assert inspect(written(tmp_path, b"a,A,,\xef\xbb\xbfb\n1,2,3,4\n")).header[:3] == (
         "a",
         "A_2",
         "column_3",
@@ -111,17 +106,17 @@ def test_names_are_made_unique_and_never_empty(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
-    assert inspect(csv_file(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n")).header == ("a", "b")
+    assert inspect(written(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n")).header == ("a", "b")
 
 
 def test_a_name_may_hold_a_line_end_inside_quotes(tmp_path: Path) -> None:
-    path = csv_file(tmp_path, b'"a\nb","c"\n1,2\n')
+    path = written(tmp_path, b'"a\nb","c"\n1,2\n')
     assert inspect(path).header == ("a\nb", "c")
     assert rows(read(path)) == [{"a\nb": 1, "c": 2}]
 
 
 def test_a_row_longer_than_the_first_look_is_read(tmp_path: Path) -> None:
-    (row,) = rows(read(csv_file(tmp_path, b"a,b\n1," + b"y" * 3_000_000 + b"\n")))
+    (row,) = rows(read(written(tmp_path, b"a,b\n1," + b"y" * 3_000_000 + b"\n")))
     assert len(str(row["b"])) == 3_000_000
 
 
@@ -133,7 +128,7 @@ def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
-    assert rows(read(csv_file(tmp_path, b"a,b\n"))) == []
+    assert rows(read(written(tmp_path, b"a,b\n"))) == []
 
 
 def test_gzip_members_one_after_the_other_are_one_file(tmp_path: Path) -> None:
@@ -191,7 +186,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path, name: str, content: bytes, 
 
 def test_a_header_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no readable header"):
-        inspect(csv_file(tmp_path, b"a\xff\xfe,b\n1,2\n"))
+        inspect(written(tmp_path, b"a\xff\xfe,b\n1,2\n"))
 
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=8)
@@ -239,7 +234,7 @@ def test_every_line_is_loaded_or_rejected_whatever_is_corrupted(
     bytes_drawn = st.integers(0, 255).filter(lambda byte: byte != ord('"') or not quoted_newlines)
     for _ in range(data.draw(st.integers(1, 5))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(bytes_drawn)
-    path = csv_file(tmp_path_factory.mktemp("any"), b"a,b,c\n" + bytes(body))
+    path = written(tmp_path_factory.mktemp("any"), b"a,b,c\n" + bytes(body))
     batches = read(path, chunk_size, quoted_newlines)
     filled = [line for line in bytes(body).split(b"\n") if line.strip(b"\r")]
     assert sum(batch.rows_read for batch in batches) == len(filled)

@@ -11,12 +11,11 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import SHARED_DATA, query
+from helpers import SHARED_DATA, loaded, query
 from http_server import Server, serve
 from taxi_ingest.errors import DataError, TaxiIngestError
-from taxi_ingest.fetch import Cache, fetch
-from taxi_ingest.load import Database, Load, Options, load, parse_target
-from taxi_ingest.transform import open_stream
+from taxi_ingest.load import Database, LoadResult
+from taxi_ingest.sources import Cache, parse_source
 
 pytestmark = pytest.mark.skipif(
     not SHARED_DATA.is_dir(), reason=f"no real TLC files: {SHARED_DATA} is absent"
@@ -42,11 +41,10 @@ def site() -> Iterator[Server]:
 
 def load_from(
     site: Server, name: str, table: str, database: Database, folder: Path, allow_short: bool = False
-) -> Load:
-    source = fetch(site.url(name), folder, Cache(folder, 0))
+) -> LoadResult:
+    source = parse_source(site.url(name)).fetch(folder, Cache(folder, 0))
     assert source
-    stream = open_stream(source.path, source.name, 10_000)
-    return load(stream, source, parse_target(table), database, Options(allow_short=allow_short))
+    return loaded(source, database, table, chunk_size=10_000, allow_short=allow_short)
 
 
 def sum_in_file(path: Path) -> float:
@@ -62,8 +60,8 @@ def test_a_published_file_loads_whole(
 ) -> None:
     known = manifest()[name]
     result = load_from(site, name, "trips", embedded_database, tmp_path)
-    assert (result.rows_read, result.rows_rejected) == (int(known["rows"]), 0)
-    assert (result.dataset, result.month) == (known["dataset"], known["year_month"])
+    assert (result.record.rows_read, result.record.rows_rejected) == (int(known["rows"]), 0)
+    assert (result.record.dataset, result.record.month) == (known["dataset"], known["year_month"])
     ((rows, total),) = query(embedded_database_url, "SELECT count(*), sum(total_amount) FROM trips")
     assert rows == int(known["rows"])
     assert total == pytest.approx(sum_in_file(SHARED_DATA / name), abs=0.001)
@@ -85,7 +83,7 @@ def test_all_eras_of_a_dataset_go_into_one_table(
     for name in files("csv_heads"):
         known = manifest()[name]
         result = load_from(site, name, known["dataset"], embedded_database, tmp_path)
-        assert (result.rows_loaded, result.rows_rejected) == (int(known["rows"]), 0), name
+        assert (result.record.rows_loaded, result.record.rows_rejected) == (int(known["rows"]), 0), name
         expected[known["dataset"]] = expected.get(known["dataset"], 0) + int(known["rows"])
     assert set(expected) == {"yellow", "green", "fhv", "fhvhv"}
     for table, rows in expected.items():
@@ -108,7 +106,7 @@ def test_what_others_made_of_the_files_loads_too(
 ) -> None:
     known = manifest()[name]
     result = load_from(site, name, "trips", embedded_database, tmp_path)
-    assert (result.rows_loaded, result.dataset) == (int(known["rows"]), known["dataset"])
+    assert (result.record.rows_loaded, result.record.dataset) == (int(known["rows"]), known["dataset"])
 
 
 @pytest.mark.parametrize("name", [name for name in files("zones") if name.endswith((".csv", ".parquet"))])
@@ -116,7 +114,11 @@ def test_every_copy_of_the_zone_lookup_loads(
     site: Server, name: str, embedded_database: Database, embedded_database_url: str, tmp_path: Path
 ) -> None:
     result = load_from(site, name, "taxi_zones", embedded_database, tmp_path)
-    assert (result.dataset, result.rows_loaded, result.rows_rejected) == ("zones", 265, 0)
+    assert (result.record.dataset, result.record.rows_loaded, result.record.rows_rejected) == (
+        "zones",
+        265,
+        0,
+    )
     if name.endswith(".csv"):
         last = query(embedded_database_url, 'SELECT service_zone FROM taxi_zones WHERE "LocationID" = 265')
         assert last == [("N/A",)]
@@ -155,7 +157,7 @@ def test_a_file_cut_off_in_a_row_is_refused_and_loads_but_for_that_row_if_allowe
     with pytest.raises(DataError, match=r"It breaks off in its last row\. Nothing was loaded\."):
         load_from(site, name, "trips", embedded_database, tmp_path)
     result = load_from(site, name, "trips", embedded_database, tmp_path, allow_short=True)
-    assert (result.rows_loaded, result.rows_rejected) == (2178, 1)
+    assert (result.record.rows_loaded, result.record.rows_rejected) == (2178, 1)
     assert query(embedded_database_url, "SELECT number, raw FROM taxi_ingest.rejects") == [(2180, "1,2021-0")]
 
 
@@ -164,5 +166,5 @@ def test_a_misnamed_file_is_loaded_as_what_it_is(
 ) -> None:
     name = "dirty/fhvhv_tripdata_2021-06_fhv_layout.csv"
     result = load_from(site, name, "trips", embedded_database, tmp_path)
-    assert (result.dataset, result.rows_loaded) == ("fhv", 10)
-    assert result.notes == ["The file is named fhvhv, but its columns are those of fhv."]
+    assert (result.record.dataset, result.record.rows_loaded) == ("fhv", 10)
+    assert result.record.notes == ["The file is named fhvhv, but its columns are those of fhv."]

@@ -5,30 +5,29 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID
 
 import psutil
 import pytest
-from prefect import flow, tags
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, TaskRun
-from prefect.states import Running
+from prefect import tags
 from prefect.utilities.urls import url_for
 
-from taxi_ingest import Settings, ingest, marks, prefect_api
+import builders
+from helpers import loaded, until
+from prefect_runs import flow_run, flow_runs, id_of, seeming_run, task_runs
+from taxi_ingest import ingest
+from taxi_ingest.flows import marks
+from taxi_ingest.flows.runs import end_dead_runs, tied_flow
 from taxi_ingest.load import database_at
-from taxi_ingest.runs import end_dead_runs, tied_flow
-from test_load import load_file, row
-from test_load import trips as trips_of
 
 _STOPS_AT = """
 import signal, sys
 from prefect.client.orchestration import SyncPrefectClient
-from taxi_ingest import Settings, flows, ingest, prefect_api
+from taxi_ingest import Settings, ingest, prefect_api
+from taxi_ingest.flows import ingest as flows
 
 moment, url = sys.argv[1:]
 create = SyncPrefectClient.create_flow_run
@@ -61,29 +60,9 @@ _MOMENTS = {
 """Where a run stops, and what Prefect then shows as unfinished."""
 
 
-@pytest.fixture
-def api(prefect_server: str, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The local Prefect server, and a new database that the settings name."""
-    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
-    with prefect_api(Settings()) as url:
-        assert url == prefect_server
-        yield url
-
-
 def put_right() -> None:
     """What the next run does."""
     end_dead_runs(database_at(os.environ["TAXI_INGEST_DATABASE_URL"]))
-
-
-def flow_runs() -> list[FlowRun]:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({}))
-
-
-def task_runs(*of: UUID) -> list[TaskRun]:
-    with get_client(sync_client=True) as client:
-        wanted = FlowRunFilter.model_validate({"id": {"any_": list(of)}})
-        return client.read_task_runs(flow_run_filter=wanted) if of else []
 
 
 def shown(ids: set[UUID]) -> list[str]:
@@ -96,11 +75,6 @@ def shown(ids: set[UUID]) -> list[str]:
     )
 
 
-def state_of(run_id: UUID) -> str | None:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(run_id).state_name
-
-
 LeftBehind = Callable[..., UUID]
 
 
@@ -108,27 +82,8 @@ LeftBehind = Callable[..., UUID]
 def left_behind(api: str) -> Iterator[LeftBehind]:
     """Make a run that seems to go on, with these tags."""
     del api
-    made: list[UUID] = []
-
-    @flow(name="ingest")
-    def anything() -> None: ...
-
-    with get_client(sync_client=True) as client:
-
-        def make(*tags: str) -> UUID:
-            made.append(client.create_flow_run(anything, tags=tags, state=Running()).id)
-            return made[-1]
-
-        yield make
-        for run_id in made:
-            client.delete_flow_run(run_id)
-
-
-def wait_for(condition: Callable[[], bool], what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.05)
+    with ExitStack() as runs:
+        yield lambda *tags: runs.enter_context(seeming_run(*tags))
 
 
 @pytest.mark.slow
@@ -147,7 +102,7 @@ def test_a_run_killed_at_any_moment_ends_as_crashed_with_its_parts(
         return [line for line in shown(ids) if not line.endswith("Completed")]
 
     try:
-        wait_for(lambda: left() == _MOMENTS[moment], left)
+        until(lambda: left() == _MOMENTS[moment], left)
         put_right()
         assert left() == _MOMENTS[moment]
     finally:
@@ -162,11 +117,9 @@ def test_a_run_names_its_process_and_its_tasks_have_no_tags(api: str, trips: Pat
     del api
     with tags("mine"):
         outcome = ingest.with_options(name="other")(url=str(trips), table="green")
-    assert outcome.flow_run_url
-    run_id = UUID(outcome.flow_run_url.rpartition("/")[2])
-    wait_for(lambda: len(task_runs(run_id)) == 4, lambda: task_runs(run_id))
-    [run] = [run for run in flow_runs() if run.id == run_id]
-    assert {tag.partition(":")[0] for tag in run.tags} == {"mine", "machine", "process"}
+    run_id = id_of(outcome.flow_run_url)
+    until(lambda: len(task_runs(run_id)) == 4, lambda: task_runs(run_id))
+    assert {tag.partition(":")[0] for tag in flow_run(run_id).tags} == {"mine", "machine", "process"}
     assert {tuple(task.tags) for task in task_runs(run_id)} == {("mine",)}
 
 
@@ -185,11 +138,11 @@ def test_the_run_of_a_live_process_goes_on_and_that_of_a_zombie_does_not(
     """As under a process 1 that reaps nobody."""
     run = left_behind(*marks.tags_of(sleeper.pid))
     put_right()
-    assert state_of(run) == "Running"
+    assert flow_run(run).state_name == "Running"
     os.kill(sleeper.pid, signal.SIGKILL)
-    wait_for(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_ZOMBIE, lambda: "no zombie")
+    until(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_ZOMBIE, lambda: "no zombie")
     put_right()
-    assert state_of(run) == "Crashed"
+    assert flow_run(run).state_name == "Crashed"
 
 
 @pytest.mark.skipif(not psutil.LINUX, reason="only there do times of creation move with the clock")
@@ -207,7 +160,7 @@ def test_a_clock_step_does_not_make_a_live_run_look_dead(
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted)
     assert psutil.Process(sleeper.pid).create_time() == pytest.approx(before + step_seconds, abs=1)
     put_right()
-    assert state_of(run) == "Running"
+    assert flow_run(run).state_name == "Running"
 
 
 _ENDED = ("machine:{user}@{host}/{machine}", "process:{boot}/{pid}/1")
@@ -245,21 +198,21 @@ def test_whose_process_is_surely_gone_ends_and_nobody_else(
     assert parts
     run = left_behind(*(tag.format(**parts.groupdict()) for tag in tags))
     put_right()
-    assert state_of(run) == state
+    assert flow_run(run).state_name == state
 
 
 def test_a_run_whose_load_was_committed_is_completed_and_another_of_a_dead_process_crashed(
     left_behind: LeftBehind, tmp_path: Path
 ) -> None:
     done, half = (left_behind(marks.machine_tag(), "process:00000000/1/1") for _ in range(2))
-    path = trips_of(tmp_path, [row(1)])
-    load_file(
+    path = builders.trips(tmp_path, [builders.row(1)])
+    loaded(
         path,
         database_at(os.environ["TAXI_INGEST_DATABASE_URL"]),
         flow_run_url=url_for("flow-run", done),
     )
     put_right()
-    assert (state_of(done), state_of(half)) == ("Completed", "Crashed")
+    assert (flow_run(done).state_name, flow_run(half).state_name) == ("Completed", "Crashed")
 
 
 def test_a_run_that_is_alone_asks_no_database_about_itself(api: str) -> None:
@@ -277,7 +230,7 @@ def test_a_run_that_is_alone_asks_no_database_about_itself(api: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0 or not psutil.LINUX, reason="namespaces need root, and Linux")
 def test_a_container_with_the_same_host_name_has_runs_of_its_own() -> None:
     """Where each sees only its own processes, all of the other's would look dead."""
-    shown = "import os; from taxi_ingest import marks; print(*sorted(marks.tags_of(os.getpid())))"
+    shown = "import os; from taxi_ingest.flows import marks; print(*sorted(marks.tags_of(os.getpid())))"
     inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", shown]
     done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
     if "unshare" in done.stderr:

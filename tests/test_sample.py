@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers import SHARED_DATA
 from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
-from taxi_ingest.sample import FORMATS, Era, eras, file_name, write_sample
-from taxi_ingest.sample.__main__ import main
+from taxi_ingest.tlc.sample import FORMATS, Era, eras, file_name, write_sample
+from taxi_ingest.tlc.sample.__main__ import main
 from taxi_ingest.transform import CanonicalBatch, Misjudged, open_stream
 
-REAL = Path(__file__).parents[2] / "shared" / "data"
 ROWS = 300
 ERAS = [pytest.param(era, id=f"{era.dataset}-{era.format}-{era.first}") for era in eras()]
 
@@ -117,9 +117,11 @@ def real_header(text: bytes) -> tuple[bytes, bytes]:
     return match[1], match[2]
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real files are not here")
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real files are not here")
 def test_headers_equal_those_of_all_real_files(tmp_path: Path) -> None:
-    files = [file for folder in ("csv_heads", "csv") for file in (REAL / folder).glob("*_tripdata_*.csv")]
+    files = [
+        file for folder in ("csv_heads", "csv") for file in (SHARED_DATA / folder).glob("*_tripdata_*.csv")
+    ]
     assert len(files) > 200
     for file in files:
         hint = tlc.parse_file_name(file.name)
@@ -129,16 +131,16 @@ def test_headers_equal_those_of_all_real_files(tmp_path: Path) -> None:
         assert real_header(made) == real_header(file.read_bytes()), file.name
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real files are not here")
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real files are not here")
 def test_zones_are_those_of_the_real_file(tmp_path: Path) -> None:
-    real = (REAL / "zones" / "taxi_zone_lookup.csv").read_bytes().splitlines(keepends=True)
+    real = (SHARED_DATA / "zones" / "taxi_zone_lookup.csv").read_bytes().splitlines(keepends=True)
     made = sample(tmp_path, "zones", "").read_bytes().splitlines(keepends=True)
     assert len(made) == len(real)
     for line in (0, 1, 264, 265):
         assert made[line] == real[line]
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real files are not here")
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real files are not here")
 @pytest.mark.parametrize(
     "name",
     [
@@ -153,7 +155,7 @@ def test_zones_are_those_of_the_real_file(tmp_path: Path) -> None:
 def test_parquet_types_are_those_of_real_files(name: str, tmp_path: Path) -> None:
     hint = tlc.parse_file_name(name)
     made = sample(tmp_path, str(hint.dataset), str(hint.month), "parquet")
-    real = pq.read_schema(REAL / "parquet" / f"{name}.parquet")
+    real = pq.read_schema(SHARED_DATA / "parquet" / f"{name}.parquet")
     assert pq.read_schema(made).equals(real, check_metadata=False)
 
 

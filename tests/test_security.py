@@ -9,12 +9,11 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,16 +21,15 @@ import psutil
 import psycopg2
 import pytest
 
-from conftest import execute, free_port, query
+from helpers import PROGRAM, Cli, execute, free_port, query, run_python, until
 from http_server import Server
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load import database_at
-from taxi_ingest.load.connection import address_of
+from taxi_ingest.load.address import address_of
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack.account import runnable
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "planted-90210"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
 
@@ -174,10 +172,8 @@ def test_ui_prints_the_plain_address_and_opens_a_private_page(
     done = cli("ui", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     page = settings.home / "prefect" / "login.html"
     assert done.stdout == f"http://127.0.0.1:{settings.prefect_port}\n"
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "opened").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert (tmp_path / "opened").read_text().strip() == str(page)
+    until(lambda: (tmp_path / "opened").exists() and (tmp_path / "opened").read_text())
+    assert (tmp_path / "opened").read_text() == f"{page}\n"
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     key = key_of(settings)
     assert key in page.read_text()
@@ -259,7 +255,7 @@ def test_a_proxy_sees_sources_and_nothing_that_goes_to_the_local_server(
 def test_prefect_is_told_not_to_track_before_anyone_can_import_it() -> None:
     env = {name: value for name, value in os.environ.items() if name != "DO_NOT_TRACK"}
     code = "import os, sys, taxi_ingest; print(os.environ['DO_NOT_TRACK'], 'prefect' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    done = run_python(code, env=env)
     assert done.stdout == "1 False\n", done.stderr
 
 
@@ -271,8 +267,7 @@ def test_a_run_reports_to_nobody(
         pytest.skip("strace isn't installed")
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-qq", "-e", "trace=connect,sendto", "-o", str(trace)]
-    command += [str(Path(sys.executable).with_name("taxi-ingest")), "ingest", "--url", str(trips)]
-    command += ["--table", "green"]
+    command += [PROGRAM, "ingest", "--url", str(trips), "--table", "green"]
     # In CI Prefect reports nothing anyway.
     env = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS")}
     env |= {"TAXI_INGEST_DATABASE_URL": embedded_database_url, "PREFECT_HOME": str(tmp_path / "prefect-home")}

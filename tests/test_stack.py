@@ -18,6 +18,7 @@ import psutil
 import psycopg2
 import pytest
 
+from helpers import free_port, run_python, value
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
 from taxi_ingest.settings import Settings
@@ -32,22 +33,8 @@ SECRETS = {
 }
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def settings_for(home: Path, port: int | None = None) -> Settings:
     return Settings(home=home, prefect_port=port or free_port())
-
-
-def query(url: str, statement: str) -> object:
-    connection = psycopg2.connect(url)
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        row = cursor.fetchone()
-    connection.close()
-    return row[0] if row else None
 
 
 def kill(pid: int | None) -> None:
@@ -174,18 +161,18 @@ def test_a_home_that_cannot_be_written_is_named(stack_home: Path, start: object)
 def test_database_takes_rows_and_keeps_them_over_a_stop(stack_home: Path) -> None:
     settings = settings_for(stack_home)
     url = stack.start_database(settings)
-    query(url, "CREATE TABLE kept AS SELECT 7 AS x; SELECT x FROM kept")
+    value(url, "CREATE TABLE kept AS SELECT 7 AS x; SELECT x FROM kept")
     assert stack.stop_database(settings).running
     assert not stack.status(settings).database.running
-    assert query(stack.start_database(settings), "SELECT x FROM kept") == 7
+    assert value(stack.start_database(settings), "SELECT x FROM kept") == 7
 
 
 def test_database_is_set_up_for_loads_and_stays_safe(stack_database: str) -> None:
     expected = {"wal_level": "minimal", "listen_addresses": "", "fsync": "on", "synchronous_commit": "on"}
-    shown = {name: query(stack_database, f"SHOW {name}") for name in expected}
+    shown = {name: value(stack_database, f"SHOW {name}") for name in expected}
     assert shown == expected
-    assert query(stack_database, "SELECT datlocale FROM pg_database WHERE datname = 'ny_taxi'") == "C.UTF-8"
-    assert query(stack_database, "SELECT count(*) FROM pg_file_settings WHERE error IS NOT NULL") == 0
+    assert value(stack_database, "SELECT datlocale FROM pg_database WHERE datname = 'ny_taxi'") == "C.UTF-8"
+    assert value(stack_database, "SELECT count(*) FROM pg_file_settings WHERE error IS NOT NULL") == 0
 
 
 def test_database_folder_is_private(stack_settings: Settings, stack_database: str) -> None:
@@ -199,16 +186,16 @@ def test_a_port_in_the_users_environment_does_not_mislead(
 ) -> None:
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("PGHOST", "nowhere")
-    assert query(stack.start_database(stack_settings), "SELECT 1") == 1
+    assert value(stack.start_database(stack_settings), "SELECT 1") == 1
 
 
 def test_killed_database_is_started_again_with_its_rows(stack_settings: Settings) -> None:
     url = stack.start_database(stack_settings)
-    query(url, "CREATE TABLE survivor AS SELECT 8 AS x; SELECT x FROM survivor")
+    value(url, "CREATE TABLE survivor AS SELECT 8 AS x; SELECT x FROM survivor")
     kill(stack.status(stack_settings).database.pid)
     gone = stack.status(stack_settings).database
     assert (gone.running, gone.note) == (False, "stale pid file")
-    assert query(stack.start_database(stack_settings), "SELECT x FROM survivor") == 8
+    assert value(stack.start_database(stack_settings), "SELECT x FROM survivor") == 8
 
 
 def test_stale_files_with_a_recycled_pid_harm_nobody_and_stop_nothing(stack_settings: Settings) -> None:
@@ -219,7 +206,7 @@ def test_stale_files_with_a_recycled_pid_harm_nobody_and_stop_nothing(stack_sett
         for name in ("data/postmaster.pid", ".s.PGSQL.5432.lock"):
             (root / name).write_text(content)
         assert stack.status(stack_settings).database.note == "stale pid file"
-        assert query(stack.start_database(stack_settings), "SELECT 1") == 1
+        assert value(stack.start_database(stack_settings), "SELECT 1") == 1
         assert bystander.poll() is None
         bystander.kill()
 
@@ -258,7 +245,7 @@ def test_a_killed_servers_process_that_computes_does_not_keep_it_down(stack_sett
         pass
     busy.cursor().execute("SELECT count(*) FROM generate_series(1, 2000000000)")
     kill(stack.status(stack_settings).database.pid)
-    assert query(stack.start_database(stack_settings), "SELECT 1") == 1
+    assert value(stack.start_database(stack_settings), "SELECT 1") == 1
 
 
 def test_two_processes_make_and_start_one_database(stack_home: Path) -> None:
@@ -272,7 +259,7 @@ def test_database_missing_on_a_running_server_is_made(stack_settings: Settings, 
     connection.autocommit = True
     connection.cursor().execute("DROP DATABASE ny_taxi")
     connection.close()
-    assert query(stack.start_database(stack_settings), "SELECT current_database()") == "ny_taxi"
+    assert value(stack.start_database(stack_settings), "SELECT current_database()") == "ny_taxi"
 
 
 def test_server_of_a_deleted_home_does_not_get_in_the_way(stack_home: Path) -> None:
@@ -281,7 +268,7 @@ def test_server_of_a_deleted_home_does_not_get_in_the_way(stack_home: Path) -> N
     shutil.rmtree(stack_home / "postgres")
     url = stack.start_database(settings)
     time.sleep(0.5)
-    assert query(url, "SELECT 1") == 1
+    assert value(url, "SELECT 1") == 1
 
 
 def test_data_of_another_version_is_refused_and_kept(stack_home: Path) -> None:
@@ -321,7 +308,7 @@ ODD_NAMES = [
 def test_home_with_a_long_or_odd_name_works(stack_home: Path, name: str) -> None:
     settings = settings_for(stack_home / name)
     url = stack.start_database(settings)
-    assert query(url, "SELECT 1") == 1
+    assert value(url, "SELECT 1") == 1
     assert stack.status(settings).database.address == url
     shown = subprocess.run(
         [*stack.psql_command(url), "-XAtc", "SELECT 1"], capture_output=True, text=True, check=True
@@ -485,5 +472,4 @@ def test_prefect_that_dies_at_start_shows_the_end_of_its_log(stack_home: Path) -
 
 def test_nothing_here_imports_prefect() -> None:
     code = "import sys, taxi_ingest.stack; print('prefect' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert run_python(code).stdout == "False\n"

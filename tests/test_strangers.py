@@ -8,23 +8,17 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from conftest import execute, query
+from builders import row, trips
+from helpers import execute, loaded, looked_ahead, query, totals, url_with
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.fetch import local_file
 from taxi_ingest.load import (
     Database,
     Filter,
-    Options,
     database_at,
     list_loads,
     migrations,
-    parse_target,
-    preview,
     undo,
 )
-from taxi_ingest.load.connection import join_dsn
-from taxi_ingest.transform import open_stream
-from test_load import load_file, row, totals, trips
 
 LEDGER = "".join(
     files(migrations).joinpath(f"{number}.sql").read_text() for number in range(1, migrations.LATEST + 1)
@@ -38,7 +32,7 @@ CREATE FUNCTION traps.check(double precision) RETURNS boolean LANGUAGE plpgsql I
 """
 VIEW = """
 CREATE SCHEMA taxi_ingest;
-CREATE TABLE taxi_ingest.ledger_version AS SELECT 3 AS number;
+CREATE TABLE taxi_ingest.ledger_version AS SELECT 4 AS number;
 CREATE VIEW taxi_ingest.loads AS SELECT traps.check(1.0) AS load_id;
 CREATE TABLE taxi_ingest.rejects (load_id int);
 """
@@ -91,11 +85,6 @@ def is_caught(url: str) -> bool:
     return query(url, "SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'") == [(False,)]
 
 
-def look_ahead(path: Path, database: Database, table: str) -> object:
-    stream = open_stream(path, path.name, 10)
-    return preview(stream, local_file(str(path)), parse_target(table), database, Options())
-
-
 def test_a_ledger_that_a_stranger_made_is_refused(
     as_mallory: Callable[[str], None], tmp_path: Path, database: Database, database_url: str
 ) -> None:
@@ -103,7 +92,7 @@ def test_a_ledger_that_a_stranger_made_is_refused(
     as_mallory("")
     for planted in LEDGERS:
         execute(database_url, f"SET ROLE mallory; DROP SCHEMA IF EXISTS taxi_ingest CASCADE; {planted}")
-        for act in (load_file, lambda path, database: look_ahead(path, database, "trips")):
+        for act in (loaded, looked_ahead):
             with pytest.raises(DatabaseError, match="belongs to mallory"):
                 act(path, database)
         with pytest.raises(DatabaseError, match="belongs to mallory"):
@@ -119,7 +108,7 @@ def test_a_table_with_a_strangers_code_is_refused(
     as_mallory("CREATE SCHEMA team;" + ";".join(TABLES.values()))
     path = trips(tmp_path, [row(1)])
     for planted in TABLES:
-        for act in (load_file, look_ahead):
+        for act in (loaded, looked_ahead):
             with pytest.raises(DatabaseError, match="functions of mallory"):
                 act(path, database, f"team.{planted}")
     assert is_caught(database_url)
@@ -132,7 +121,7 @@ def test_a_table_of_another_role_without_code_of_its_own_is_loaded_into(
         f"""CREATE SCHEMA team; CREATE TABLE team.trips (id serial CHECK (abs(id) > 0), "VendorID" integer,
         {COLUMNS})"""
     )
-    load_file(trips(tmp_path, [row(1)]), database, "team.trips")
+    loaded(trips(tmp_path, [row(1)]), database, "team.trips")
     assert totals(database_url, "team.trips") == [1]
 
 
@@ -142,12 +131,12 @@ def test_a_role_that_we_are_a_member_of_is_trusted(
     as_mallory(LEDGER)
     execute(database_url, "CREATE ROLE friend LOGIN SUPERUSER PASSWORD 'friend'; GRANT mallory TO friend")
     try:
-        friend = join_dsn("", {**parse_dsn(database_url), "user": "friend", "password": "friend"}, None)
+        friend = url_with(database_url, user="friend", password="friend")
         try:
             psycopg2.connect(friend).close()
         except psycopg2.OperationalError:
             pytest.skip("this server lets only its own account in")
-        load_file(trips(tmp_path, [row(1)]), database_at(friend))
+        loaded(trips(tmp_path, [row(1)]), database_at(friend))
         assert totals(database_url) == [1]
     finally:
         execute(database_url, "DROP OWNED BY friend CASCADE", "DROP ROLE friend")

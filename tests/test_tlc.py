@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from conftest import ROOT, SHARED_DATA
+from helpers import ROOT, SHARED_DATA
 from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
 from taxi_ingest.transform import open_stream

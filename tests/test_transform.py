@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import row, trips
 from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.load.types import for_postgres
 from taxi_ingest.read.texts import NULL_WORDS
 from taxi_ingest.transform import CanonicalBatch, Misjudged, Stream, load_step, open_stream
 from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import snake_case
-from taxi_ingest.transform.types import postgres_type
+from taxi_ingest.transform.types import column_type
 
 
 def converted(values: pa.Array, type: pa.DataType) -> tuple[list[object], list[int]]:
@@ -114,16 +116,8 @@ def test_any_text_fits_or_is_named_and_nothing_breaks(texts: list[str], type: pa
     assert sorted(bad + words) == [index for index, value in enumerate(values) if value is None]
 
 
-def yellow(folder: Path, rows: str, name: str = "yellow_tripdata_2024-01.csv") -> Path:
-    path = folder / name
-    path.write_text("VendorID,tpep_pickup_datetime,passenger_count,total_amount\n" + rows)
-    return path
-
-
 def test_a_tlc_file_gets_all_columns_of_its_dataset_and_loads_those_it_has(tmp_path: Path) -> None:
-    plan = open_stream(
-        yellow(tmp_path, "1,2024-01-01 00:00:00,1,2.5\n"), "yellow_tripdata_2024-01.csv", 10
-    ).plan
+    plan = open_stream(trips(tmp_path, [row(2.5)]), "yellow_tripdata_2024-01.csv", 10).plan
     assert (plan.dataset, plan.month) == ("yellow", "2024-01")
     assert [column.name for column in plan.loaded] == [
         "VendorID",
@@ -135,26 +129,24 @@ def test_a_tlc_file_gets_all_columns_of_its_dataset_and_loads_those_it_has(tmp_p
 
 
 def test_a_bad_row_is_rejected_with_line_column_reason_and_text(tmp_path: Path) -> None:
-    path = yellow(
-        tmp_path, "1,2024-01-01 00:00:00,1,2\n1,2024-01-01 00:00:00,many,3\n1,2024-01-01 00:00:00,1,4\n"
-    )
+    path = trips(tmp_path, [row(2), row(3, "many"), row(4)])
     (batch,) = consume(open_stream(path, path.name, 10))
     assert batch.rows.column("total_amount").to_pylist() == [2.0, 4.0]
     (reject,) = batch.rejects
     assert (reject.number, reject.column) == (3, "passenger_count")
     assert reject.reason == "'many' is no smallint"
-    assert reject.raw == "1,2024-01-01 00:00:00,many,3"
+    assert reject.raw == row(3, "many")
 
 
 def test_lines_are_counted_across_chunks(tmp_path: Path) -> None:
-    rows = [f"1,2024-01-01 00:00:00,{'x' if number in (3, 7) else 1},2\n" for number in range(10)]
-    batches = consume(open_stream(yellow(tmp_path, "".join(rows)), "x.csv", 2))
+    rows = [row(2, "x" if number in (3, 7) else 1) for number in range(10)]
+    batches = consume(open_stream(trips(tmp_path, rows), "x.csv", 2))
     assert [reject.number for batch in batches for reject in batch.rejects] == [5, 9]
     assert sum(batch.rows_read for batch in batches) == 10
 
 
 def test_a_misleading_name_is_reported(tmp_path: Path) -> None:
-    path = yellow(tmp_path, "1,2024-01-01 00:00:00,1,2\n", "green_tripdata_2024-01.csv")
+    path = trips(tmp_path, [row()], "green_tripdata_2024-01.csv")
     plan = open_stream(path, path.name, 10).plan
     assert (plan.dataset, plan.month) == ("yellow", None)
     assert plan.warnings == ("The file is named green, but its columns are those of yellow.",)
@@ -167,14 +159,14 @@ def test_a_column_that_nobody_has_seen_is_kept(tmp_path: Path) -> None:
     )
     plan = open_stream(path, path.name, 10).plan
     assert plan.unknown == ("mood",)
-    assert plan.columns[-1].type == "text"
+    assert plan.columns[-1].type == pa.string()
 
 
 def test_a_guessed_type_widens_when_a_later_row_needs_it(tmp_path: Path) -> None:
     path = tmp_path / "any.csv"
     path.write_text("a,b\n" + "1,1\n" * 300_000 + "2.5,x\n")
     stream = open_stream(path, path.name, 100_000)
-    assert [column.type for column in stream.plan.columns] == ["bigint", "bigint"]
+    assert [column.type for column in stream.plan.columns] == [pa.int64(), pa.int64()]
     batches = consume(stream)
     assert batches[-1].rows.schema.types == [pa.decimal128(38, 1), pa.string()]
     assert sum(batch.rows.num_rows for batch in batches) == 300_001
@@ -183,9 +175,10 @@ def test_a_guessed_type_widens_when_a_later_row_needs_it(tmp_path: Path) -> None
 def test_names_that_postgres_cannot_hold_beside_each_other_are_changed(tmp_path: Path) -> None:
     path = tmp_path / "any.csv"
     path.write_text(f"_load_id,{'ü' * 40}a,{'ü' * 40}b,\n1,2,3,4\n")
-    columns = [column.name for column in open_stream(path, path.name, 10).plan.columns]
+    stream = open_stream(path, path.name, 10)
+    columns = [column.name for column in for_postgres(stream).plan.columns]
     assert columns == ["_load_id_2", "ü" * 31, "ü" * 30 + "_2", "column_4"]
-    snake = open_stream(path, path.name, 10, names="snake").plan.columns
+    snake = for_postgres(open_stream(path, path.name, 10, names="snake")).plan.columns
     assert len({column.name for column in snake}) == 4
 
 
@@ -211,7 +204,7 @@ def test_two_columns_for_one_are_an_error(tmp_path: Path) -> None:
 
 def test_parquet_types_that_no_table_holds_are_an_error() -> None:
     with pytest.raises(DataError, match="'tags' has the type list"):
-        postgres_type("tags", pa.list_(pa.string()))
+        column_type("tags", pa.list_(pa.string()))
 
 
 STEP = """
@@ -239,7 +232,8 @@ def step_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def trips(tmp_path: Path) -> Path:
+def three(tmp_path: Path) -> Path:
+    """A Parquet file of three green trips."""
     path = tmp_path / "green_tripdata_2024-01.parquet"
     pickups = pa.array([datetime(2024, 1, 1)] * 3, pa.timestamp("us"))
     pq.write_table(
@@ -255,8 +249,8 @@ def trips(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_users_step_gets_frames_and_decides_the_columns(trips: Path, step_module: str) -> None:
-    stream = open_stream(trips, trips.name, 10, f"{step_module}:long_ones")
+def test_the_users_step_gets_frames_and_decides_the_columns(three: Path, step_module: str) -> None:
+    stream = open_stream(three, three.name, 10, f"{step_module}:long_ones")
     (batch,) = consume(stream)
     assert batch.rows.to_pylist() == [{"trip_distance": 3.0, "double_distance": 6.0}]
     assert batch.rows_read == 3
@@ -265,9 +259,9 @@ def test_the_users_step_gets_frames_and_decides_the_columns(trips: Path, step_mo
 @pytest.mark.parametrize(
     ("function", "message"), [("failing", "no such luck"), ("returning_none", "NoneType")]
 )
-def test_a_step_that_fails_is_named(trips: Path, step_module: str, function: str, message: str) -> None:
+def test_a_step_that_fails_is_named(three: Path, step_module: str, function: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        open_stream(trips, trips.name, 10, f"{step_module}:{function}")
+        open_stream(three, three.name, 10, f"{step_module}:{function}")
 
 
 def test_a_step_does_not_hinder_a_column_that_needs_another_type_behind_the_first_megabyte(
@@ -276,7 +270,7 @@ def test_a_step_does_not_hinder_a_column_that_needs_another_type_behind_the_firs
     path = tmp_path / "x.csv"
     path.write_text("a,b\n" + f"1,{'b' * 1000}\n" * 1_100 + "x,b\n")
     stream = open_stream(path, path.name, 10_000, f"{step_module}:unchanged")
-    assert [column.type for column in stream.plan.columns] == ["text", "text"]
+    assert [column.type for column in stream.plan.columns] == [pa.string(), pa.string()]
 
 
 @pytest.mark.parametrize("name", ["os", "os:", "no_such_module_here:f", "os:no_such_function", "os:sep"])

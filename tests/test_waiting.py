@@ -1,67 +1,34 @@
 """Who waits for whom: as few as can be, as short as can be, and it is said."""
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import psycopg2
 import pytest
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import connection as Connection
 
-from conftest import execute, query
+from builders import elsewhere, months, row, trips, zones
+from helpers import (
+    WAITING,
+    WAITING_FOR_A_LOAD,
+    Background,
+    execute,
+    held,
+    loaded,
+    query,
+    totals,
+    until_session,
+    url_with,
+)
 from taxi_ingest.errors import DatabaseError, DataError
-from taxi_ingest.fetch import local_file
-from taxi_ingest.load import Database, Load, Options, Progress, Target, database_at, load, undo
-from taxi_ingest.load.connection import join_dsn
+from taxi_ingest.load import Database, LoadProgress, LoadResult, database_at, undo
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.undo import _undo
-from taxi_ingest.transform import open_stream
-from test_load import load_file, row, totals, trips
+from taxi_ingest.sources import local_file
 
-Result = TypeVar("Result")
-
-
-def months(folder: Path, numbers: range) -> list[Path]:
-    return [trips(folder, [row(n)], f"yellow_tripdata_2024-{n:02}.csv") for n in numbers]
-
-
-class Background(Generic[Result]):
-    """A load, or other work, in a thread; its result or its error."""
-
-    def __init__(self, act: Callable[[], Result]) -> None:
-        self.results: list[Result | BaseException] = []
-        self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
-        self._thread.start()
-
-    def _run(self, act: Callable[[], Result]) -> None:
-        try:
-            self.results.append(act())
-        except BaseException as error:
-            self.results.append(error)
-
-    def result(self) -> Result:
-        self._thread.join(60)
-        [result] = self.results
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-
-def until(url: str, condition: str) -> None:
-    """Wait until a session of this database is in a state."""
-    deadline = time.monotonic() + 30
-    statement = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
-    while query(url, statement) == [(0,)]:
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.02)
-
-
-WAITING = "wait_event_type = 'Lock'"
 SAID = "waiting"
 
 
@@ -73,17 +40,16 @@ def test_a_replacement_that_waits_for_a_reader_holds_up_no_other_load(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, *others = months(tmp_path, range(1, 5))
-    load_file(first, embedded_database)
-    reader = psycopg2.connect(embedded_database_url)
-    reader.cursor().execute("SELECT count(*) FROM trips")
-    replacing = Background(lambda: load_file(first, embedded_database, if_loaded="replace"))
-    until(embedded_database_url, WAITING)
-    loading = [Background(lambda path=path: load_file(path, embedded_database)) for path in others]
-    assert [load.result().outcome for load in loading] == ["loaded"] * 3
+    loaded(first, embedded_database)
+    reader = held(embedded_database_url, "SELECT count(*) FROM trips")
+    replacing = Background(lambda: loaded(first, embedded_database, if_loaded="replace"))
+    until_session(embedded_database_url, WAITING)
+    loading = [Background(lambda path=path: loaded(path, embedded_database)) for path in others]
+    assert [load.result().status for load in loading] == ["loaded"] * 3
     assert replacing.results == []
     assert "Others are using the table: waiting until they let go of it." in said(caplog)
     reader.close()
-    assert replacing.result().outcome == "replaced"
+    assert replacing.result().status == "replaced"
     assert totals(embedded_database_url) == [1, 2, 3, 4]
 
 
@@ -91,12 +57,11 @@ def test_an_undo_that_waits_for_a_reader_holds_up_no_load(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     first, second = months(tmp_path, range(1, 3))
-    load_file(first, embedded_database)
-    reader = psycopg2.connect(embedded_database_url)
-    reader.cursor().execute("SELECT count(*) FROM trips")
+    loaded(first, embedded_database)
+    reader = held(embedded_database_url, "SELECT count(*) FROM trips")
     undoing = Background(lambda: undo(embedded_database, 1))
-    until(embedded_database_url, WAITING)
-    assert Background(lambda: load_file(second, embedded_database)).result().outcome == "loaded"
+    until_session(embedded_database_url, WAITING)
+    assert Background(lambda: loaded(second, embedded_database)).result().status == "loaded"
     assert undoing.results == []
     reader.close()
     undoing.result()
@@ -107,11 +72,11 @@ def test_a_load_is_undone_once(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     """Who comes second waits for the first, and then sees what it has done."""
-    load_file(*months(tmp_path, range(1, 2)), embedded_database)
+    loaded(months(tmp_path, range(1, 2))[0], embedded_database)
     with embedded_database.transaction() as cursor:
         _undo(cursor, 1)
         second = Background(lambda: undo(embedded_database, 1))
-        until(embedded_database_url, WAITING)
+        until_session(embedded_database_url, WAITING)
     with pytest.raises(DataError, match="undone already"):
         second.result()
 
@@ -120,8 +85,7 @@ def test_patience_ends_and_nothing_has_changed(
     embedded_database: Database, embedded_database_url: str
 ) -> None:
     execute(embedded_database_url, "CREATE TABLE busy (a int)")
-    reader = psycopg2.connect(embedded_database_url)
-    reader.cursor().execute("SELECT count(*) FROM busy")
+    reader = held(embedded_database_url, "SELECT count(*) FROM busy")
     with (
         pytest.raises(DatabaseError, match="Others have used the table without a pause") as failure,
         embedded_database.transaction() as cursor,
@@ -144,29 +108,29 @@ def test_who_waits_for_the_same_file_says_so_and_skips(
     tmp_path: Path, database: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = trips(tmp_path, [row(n) for n in range(6)])
-    others: list[Background[Load]] = []
+    others: list[Background[LoadResult]] = []
 
-    def start_another(_: Progress) -> None:
+    def start_another(_: LoadProgress) -> None:
         if not others:
-            others.append(Background(lambda: load_file(path, database)))
-            until(database_url, "wait_event = 'advisory'")
+            others.append(Background(lambda: loaded(path, database)))
+            until_session(database_url, WAITING_FOR_A_LOAD)
 
-    assert load_file(path, database, on_progress=start_another).outcome == "loaded"
-    assert others[0].result().outcome == "skipped"
+    assert loaded(path, database, on_progress=start_another).status == "loaded"
+    assert others[0].result().status == "skipped"
     assert said(caplog) == ["Another run is loading this file into trips: waiting for it."]
     assert totals(database_url) == list(range(6))
 
 
 def at_once(
-    first: Callable[[Callable[[Progress], None]], Load], second: Callable[[], Load], url: str
-) -> Background[Load]:
+    first: Callable[[Callable[[LoadProgress], None]], LoadResult], second: Callable[[], LoadResult], url: str
+) -> Background[LoadResult]:
     """Begin the second load while the first is copying, and let it wait; then end the first."""
-    begun: list[Background[Load]] = []
+    begun: list[Background[LoadResult]] = []
 
-    def begin(_: Progress) -> None:
+    def begin(_: LoadProgress) -> None:
         if not begun:
             begun.append(Background(second))
-            until(url, "wait_event = 'advisory'")
+            until_session(url, WAITING_FOR_A_LOAD)
 
     first(begin)
     return begun[0]
@@ -175,12 +139,10 @@ def at_once(
 def test_two_places_of_a_month_at_once_do_not_both_get_in(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:
-    (tmp_path / "mirror").mkdir()
-    here = trips(tmp_path, [row(1), row(2), row(3)])
-    there = trips(tmp_path / "mirror", [row(4)])
+    here, there = trips(tmp_path, [row(1), row(2), row(3)]), elsewhere(tmp_path, [row(4)])
     other = at_once(
-        lambda begin: load_file(here, database, on_progress=begin),
-        lambda: load_file(there, database),
+        lambda begin: loaded(here, database, on_progress=begin),
+        lambda: loaded(there, database),
         database_url,
     )
     with pytest.raises(DataError, match="yellow 2024-01 already"):
@@ -193,11 +155,11 @@ def test_two_copies_of_a_file_of_no_month_at_once_are_loaded_once(
 ) -> None:
     one, two = (trips(tmp_path, [row(1), row(2), row(3)], name) for name in ("a.csv", "b.csv"))
     other = at_once(
-        lambda begin: load_file(one, database, on_progress=begin),
-        lambda: load_file(two, database),
+        lambda begin: loaded(one, database, on_progress=begin),
+        lambda: loaded(two, database),
         database_url,
     )
-    assert other.result().outcome == "skipped"
+    assert other.result().status == "skipped"
     assert totals(database_url) == [1, 2, 3]
 
 
@@ -207,23 +169,22 @@ def test_two_versions_of_an_address_at_once_replace_each_other(
     old, new = (trips(tmp_path, [row(n), row(n), row(n)], name) for n, name in ((1, "a.csv"), (2, "b.csv")))
     source = replace(local_file(str(new)), url=local_file(str(old)).url)
     other = at_once(
-        lambda begin: load_file(old, database, on_progress=begin),
-        lambda: load(open_stream(new, new.name, 10), source, Target("public", "trips"), database, Options()),
+        lambda begin: loaded(old, database, on_progress=begin),
+        lambda: loaded(source, database),
         database_url,
     )
-    assert other.result().outcome == "replaced"
+    assert other.result().status == "replaced"
     assert totals(database_url) == [2, 2, 2]
 
 
 def test_nobody_puts_rows_into_a_lookup_while_it_is_replaced(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
-    path = tmp_path / "zones.csv"
-    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,A,S\n")
-    load_file(path, embedded_database, "taxi_zones")
+    path = zones(tmp_path, "A")
+    loaded(path, embedded_database, "taxi_zones")
     tried: list[type] = []
 
-    def insert(_: Progress) -> None:
+    def insert(_: LoadProgress) -> None:
         with pytest.raises(psycopg2.errors.LockNotAvailable) as failure:
             execute(
                 embedded_database_url,
@@ -233,8 +194,8 @@ def test_nobody_puts_rows_into_a_lookup_while_it_is_replaced(
         tried.append(failure.type)
         assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("A",)]
 
-    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,B,S\n")
-    load_file(path, embedded_database, "taxi_zones", on_progress=insert)
+    zones(tmp_path, "B")
+    loaded(path, embedded_database, "taxi_zones", on_progress=insert)
     assert len(tried) == 1
     assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones') == [("B",)]
 
@@ -243,19 +204,31 @@ def test_rows_put_into_a_lookup_just_before_it_is_replaced_are_kept(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     """They are not committed yet when the load looks for them first, so that it waits for their lock."""
-    path = tmp_path / "zones.csv"
-    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,A,S\n")
-    load_file(path, embedded_database, "taxi_zones")
-    user = psycopg2.connect(embedded_database_url)
-    user.cursor().execute("INSERT INTO taxi_zones VALUES (9, 'B', 'mine', 'S')")
-    path.write_text("LocationID,Borough,Zone,service_zone\n1,B,B,S\n")
-    replacing = Background(lambda: load_file(path, embedded_database, "taxi_zones"))
-    until(embedded_database_url, WAITING)
+    path = zones(tmp_path, "A")
+    loaded(path, embedded_database, "taxi_zones")
+    user = held(embedded_database_url, "INSERT INTO taxi_zones VALUES (9, 'B', 'mine', 'S')")
+    zones(tmp_path, "B")
+    replacing = Background(lambda: loaded(path, embedded_database, "taxi_zones"))
+    until_session(embedded_database_url, WAITING)
     user.commit()
     user.close()
     with pytest.raises(DataError, match="rows that taxi-ingest did not put there"):
         replacing.result()
     assert query(embedded_database_url, 'SELECT "Zone" FROM taxi_zones ORDER BY 1') == [("A",), ("mine",)]
+
+
+@dataclass(frozen=True)
+class _Listening(Database):
+    """A database that keeps what its server says."""
+
+    heard: Database
+    told: list[str]
+
+    @contextmanager
+    def open(self) -> Iterator[Connection]:
+        with self.heard.open() as connection:
+            yield connection
+            self.told.extend(connection.notices)
 
 
 def test_rows_are_looked_at_before_the_table_is_locked(
@@ -264,14 +237,7 @@ def test_rows_are_looked_at_before_the_table_is_locked(
     """Attaching would else look at all of them while no one else can attach, and at a replacement read."""
     monkeypatch.setenv("PGOPTIONS", "-c client_min_messages=debug1")
     told: list[str] = []
-
-    @contextmanager
-    def listened() -> Iterator[psycopg2.extensions.connection]:
-        with embedded_database.open() as connection:
-            yield connection
-            told.extend(connection.notices)
-
-    load_file(trips(tmp_path, [row(1)]), replace(embedded_database, open=listened))
+    loaded(trips(tmp_path, [row(1)]), _Listening(embedded_database.address, embedded_database, told))
     assert any('"load_1" is implied by existing constraints' in notice for notice in told), told
 
 
@@ -281,15 +247,15 @@ def test_first_loads_into_an_empty_database_go_side_by_side_and_copy_once(
     """The second begins and ends while the first is copying; the first then finds the table made."""
     first, second = months(tmp_path, range(1, 3))
     progress: list[int] = []
-    inner: list[Load] = []
+    inner: list[LoadResult] = []
 
-    def load_another(seen: Progress) -> None:
+    def load_another(seen: LoadProgress) -> None:
         progress.append(seen.rows)
         if not inner:
-            inner.append(load_file(second, database))
+            inner.append(loaded(second, database))
 
-    assert load_file(first, database, on_progress=load_another).outcome == "loaded"
-    assert [load.outcome for load in inner] == ["loaded"]
+    assert loaded(first, database, on_progress=load_another).status == "loaded"
+    assert [load.status for load in inner] == ["loaded"]
     assert progress == [1]
     assert totals(database_url) == [1, 2]
 
@@ -316,12 +282,12 @@ def test_a_copy_begins_anew_only_if_the_columns_differ(
         (tmp_path / name).write_text(content)
     progress: list[int] = []
 
-    def load_another(seen: Progress) -> None:
+    def load_another(seen: LoadProgress) -> None:
         progress.append(seen.rows)
         if len(progress) == 1:
-            load_file(tmp_path / "b.csv", embedded_database, "things")
+            loaded(tmp_path / "b.csv", embedded_database, "things")
 
-    load_file(tmp_path / "a.csv", embedded_database, "things", on_progress=load_another)
+    loaded(tmp_path / "a.csv", embedded_database, "things", on_progress=load_another)
     assert len(progress) == copies
     assert query(embedded_database_url, "SELECT t FROM things ORDER BY n") == [("x",), ("y",)]
 
@@ -330,7 +296,7 @@ def test_a_failed_first_load_holds_up_nobody_and_leaves_an_empty_ledger(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     with pytest.raises(DataError):
-        load_file(trips(tmp_path, [row(1, "x")]), embedded_database)
+        loaded(trips(tmp_path, [row(1, "x")]), embedded_database)
     state = "SELECT to_regclass('trips') IS NULL, (SELECT count(*) FROM taxi_ingest.loads)"
     assert query(embedded_database_url, state) == [(True, 0)]
 
@@ -339,15 +305,15 @@ def test_a_table_dropped_while_it_is_loaded_into_is_made_anew(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     first, second = months(tmp_path, range(1, 3))
-    load_file(first, embedded_database)
+    loaded(first, embedded_database)
     dropped: list[bool] = []
 
-    def drop(_: Progress) -> None:
+    def drop(_: LoadProgress) -> None:
         if not dropped:
             dropped.append(True)
             execute(embedded_database_url, "DROP TABLE trips")
 
-    assert load_file(second, embedded_database, on_progress=drop).outcome == "loaded"
+    assert loaded(second, embedded_database, on_progress=drop).status == "loaded"
     assert totals(embedded_database_url) == [2]
 
 
@@ -362,20 +328,17 @@ def test_several_roles_load_into_one_table(tmp_path: Path, system_url: str) -> N
         "CREATE ROLE bob LOGIN PASSWORD 'x' IN ROLE team; CREATE ROLE eve LOGIN PASSWORD 'x'",
         "ALTER ROLE ann SET role = team; ALTER ROLE bob SET role = team",
     )
-    url = join_dsn("", {**parse_dsn(system_url), "dbname": "several"}, None)
+    url = url_with(system_url, dbname="several")
     execute(
         url, "GRANT CREATE ON DATABASE several TO team; GRANT USAGE, CREATE ON SCHEMA public TO team, eve"
     )
-    ann, bob, eve = (
-        database_at(join_dsn("", {**parse_dsn(url), "user": who, "password": "x"}, None))
-        for who in ("ann", "bob", "eve")
-    )
+    ann, bob, eve = (database_at(url_with(url, user=who, password="x")) for who in ("ann", "bob", "eve"))
     first, second, third = months(tmp_path, range(1, 4))
-    assert load_file(first, ann).outcome == "loaded"
-    assert load_file(second, bob).outcome == "loaded"
-    assert load_file(first, bob, if_loaded="replace").outcome == "replaced"
+    assert loaded(first, ann).status == "loaded"
+    assert loaded(second, bob).status == "loaded"
+    assert loaded(first, bob, if_loaded="replace").status == "replaced"
     with pytest.raises(DatabaseError, match="taxi_ingest belongs to team") as failure:
-        load_file(third, eve)
+        loaded(third, eve)
     assert "GRANT" in failure.value.hint
     undo(ann, 2)
     assert totals(url) == [1]
@@ -396,12 +359,12 @@ def test_a_load_whose_rows_go_while_it_is_replaced_is_loaded_anew(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, gone: str
 ) -> None:
     path = trips(tmp_path, [row(n) for n in range(6)])
-    load_file(path, embedded_database)
+    loaded(path, embedded_database)
 
-    def take_out(_: Progress) -> None:
+    def take_out(_: LoadProgress) -> None:
         if query(embedded_database_url, "SELECT FROM pg_inherits WHERE inhrelid::regclass::text ~ 'load_1$'"):
             undo(embedded_database, 1) if gone == "undo" else execute(embedded_database_url, gone)
 
-    done = load_file(path, embedded_database, if_loaded="replace", on_progress=take_out)
-    assert (done.outcome, done.replaces) == ("loaded", None)
+    done = loaded(path, embedded_database, if_loaded="replace", on_progress=take_out)
+    assert (done.status, done.record.replaces) == ("loaded", None)
     assert totals(embedded_database_url) == [0, 1, 2, 3, 4, 5]

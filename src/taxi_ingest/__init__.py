@@ -23,10 +23,11 @@ from taxi_ingest.errors import (
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 if TYPE_CHECKING:
-    from taxi_ingest.flows import ingest
-    from taxi_ingest.orchestration import prefect_api
-    from taxi_ingest.report import Outcome
+    from taxi_ingest.flows.api import prefect_api
+    from taxi_ingest.flows.ingest import ingest
+    from taxi_ingest.flows.outcome import Outcome
     from taxi_ingest.settings import Settings
+    from taxi_ingest.sources.months import month_address
 
 __all__ = [
     "DataError",
@@ -38,14 +39,16 @@ __all__ = [
     "TaxiIngestError",
     "UsageError",
     "ingest",
+    "month_address",
     "prefect_api",
 ]
 
 _HOMES = {
-    "Outcome": "taxi_ingest.report",
+    "Outcome": "taxi_ingest.flows.outcome",
     "Settings": "taxi_ingest.settings",
-    "ingest": "taxi_ingest.flows",
-    "prefect_api": "taxi_ingest.orchestration",
+    "ingest": "taxi_ingest.flows.ingest",
+    "month_address": "taxi_ingest.sources.months",
+    "prefect_api": "taxi_ingest.flows.api",
 }
 
 

@@ -1,59 +1,66 @@
-"""Which database a load goes to."""
+"""Which database: the one order of choice."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 from psycopg2 import Error
 from psycopg2.extensions import connection as Connection
 
 from taxi_ingest import stack
+from taxi_ingest.errors import UsageError
+from taxi_ingest.job import DEFAULT_BLOCK
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.settings import DEFAULT_BLOCK, Settings
+from taxi_ingest.settings import Settings
 
 
-def find_database(block: str | None, settings: Settings) -> Database:
-    """The block's, else the settings', else that of `postgres-connector`, else the embedded Postgres.
+def choose_database(
+    settings: Settings, block: str | None, find_block: Callable[[str], Database | None]
+) -> Database:
+    """The database of the block that is named, else that of TAXI_INGEST_DATABASE_URL, else that of the block
+    `postgres-connector`, else the local stack's embedded Postgres.
 
-    Raises UsageError for an unknown block, DatabaseError where the embedded Postgres can't start.
+    `find_block` is the database behind a Prefect block, None where there is no such block; where the choice
+    needs none, it is not called. Raises UsageError for a named block that does not exist.
     """
     if block is None and settings.database_url:
         return database_at(settings.database_url.get_secret_value())
-    if block is None and not _default_block_exists():
-        return _embedded(settings)
-    # 0.2 s to import, which only those with a block pay.
-    from taxi_ingest.blocks import database_of_block
+    found = find_block(block or DEFAULT_BLOCK)
+    if found is None and block is not None:
+        raise no_such_block(block)
+    if found is None or stack.is_embedded(settings, found.address):
+        return EmbeddedDatabase(database_at(stack.status(settings).database.address).address, settings)
+    return found
 
-    database = database_of_block(block or DEFAULT_BLOCK)
-    return _embedded(settings) if stack.is_embedded(settings, database.address) else database
+
+def no_such_block(name: str) -> UsageError:
+    """The error for a block that is not there."""
+    return UsageError(
+        f"There is no SqlAlchemyConnector block {name}.",
+        "`taxi-ingest blocks ls` lists them, `taxi-ingest blocks create` makes one.",
+    )
 
 
-def _embedded(settings: Settings) -> Database:
-    """The local stack's database, started for each connection unless it runs, or was stopped under a load."""
-    stack.enter()
-    database = database_at(stack.start_database(settings, stack.enter))
+@dataclass(frozen=True)
+class EmbeddedDatabase(Database):
+    """The local stack's database, started for each connection unless it runs or was stopped under a load."""
+
+    settings: Settings
+
+    @property
+    def runs(self) -> bool:
+        """Whether it would not have to be started."""
+        return stack.status(self.settings).database.running
 
     @contextmanager
-    def open() -> Iterator[Connection]:
+    def open(self) -> Iterator[Connection]:
+        """A connection, closed at the end. Raises DatabaseError where Postgres can't be started."""
         stack.enter()
-        stack.start_database(settings, stack.enter)
+        url = stack.start_database(self.settings, stack.enter)
         try:
-            with database.open() as connection:
+            with database_at(url).open() as connection:
                 yield connection
         except Error:
             # Where the user has stopped the server, a lost connection is not worth another try.
             stack.enter()
             raise
-
-    return replace(database, open=open)
-
-
-def _default_block_exists() -> bool:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_block_document_by_name(DEFAULT_BLOCK, "sqlalchemy-connector", include_secrets=False)
-        except ObjectNotFound:
-            return False
-    return True

@@ -1,10 +1,10 @@
 """Settings: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import AfterValidator, Field, SecretStr, field_validator
@@ -12,8 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_ingest.tlc import TLC_URL
 
-DEFAULT_BLOCK = "postgres-connector"
-"""The Prefect block whose database is used, if there is one and no other is named."""
+_HTTP = ("http://", "https://")
+_URL_WITH_LOGIN = re.compile(r"https?://[^\s/?#]+@[^\s/?#@]", re.IGNORECASE)
 
 
 def _whole(path: Path) -> Path:
@@ -61,7 +61,8 @@ class Settings(BaseSettings):
     for its own host. A bare `user:password` is for the host that the command line names."""
 
     tlc_url: str = TLC_URL
-    """Where TLC's files lie: an http(s) or file:// address, or a folder."""
+    """Where TLC's files lie: an http(s) or file:// address, or a folder. `{dataset}` in it stands for the
+    dataset's name."""
 
     home: Folder = Field(default_factory=lambda: _usual(user_data_path))
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs."""
@@ -86,45 +87,7 @@ class Settings(BaseSettings):
     @field_validator("source_login")
     @classmethod
     def _check_login(cls, value: SecretStr | None) -> SecretStr | None:
-        if value:
-            _logins(value.get_secret_value())
-        return value
-
-    def with_login(self, login: str | None) -> "Settings":
-        """The same, but with this `user:password` for the host that is asked, if it is one."""
-        return self.model_copy(update={"source_login": SecretStr(login)}) if login else self
-
-    def login_for(self, url: str) -> tuple[str, str] | None:
-        """User and password for an http source: what `source_login` has for its scheme, host and port."""
-        text = self.source_login.get_secret_value() if self.source_login else ""
-        logins = _logins(text)
-        # TLC's own site asks nobody for a login.
-        bare = None if url.startswith(f"{TLC_URL.rpartition('/')[0]}/") else logins.get(None)
-        return logins.get(_origin(url), bare)
-
-
-def _logins(text: str) -> dict[str | None, tuple[str, str]]:
-    """The logins in a text, by the origin that each is for; None: for the host that is asked."""
-    if not text.lower().startswith(("http://", "https://")):
-        user, _, password = text.partition(":")
-        return {None: (user, password)} if text else {}
-    logins: dict[str | None, tuple[str, str]] = {}
-    for word in text.split():
-        userinfo, at, _ = urlsplit(word).netloc.rpartition("@")
-        if not at or not (origin := _origin(word)):
+        text = value.get_secret_value() if value else ""
+        if text.lower().startswith(_HTTP) and not all(map(_URL_WITH_LOGIN.match, text.split())):
             raise ValueError("write https://user:password@host, special characters percent-encoded")
-        user, _, password = userinfo.partition(":")
-        logins[origin] = (unquote(user), unquote(password))
-    return logins
-
-
-def _origin(url: str) -> str | None:
-    """Scheme, host and port of an http URL, the only ones that its login may reach."""
-    from taxi_ingest.errors import UsageError
-    from taxi_ingest.fetch import canonical_url
-
-    try:
-        found = canonical_url(url)
-    except UsageError:
-        return None
-    return "/".join(found.split("/")[:3]) if found.startswith("http") else None
+        return value

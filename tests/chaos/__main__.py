@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 import time
 from pathlib import Path
 from random import randrange
@@ -9,6 +10,7 @@ from random import randrange
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from chaos import Round, run
+from helpers import set_up_environment
 
 
 def main() -> int:
@@ -28,7 +30,9 @@ def main() -> int:
             problems.append(done)
             print(f"FAILED: {done.problem}", flush=True)
 
-    counts = run(options.rounds, options.seed, options.lanes, tell)
+    with tempfile.TemporaryDirectory(prefix="ti-chaos-") as home:
+        set_up_environment(Path(home))
+        counts = run(options.rounds, options.seed, options.lanes, tell)
     for fault, count in sorted(counts.items()):
         print(f"{count:4} x {fault}")
     print(f"{len(problems)} of {options.rounds} rounds failed (seed {options.seed})")

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 from chaos.world import TABLE, File, Finished, World, finish
+from helpers import small_disk
 from taxi_ingest import stack
 from taxi_ingest.stack.account import give_to_account
 
@@ -18,11 +20,22 @@ Fault = Callable[[World, Random, File], list[Finished]]
 
 def _download(**what: object) -> Fault:
     def fault(world: World, random: Random, file: File) -> list[Finished]:
-        drawn = {name: value(random, file) if callable(value) else value for name, value in what.items()}
-        world.http.fault(file.name, times=random.randint(1, 2), **drawn)
+        world.http.fault(file.name, times=random.randint(1, 2), **_drawn(what, random, file))
         return world.ingest(file)
 
     return fault
+
+
+def _connection(**what: object) -> Fault:
+    def fault(world: World, random: Random, file: File) -> list[Finished]:
+        world.proxy.fault(**_drawn(what, random, file))
+        return world.ingest(file)
+
+    return fault
+
+
+def _drawn(what: dict[str, object], random: Random, file: File) -> dict[str, object]:
+    return {name: value(random, file) if callable(value) else value for name, value in what.items()}
 
 
 def _anywhere(random: Random, file: File) -> int:
@@ -43,74 +56,45 @@ def _changed_midway(world: World, random: Random, file: File) -> list[Finished]:
     return world.ingest(file)
 
 
-def _connection(**what: object) -> Fault:
-    def fault(world: World, random: Random, file: File) -> list[Finished]:
-        drawn = {name: value(random, file) if callable(value) else value for name, value in what.items()}
-        world.proxy.fault(**drawn)
-        return world.ingest(file)
+def _blow(strike: Callable[[World, "subprocess.Popen[str]"], object]) -> Fault:
+    """What strikes a run in the midst of its copy, or at any moment at all."""
 
-    return fault
-
-
-def _signal(number: signal.Signals) -> Fault:
     def fault(world: World, random: Random, file: File) -> list[Finished]:
         process = world.start(file)
-        _wait(world, random, process)
-        process.send_signal(number)
+        if random.random() < 0.7:
+            world.wait_for_copy(process)
+            time.sleep(random.uniform(0, 0.3))
+        else:
+            time.sleep(random.uniform(0, 3))
+        strike(world, process)
         return [finish(process)]
 
     return fault
 
 
-def _backend(world: World, random: Random, file: File) -> list[Finished]:
-    process = world.start(file)
-    _wait(world, random, process)
-    world.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name = 'taxi-ingest' AND pid <> pg_backend_pid()"
-    )
-    return [finish(process)]
-
-
-def _server(number: signal.Signals) -> Fault:
-    def fault(world: World, random: Random, file: File) -> list[Finished]:
-        process = world.start(file)
-        _wait(world, random, process)
-        world.crash_database(number)
-        return [finish(process)]
-
-    return fault
-
-
-def _wait(world: World, random: Random, process: "subprocess.Popen[str]") -> None:
-    """Until a moment in the copy, or any moment at all."""
-    if random.random() < 0.7:
-        world.wait_for_copy(process)
-        time.sleep(random.uniform(0, 0.3))
-    else:
-        time.sleep(random.uniform(0, 3))
+def _stopped_by_force(world: World, random: Random, file: File) -> list[Finished]:
+    finished = _blow(lambda world, _: world.command("down", "--force"))(world, random, file)
+    stack.start_database(world.settings)
+    return finished
 
 
 def _full_disk(world: World, random: Random, file: File) -> list[Finished]:
     """New tables lie on a disk of 1 MB."""
     del random
-    folder = Path(tempfile.mkdtemp(prefix="ti-chaos-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
-    give_to_account(folder)
-    try:
+    with _megabyte() as folder:
+        give_to_account(folder)
         world.execute(f"CREATE TABLESPACE tiny LOCATION '{folder}'")
-        world.execute("ALTER ROLE CURRENT_USER SET default_tablespace = tiny")
-        return world.ingest(file)
-    finally:
-        world.execute("ALTER ROLE CURRENT_USER RESET default_tablespace")
-        # The ledger stays, wherever it was made.
-        for kind in ("TABLE", "INDEX"):
-            world.execute(f"ALTER {kind} ALL IN TABLESPACE tiny SET TABLESPACE pg_default")
-        # Else a crash soon after would look for its folder.
-        world.execute("DROP TABLESPACE tiny")
-        world.execute("CHECKPOINT")
-        subprocess.run(["umount", folder], check=True)
-        folder.rmdir()
+        try:
+            world.execute("ALTER ROLE CURRENT_USER SET default_tablespace = tiny")
+            return world.ingest(file)
+        finally:
+            world.execute("ALTER ROLE CURRENT_USER RESET default_tablespace")
+            # The ledger stays, wherever it was made.
+            for kind in ("TABLE", "INDEX"):
+                world.execute(f"ALTER {kind} ALL IN TABLESPACE tiny SET TABLESPACE pg_default")
+            # Else a crash soon after would look for its folder.
+            world.execute("DROP TABLESPACE tiny")
+            world.execute("CHECKPOINT")
 
 
 def _same_file(world: World, random: Random, file: File) -> list[Finished]:
@@ -122,27 +106,6 @@ def _different_files(world: World, random: Random, file: File) -> list[Finished]
     published = [world.publish(name, random.randint(1000, 20_000)) for name in others]
     finished = world.ingest(file, *published)
     world.expected |= {other.name: other.rows for other in published}
-    return finished
-
-
-def _prefect(number: signal.Signals) -> Fault:
-    """Prefect's server goes away at a moment of the run; the next run starts it again."""
-
-    def fault(world: World, random: Random, file: File) -> list[Finished]:
-        process = world.start(file)
-        _wait(world, random, process)
-        world.crash_prefect(number)
-        return [finish(process)]
-
-    return fault
-
-
-def _stopped_by_force(world: World, random: Random, file: File) -> list[Finished]:
-    process = world.start(file)
-    _wait(world, random, process)
-    world.command("down", "--force")
-    finished = [finish(process)]
-    stack.start_database(world.settings)
     return finished
 
 
@@ -222,13 +185,15 @@ def _stray_cache(world: World, random: Random, file: File) -> list[Finished]:
 def _full_cache(world: World, random: Random, file: File) -> list[Finished]:
     """The folder of downloads lies on a disk of 1 MB."""
     del random
-    folder = Path(tempfile.mkdtemp(prefix="ti-chaos-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
-    try:
+    with _megabyte() as folder:
         return [finish(world.start(file, TAXI_INGEST_CACHE_DIR=str(folder)))]
-    finally:
-        subprocess.run(["umount", folder], check=True)
-        folder.rmdir()
+
+
+@contextmanager
+def _megabyte() -> Iterator[Path]:
+    """The folder of a disk of 1 MB."""
+    with tempfile.TemporaryDirectory(prefix="ti-chaos-") as folder, small_disk(Path(folder), "size=1m"):
+        yield Path(folder)
 
 
 FAULTS: dict[str, Fault] = {
@@ -248,13 +213,13 @@ FAULTS: dict[str, Fault] = {
     "cut before COMMIT": _connection(at_commit="unsent"),
     "cut after COMMIT was sent": _connection(at_commit="sent"),
     "COMMIT's answer lost": _connection(at_commit="answered"),
-    "client killed (SIGKILL)": _signal(signal.SIGKILL),
-    "client interrupted (SIGINT)": _signal(signal.SIGINT),
-    "client ended (SIGTERM)": _signal(signal.SIGTERM),
-    "backend terminated": _backend,
-    "server killed (SIGKILL)": _server(signal.SIGKILL),
-    "server shut down immediately": _server(signal.SIGQUIT),
-    "Prefect's server killed (SIGKILL)": _prefect(signal.SIGKILL),
+    "client killed (SIGKILL)": _blow(lambda _, process: process.kill()),
+    "client interrupted (SIGINT)": _blow(lambda _, process: process.send_signal(signal.SIGINT)),
+    "client ended (SIGTERM)": _blow(lambda _, process: process.terminate()),
+    "backend terminated": _blow(lambda world, _: world.end_sessions()),
+    "server killed (SIGKILL)": _blow(lambda world, _: world.crash_database(signal.SIGKILL)),
+    "server shut down immediately": _blow(lambda world, _: world.crash_database(signal.SIGQUIT)),
+    "Prefect's server killed (SIGKILL)": _blow(lambda world, _: world.crash_prefect()),
     "stack stopped by force": _stopped_by_force,
     "partition detached and attached": _detached,
     "long reader": _long_reader,

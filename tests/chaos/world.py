@@ -3,22 +3,19 @@
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from conftest import execute, free_port, query
+from helpers import COPYING, execute, exists, free_port, held, query, run_cli, sessions, start_cli, until
 from http_server import Server, serve
 from taxi_ingest import stack
-from taxi_ingest.load.connection import join_dsn
-from taxi_ingest.sample import write_sample
+from taxi_ingest.load.address import join_dsn
 from taxi_ingest.settings import Settings
+from taxi_ingest.tlc.sample import write_sample
 from tcp_proxy import Proxy, proxy_before
 
 TABLE = "trips"
@@ -28,7 +25,6 @@ _ORDINARY = (
     "-c default_transaction_read_only=off -c search_path=public -c statement_timeout=0 -c lock_timeout=0"
 )
 """What our own sessions rely on while a fault has changed the database's defaults."""
-_PROGRAM = str(Path(sys.executable).with_name("taxi-ingest"))
 
 
 @dataclass
@@ -67,22 +63,14 @@ class World:
 
     def start(self, file: File, address: str | None = None, **environment: str) -> "subprocess.Popen[str]":
         """Run `ingest` on a file, through web server and proxy."""
-        command = [_PROGRAM, "ingest", "--table", TABLE, "--quiet"]
-        command += [
-            "--url",
-            address or self.http.url(file.name),
-            "--chunk-size",
-            "5000",
-            "--max-rejects",
-            "0",
-        ]
-        env = {**os.environ, **self.environment(), **environment}
-        return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        address = address or self.http.url(file.name)
+        how = ("--quiet", "--chunk-size", 5000, "--max-rejects", 0)
+        env = {**self.environment(), **environment}
+        return start_cli("ingest", "--url", address, "--table", TABLE, *how, env=env)
 
     def command(self, *arguments: str) -> None:
         """Run another command of the tool to its end."""
-        env = {**os.environ, **self.environment()}
-        subprocess.run([_PROGRAM, *arguments], env=env, check=True, capture_output=True)
+        run_cli(*arguments, env=self.environment()).check_returncode()
 
     def environment(self) -> dict[str, str]:
         return {
@@ -99,12 +87,17 @@ class World:
 
     def wait_for_copy(self, process: "subprocess.Popen[str]") -> None:
         """Wait until a run copies rows, or has ended."""
-        copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'"
-        while process.poll() is None and query(self.database_url, copying) == [(0,)]:
-            time.sleep(0.01)
+        until(lambda: process.poll() is not None or sessions(self.database_url, COPYING))
 
     def execute(self, statement: str) -> None:
         execute(self.database_url, statement)
+
+    def end_sessions(self) -> None:
+        """Cut off whoever loads, as an administrator can."""
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'taxi-ingest' AND pid <> pg_backend_pid()"
+        )
 
     def crash_database(self, number: signal.Signals) -> None:
         """Kill the server (SIGKILL) or shut it down immediately (SIGQUIT), and start it again."""
@@ -113,10 +106,10 @@ class World:
         os.kill(pid, number)
         stack.start_database(self.settings)
 
-    def crash_prefect(self, number: signal.Signals) -> None:
-        """Kill Prefect's server, if it runs; whoever needs it starts it again."""
+    def crash_prefect(self) -> None:
+        """Kill Prefect's server, if it runs; the next run starts it again."""
         if pid := stack.status(self.settings).prefect.pid:
-            os.kill(pid, number)
+            os.kill(pid, signal.SIGKILL)
 
     @property
     def database(self) -> str:
@@ -126,15 +119,13 @@ class World:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Hold a transaction open that has read the table, if there is one."""
-        connection = psycopg2.connect(self.database_url)
-        with connection.cursor() as cursor, suppress(psycopg2.errors.UndefinedTable):
-            cursor.execute(f"SELECT count(*) FROM {TABLE}")
-        yield
-        connection.close()
+        read = f"SELECT count(*) FROM {TABLE}" if exists(self.database_url, TABLE) else "SELECT"
+        with closing(held(self.database_url, read)):
+            yield
 
     def loaded(self) -> list[tuple[int, str]]:
         """Number and file of each load whose rows are in the table."""
-        if query(self.database_url, "SELECT to_regclass('taxi_ingest.loads') IS NULL") == [(True,)]:
+        if not exists(self.database_url, "taxi_ingest.loads"):
             return []
         rows = query(
             self.database_url, "SELECT load_id, source FROM taxi_ingest.loads WHERE status = 'loaded'"
@@ -143,7 +134,7 @@ class World:
 
     def rows_by_file(self) -> dict[str, int]:
         """What the table has, proven three ways: by its rows, by the ledger, by the partitions."""
-        if query(self.database_url, "SELECT to_regclass('taxi_ingest.loads') IS NULL") == [(True,)]:
+        if not exists(self.database_url, "taxi_ingest.loads"):
             return {}
         ledger = query(
             self.database_url,

@@ -17,9 +17,8 @@ from typing import Annotated
 import typer
 
 from taxi_ingest.cli import blocks, ingest, ledger, stack, streams
-from taxi_ingest.cli.shared import failures_told
-from taxi_ingest.errors import UsageError
-from taxi_ingest.printable import printable_lines
+from taxi_ingest.cli.failures import failures_told
+from taxi_ingest.errors import UsageError, printable_lines
 
 _CHANGING = ("ingest", "zones", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""

@@ -7,17 +7,10 @@ from typing import Annotated
 
 import typer
 
-from taxi_ingest.cli.shared import (
-    DatabaseUrl,
-    Json,
-    Quiet,
-    failures_told,
-    prefect_context,
-    print_json,
-    read_settings,
-    stderr,
-)
+from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.shared import DatabaseUrl, Json, Quiet, prefect_context, read_settings, stderr
 from taxi_ingest.errors import UsageError
+from taxi_ingest.job import DEFAULT_BLOCK
 
 app = typer.Typer(
     no_args_is_help=True, help="Prefect blocks: databases that flows load by name (create, ls, check)."
@@ -29,7 +22,7 @@ app = typer.Typer(
     epilog="Example: taxi-ingest blocks create --host localhost --user me --database ny_taxi",
 )
 def blocks_create(
-    name: Annotated[str, typer.Option(metavar="NAME", help="The block's name.")] = "postgres-connector",
+    name: Annotated[str, typer.Option(metavar="NAME", help="The block's name.")] = DEFAULT_BLOCK,
     database_url: DatabaseUrl = None,
     host: Annotated[str | None, typer.Option(help="Host, or folder of the Unix socket.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
@@ -55,7 +48,7 @@ def blocks_create(
         given = {key: str(value) for key, value in parts.items() if value is not None}
         dsn = _chosen_dsn(database_url, given, embedded, password_stdin)
         with prefect_context(quiet):
-            from taxi_ingest.blocks import create_block
+            from taxi_ingest.flows.blocks import create_block
 
             block = create_block(name, dsn, overwrite)
             if not quiet:
@@ -66,7 +59,7 @@ def blocks_create(
 def blocks_ls(json: Json = False) -> None:
     """List the blocks that name a database."""
     with failures_told(json), prefect_context(quiet=True):
-        from taxi_ingest.blocks import list_blocks
+        from taxi_ingest.flows.blocks import list_blocks
 
         blocks = list_blocks()
         if json:
@@ -81,16 +74,19 @@ def blocks_ls(json: Json = False) -> None:
 def blocks_check(name: Annotated[str, typer.Argument(metavar="NAME", help="The block's name.")]) -> None:
     """Try a connection through a block."""
     with failures_told(json=False), prefect_context(quiet=True):
-        from taxi_ingest.blocks import database_of_block
+        from taxi_ingest.databases import no_such_block
+        from taxi_ingest.flows.blocks import find_block
 
-        database = database_of_block(name)
+        database = find_block(name)
+        if database is None:
+            raise no_such_block(name)
         typer.echo(f"{name}: {database.address} answers, {database.server_version()}")
 
 
 def _chosen_dsn(database_url: str | None, parts: dict[str, str], embedded: bool, from_stdin: bool) -> str:
     """The database that the flags name, else the settings, else who sits at the terminal."""
     from taxi_ingest import stack
-    from taxi_ingest.load.connection import join_dsn
+    from taxi_ingest.load.address import join_dsn
 
     settings = read_settings()
     if bool(database_url) + bool(parts) + embedded > 1:

@@ -1,36 +1,26 @@
 """The commands that load: ingest, zones."""
 
-from enum import StrEnum
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
+from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.shared import (
     Block,
     DatabaseUrl,
     Json,
     Quiet,
     check_environment,
-    failures_told,
-    print_json,
+    chosen_settings,
     read_settings,
     stderr,
     stdout,
 )
 from taxi_ingest.errors import UsageError
+from taxi_ingest.job import IfLoaded, Job, Names
 
 app = typer.Typer()
-
-
-class IfLoadedChoice(StrEnum):
-    SKIP = "skip"
-    REPLACE = "replace"
-    FAIL = "fail"
-
-
-class NamesChoice(StrEnum):
-    TLC = "tlc"
-    SNAKE = "snake"
 
 
 @app.command(
@@ -53,56 +43,56 @@ def ingest(
         typer.Option(metavar="NAME", help="Instead of --url: TLC's dataset (yellow, green, fhv, fhvhv) …"),
     ] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="… and its month.")] = None,
-    chunk_size: Annotated[int, typer.Option(min=1, help="Rows to take at a time.")] = 100_000,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Rows to take at a time.")] = Job.chunk_size,
     block: Block = None,
     database_url: DatabaseUrl = None,
     if_loaded: Annotated[
-        IfLoadedChoice, typer.Option(help="What to do with a file that the table already has.")
-    ] = IfLoadedChoice.SKIP,
+        IfLoaded, typer.Option(help="What to do with a file that the table already has.")
+    ] = Job.if_loaded,
     names: Annotated[
-        NamesChoice | None,
+        Names | None,
         typer.Option(help="How a new table spells its columns: as TLC does, or in snake_case."),
-    ] = None,
+    ] = Job.names,
     max_rejects: Annotated[
         str, typer.Option(metavar="N|P%", help="How many rows may be unfit before nothing at all is loaded.")
-    ] = "1%",
+    ] = Job.max_rejects,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Load nothing if rows are missing by TLC's known counts."),
-    ] = False,
+    ] = Job.verify,
     allow_short: Annotated[
         bool,
         typer.Option("--allow-short", help="Load what there is of a CSV that was cut."),
-    ] = False,
+    ] = Job.allow_short,
     keep_both: Annotated[
         bool,
         typer.Option("--keep-both", help="Load a month beside the one that the table has from elsewhere."),
-    ] = False,
+    ] = Job.keep_both,
     delimiter: Annotated[
         str | None,
         typer.Option(
             metavar="CHAR", help="What separates a CSV's fields (a character, or tab); found out unless told."
         ),
-    ] = None,
+    ] = Job.delimiter,
     header: Annotated[
         bool | None,
         typer.Option(
             "--header/--no-header", help="Whether a CSV's first row has the names; found out unless told."
         ),
-    ] = None,
+    ] = Job.header,
     transform: Annotated[
         str | None,
         typer.Option(
             metavar="MODULE:FUNCTION",
             help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
         ),
-    ] = None,
+    ] = Job.transform,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Whether downloads are kept, and used again.")
-    ] = True,
+    ] = Job.cache,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
-    ] = False,
+    ] = Job.dry_run,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -114,26 +104,23 @@ def ingest(
         if (url is None) == (dataset is None) or (dataset is None) != (month is None):
             raise UsageError("Which file?", "Give --url, or --dataset and --month.")
         if dataset and month:
-            from taxi_ingest.locate import month_address
+            from taxi_ingest.sources.months import month_address
+            from taxi_ingest.tlc import dataset_named
 
-            url, usual_table = month_address(read_settings(), dataset, month)
-            table = table or usual_table
+            url = month_address(dataset, month, read_settings())
+            table = table or dataset_named(dataset).table
         if url is None or table is None:
             raise UsageError("Which table?", "Give --table.")
-        _load(
-            known,
-            json,
-            quiet,
+        job = Job(
             url=url,
             table=table,
-            database_url=database_url,
             chunk_size=chunk_size,
             block=block,
-            if_loaded=if_loaded.value,
+            if_loaded=if_loaded,
             max_rejects=max_rejects,
             verify=verify,
-            names=names.value if names else None,
-            step=transform,
+            names=names,
+            transform=transform,
             cache=cache,
             dry_run=dry_run,
             keep_both=keep_both,
@@ -141,6 +128,7 @@ def ingest(
             delimiter=delimiter,
             header=header,
         )
+        _load(job, database_url, known, json, quiet)
 
 
 @app.command(epilog="Example: taxi-ingest zones")
@@ -161,58 +149,34 @@ def zones(
     The table has LocationID as its key; a newer lookup replaces it whole.
     """
     with failures_told(json, table=table, url=None) as known:
-        from taxi_ingest.locate import zones_address
+        from taxi_ingest.sources.months import zones_address
+        from taxi_ingest.tlc import dataset_named
 
-        usual_url, usual_table = zones_address(read_settings())
-        _load(
-            known,
-            json,
-            quiet,
-            url=url or usual_url,
-            table=table or usual_table,
-            database_url=database_url,
-            block=block,
-        )
+        usual_url = zones_address(read_settings())
+        job = Job(url or usual_url, table or dataset_named("zones").table, block=block)
+        _load(job, database_url, known, json, quiet)
 
 
-def _load(
-    known: dict[str, Any],
-    json: bool,
-    quiet: bool,
-    *,
-    url: str,
-    database_url: str | None,
-    block: str | None,
-    **parameters: Any,
-) -> None:
+def _load(job: Job, database_url: str | None, known: dict[str, Any], json: bool, quiet: bool) -> None:
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
-    from pydantic import SecretStr
+    from taxi_ingest.cli.summary import summary
+    from taxi_ingest.cli.watch import run_ingest
+    from taxi_ingest.sources import parse_source, with_login_in
 
-    from taxi_ingest.fetch import canonical_url, login_of
-    from taxi_ingest.run import run_ingest
-
-    known["table"] = parameters["table"]
+    known["table"] = job.table
     check_environment()
-    _check_text(table=parameters["table"], block=block)
-    known["url"] = canonical_url(url)
+    _check_text(table=job.table, block=job.block)
+    known["url"] = parse_source(job.url).url
+    settings, block = chosen_settings(job.block, database_url)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
-    settings = read_settings().with_login(login_of(url))
-    if database_url:
-        settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
-    outcome = run_ingest(
-        settings,
-        stderr(),
-        quiet,
-        url=url,
-        block=None if database_url else block,
-        **parameters,
-    )
+    settings = with_login_in(job.url, settings)
+    outcome = run_ingest(replace(job, block=block), settings, stderr(), quiet)
     if json:
         print_json(outcome.as_json())
     elif not quiet:
         from taxi_ingest.stack import psql_command
 
-        stdout().print(outcome.summary(psql_command(outcome.database)))
+        stdout().print(summary(outcome, psql_command(outcome.database)))
 
 
 def _check_text(**named: str | None) -> None:

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli.shared import (
-    Block,
-    DatabaseUrl,
-    Json,
-    Quiet,
-    chosen_database,
-    failures_told,
-    print_json,
-    stderr,
-    stdout,
-)
-from taxi_ingest.printable import printable
+from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.shared import Block, DatabaseUrl, Json, Quiet, chosen_database, stderr, stdout
+from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
     from taxi_ingest.load import LoadRecord

@@ -1,19 +1,16 @@
-"""What the commands share: flags, how results and errors are printed, the settings, the database."""
+"""What the commands share: flags, the consoles, the settings, the database."""
 
 import errno
-import json as jsonlib
 import mmap
 import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxi_ingest.cli.unexpected import explained
-from taxi_ingest.errors import TaxiIngestError, UsageError
-from taxi_ingest.printable import printable_lines, without_login
+from taxi_ingest.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from taxi_ingest.load import Database
     from taxi_ingest.settings import Settings
 
-_INTERRUPTED = 130
 _LEAST_OPEN_FILES = 64
 _LEAST_MEMORY_BYTES = 512 << 20
 """With less a run fails anyway, but without a word or an end: Prefect waits for a thread that could
@@ -41,61 +37,16 @@ DatabaseUrl = Annotated[
 ]
 
 
-@contextmanager
-def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
-    """Print an error as one sentence and one hint, and exit with its code.
-
-    Yields what is known anyway, which `--json` prints with the error.
-    """
-    try:
-        yield known
-    except TaxiIngestError as error:
-        _fail(str(error), error.hint, error.exit_code, json, known)
-    except BaseException as error:
-        if _is_interrupt(error):
-            hint = "Nothing is half-loaded; run the same command again."
-            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
-        if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
-            raise
-        _fail(*explained(error), json, known)
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is an interrupt, or what pydantic's serializer or a prompt makes of one."""
-    swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
-    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
-
-
-def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
-    message, hint = without_login(message), without_login(hint)
-    if json:
-        print_json({"status": "failed", **known, "error": message, "hint": hint})
-    _tell("Error:", "red", message)
-    _tell("Hint:", None, hint)
-    raise SystemExit(exit_code)
-
-
-def _tell(title: str, color: str | None, text: str) -> None:
-    # Without rich: there may be no memory left to import it.
-    no_color = False if os.environ.get("NO_COLOR") else None
-    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
-    typer.echo(f" {printable_lines(text)}", err=True)
-
-
 def stderr() -> "Console":
-    from taxi_ingest.progress import PlainConsole
+    from taxi_ingest.cli.display import PlainConsole
 
     return PlainConsole(stderr=True)
 
 
 def stdout() -> "Console":
-    from taxi_ingest.progress import PlainConsole
+    from taxi_ingest.cli.display import PlainConsole
 
     return PlainConsole(soft_wrap=True)
-
-
-def print_json(value: dict[str, Any]) -> None:
-    typer.echo(jsonlib.dumps(value))
 
 
 def read_settings() -> "Settings":
@@ -134,24 +85,34 @@ def check_environment() -> None:
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
     check_environment()
-    from taxi_ingest.orchestration import prefect_api
-    from taxi_ingest.progress import show_prefect_logs
+    from taxi_ingest.cli.display import show_prefect_logs
+    from taxi_ingest.flows.api import prefect_api
 
     show_prefect_logs(stderr(), quiet)
     with prefect_api(read_settings()):
         yield
 
 
+def chosen_settings(block: str | None, database_url: str | None) -> "tuple[Settings, str | None]":
+    """The settings with the database that is named, and the block, which a named database goes before."""
+    from pydantic import SecretStr
+
+    settings = read_settings()
+    if database_url is None:
+        return settings, block
+    return settings.model_copy(update={"database_url": SecretStr(database_url)}), None
+
+
 def chosen_database(block: str | None, database_url: str | None, quiet: bool) -> "Database":
-    """The database that the flags name, else the one that `ingest` would load into."""
-    from taxi_ingest.load import database_at
+    """The database that `ingest` would load into with these flags."""
+    from taxi_ingest.databases import choose_database
 
-    known = read_settings()
-    if database_url:
-        return database_at(database_url)
-    if known.database_url and block is None:
-        return database_at(known.database_url.get_secret_value())
-    with prefect_context(quiet):
-        from taxi_ingest.databases import find_database
+    settings, block = chosen_settings(block, database_url)
 
-        return find_database(block, known)
+    def find_block(name: str) -> "Database | None":
+        with prefect_context(quiet):
+            from taxi_ingest.flows.blocks import find_block
+
+            return find_block(name)
+
+    return choose_database(settings, block, find_block)

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from taxi_ingest.cli.shared import Json, Quiet, failures_told, print_json, read_settings, stderr, stdout
+from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.shared import Json, Quiet, read_settings, stderr, stdout
 
 app = typer.Typer()
 
@@ -72,7 +73,7 @@ def ui(
     Anywhere else the dashboard of the local server asks for a password: the key in the home folder.
     """
     with failures_told(json=False):
-        from taxi_ingest.orchestration import dashboard
+        from taxi_ingest.flows.api import dashboard
 
         found = dashboard(read_settings())
         typer.echo(found.address)

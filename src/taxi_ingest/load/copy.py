@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import psycopg2
 import pyarrow as pa
@@ -19,8 +18,8 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
+from taxi_ingest.load.numeric import binary_numeric
 from taxi_ingest.read import Piece, Reject
-from taxi_ingest.read.texts import NUMERIC
 from taxi_ingest.transform import Stream
 
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -33,7 +32,7 @@ _TRAILER = b"\xff\xff"
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoadProgress:
     """How far a load has come."""
 
     rows: int
@@ -71,7 +70,7 @@ def copy_rows(
     table: sql.Composable,
     stream: Stream,
     on_reject: Callable[[Reject], None],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[LoadProgress], None],
     freeze: bool,
 ) -> Counts:
     """Copy all rows of `stream` into `table`; hand over each that could not be represented.
@@ -108,7 +107,7 @@ class _CopyFile:
         self,
         encoded: Iterator[_Encoded],
         on_reject: Callable[[Reject], None],
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[LoadProgress], None],
     ) -> None:
         self.counts = Counts()
         self.failure: BaseException | None = None
@@ -141,7 +140,7 @@ class _CopyFile:
             removed=self.counts.removed + piece.rows_read - piece.rows - len(piece.rejects),
             oddities=self.counts.oddities + Counter(piece.oddities),
         )
-        self._on_progress(Progress(self.counts.read, piece.position))
+        self._on_progress(LoadProgress(self.counts.read, piece.position))
 
 
 def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, None, None]:
@@ -177,36 +176,15 @@ def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, Non
 
 def _binary(rows: pa.Table) -> Iterator[bytes]:
     """The rows as COPY BINARY wants them, without its header and trailer."""
-    batches = (one for batch in rows.to_batches(max_chunksize=_PART_ROWS) for one in _with_scales(batch))
-    for schema, alike in groupby(batches, key=lambda batch: batch.schema):
-        encoder = ArrowToPostgresBinaryEncoder(schema)
-        encoder.write_header()
-        yield from map(encoder.write_batch, alike)
-        # pgpq keeps the rows of a small batch back until it is finished; then a trailer follows them.
-        yield encoder.finish().removesuffix(_TRAILER)
-
-
-def _with_scales(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """A batch whose decimals pgpq can encode: those of 38 digits, which have one scale in a batch.
-
-    Where no scale serves all rows, as for 10^30 beside 10^-30, the rows are sent in two batches, and so on.
-    """
-    for index, type in enumerate(batch.schema.types):
-        if type != NUMERIC:
-            continue
-        narrow = _narrow(batch.column(index))
-        if narrow is None:
-            half = batch.num_rows // 2
-            yield from (one for part in (batch[:half], batch[half:]) for one in _with_scales(part))
-            return
-        batch = batch.set_column(index, batch.schema.names[index], narrow)
-    yield batch
-
-
-def _narrow(decimals: pa.Array) -> pa.Array | None:
-    for scale in range(NUMERIC.scale + 1):
-        try:
-            return decimals.cast(pa.decimal128(38, scale))
-        except pa.ArrowInvalid:
-            continue
-    return None
+    schema = pa.schema(
+        (field.name, pa.binary() if pa.types.is_decimal(field.type) else field.type) for field in rows.schema
+    )
+    encoder = ArrowToPostgresBinaryEncoder(schema)
+    encoder.write_header()
+    for batch in rows.to_batches(max_chunksize=_PART_ROWS):
+        columns = [
+            binary_numeric(column) if pa.types.is_decimal(column.type) else column for column in batch.columns
+        ]
+        yield encoder.write_batch(pa.record_batch(columns, schema=schema))
+    # pgpq keeps the rows of a small batch back until it is finished; then a trailer follows them.
+    yield encoder.finish().removesuffix(_TRAILER)

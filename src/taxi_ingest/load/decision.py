@@ -1,36 +1,22 @@
 """What is to become of a file: decided here, for the load and for the dry run alike."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.fetch import SourceFile
+from taxi_ingest.job import Job
 from taxi_ingest.load import ledger, table
 from taxi_ingest.load.destination import Destination, choose, is_lookup
 from taxi_ingest.load.ledger import LoadRecord, TableRecord
-from taxi_ingest.load.rejects import Allowance
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
-from taxi_ingest.transform import Stream
-from taxi_ingest.transform.types import FOR_DECIMALS
-
-IfLoaded = Literal["skip", "replace", "fail"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to load."""
-
-    if_loaded: IfLoaded = "skip"
-    allowance: Allowance = field(default_factory=Allowance)
-    verify: bool = False
-    """Whether fewer rows than the file is known to have abort the load."""
-    keep_both: bool = False
-    """Whether a month that the table has from another address is loaded beside it."""
-    allow_short: bool = False
-    """Whether a CSV is loaded that was cut, most of its month's known rows missing."""
+from taxi_ingest.load.types import is_widening, name_of, type_named
+from taxi_ingest.read.texts import DECIMAL
+from taxi_ingest.sources import SourceFile
+from taxi_ingest.transform import PlannedColumn, Stream
 
 
 @dataclass(frozen=True)
@@ -56,26 +42,26 @@ class Decision:
         return "load" if self.replaces is None else "replace"
 
 
-def decide(cursor: Cursor, stream: Stream, source: SourceFile, target: Target, options: Options) -> Decision:
+def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job: Job) -> Decision:
     """Look at the table and the ledger, and decide; change nothing.
 
     Raises DataError where the file is refused: it is there already and should not be, its month is there
     from elsewhere, or the table can't take it.
     """
     has_ledger = ledger.exists(cursor)
-    known = ledger.find(cursor, target, source.url, source.sha256) if has_ledger else None
+    known = ledger.find(cursor, target, file.url, file.sha256) if has_ledger else None
     record = ledger.find_table(cursor, target) if has_ledger else None
     existing = table.look_up(cursor, target)
-    if known and options.if_loaded == "fail":
+    if known and job.if_loaded == "fail":
         raise already_loaded(known, target)
-    if known and known.sha256 == source.sha256 and options.if_loaded == "skip":
+    if known and known.sha256 == file.sha256 and job.if_loaded == "skip":
         return Decision(stream, existing, None, known, None, changed=False)
-    changed = known is not None and known.sha256 != source.sha256
-    if known and changed and not options.keep_both:
-        _check_not_there(cursor, source, target, known)
+    changed = known is not None and known.sha256 != file.sha256
+    if known and changed and not job.keep_both:
+        _check_not_there(cursor, file, target, known)
     if record:
         record.check_dataset(stream.plan.dataset, target)
-    replaces = known.load_id if known else _replaced(cursor, stream, source, target, record, options)
+    replaces = known.load_id if known else _replaced(cursor, stream, file, target, record, job)
     stream = _fitted(stream, target, existing)
     check_table(cursor, target)
     destination = choose(cursor, stream, target, existing, replaces)
@@ -91,11 +77,11 @@ def already_loaded(previous: LoadRecord, target: Target) -> DataError:
     )
 
 
-def _check_not_there(cursor: Cursor, source: SourceFile, target: Target, known: LoadRecord) -> None:
+def _check_not_there(cursor: Cursor, file: SourceFile, target: Target, known: LoadRecord) -> None:
     """Refuse a file that has turned into what the table has from another address: it would be there twice."""
-    if twin := ledger.find(cursor, target, None, source.sha256):
+    if twin := ledger.find(cursor, target, None, file.sha256):
         raise DataError(
-            f"{target} has the content that {source.url} has now already, as load {twin.load_id} from "
+            f"{target} has the content that {file.url} has now already, as load {twin.load_id} from "
             f"{twin.source}; what it had before is load {known.load_id}.",
             f"`taxi-ingest undo {known.load_id}`: it counts as loaded then; or load it too: --keep-both.",
         )
@@ -104,10 +90,10 @@ def _check_not_there(cursor: Cursor, source: SourceFile, target: Target, known: 
 def _replaced(
     cursor: Cursor,
     stream: Stream,
-    source: SourceFile,
+    file: SourceFile,
     target: Target,
     record: TableRecord | None,
-    options: Options,
+    job: Job,
 ) -> int | None:
     """The load that a file replaces which is new to the table: a lookup's last, a month's from elsewhere."""
     plan = stream.plan
@@ -116,16 +102,16 @@ def _replaced(
     if is_lookup(plan):
         return record.load_id
     others = ledger.find_month(cursor, target, plan.dataset, plan.month) if plan.month else []
-    if not others or options.keep_both:
+    if not others or job.keep_both:
         return None
-    if options.if_loaded == "replace" and len(others) == 1:
+    if job.if_loaded == "replace" and len(others) == 1:
         return others[0].load_id
-    raise _elsewhere(others, source, target, f"{plan.dataset} {plan.month}")
+    raise _elsewhere(others, file, target, f"{plan.dataset} {plan.month}")
 
 
-def _elsewhere(others: list[LoadRecord], source: SourceFile, target: Target, month: str) -> DataError:
+def _elsewhere(others: list[LoadRecord], file: SourceFile, target: Target, month: str) -> DataError:
     loads = ", ".join(f"load {other.load_id} from {other.source}" for other in others)
-    message = f"{target} has {month} already: {loads}. This one, from {source.url}, has other content."
+    message = f"{target} has {month} already: {loads}. This one, from {file.url}, has other content."
     if len(others) > 1:
         return DataError(message, "`taxi-ingest undo` those that it replaces, or load it too: --keep-both.")
     return DataError(message, "Replace that load: --if-loaded replace; or load this one too: --keep-both.")
@@ -136,18 +122,33 @@ def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> S
     if existing is None:
         return stream
     for column in stream.plan.loaded:
-        has = existing.columns.get(column.name)
-        if has is None:
+        if column.name not in existing.columns:
             continue
+        has = _stored_type(target, existing, column)
         # Text that is only guessed may come from words for no value, or from one number of many digits.
-        needs_more = table.is_wider(column.type, than=has) and not (column.guessed and column.type == "text")
+        needs_more = is_widening(has, column.type) and not (column.guessed and column.type == pa.string())
         if existing.partitioned and needs_more:
             continue
-        if existing.partitioned and column.guessed and (both := FOR_DECIMALS.get((has, column.type))):
-            stream = stream.with_type(column.name, both)
+        if existing.partitioned and _adds_decimals(column, has):
+            stream = stream.with_type(column.name, DECIMAL)
             continue
-        if has != column.type:
-            table.check_loadable(target, column, has)
         # Values for which a user's own column would have to be widened are rejected.
         stream = stream.with_stored_type(column.name, has, final=not existing.partitioned)
     return stream
+
+
+def _adds_decimals(column: PlannedColumn, has: pa.DataType) -> bool:
+    """Whether the first rows have decimals for a column of whole numbers. What becomes of it is known before
+    all rows are read, as a view on it may forbid that."""
+    return column.guessed and column.type == pa.float64() and is_widening(has, DECIMAL)
+
+
+def _stored_type(target: Target, existing: ExistingTable, column: PlannedColumn) -> pa.DataType:
+    """The type of the table's column. Raises DataError for one that the file's values can't be put into."""
+    name = existing.columns[column.name]
+    if (type := type_named(name)) is None:
+        raise DataError(
+            f"Column {column.name!r} of {target} has the type {name}, the file's has {name_of(column.type)}.",
+            "Load into another --table, or change the column's type first.",
+        )
+    return type

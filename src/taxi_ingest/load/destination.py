@@ -11,6 +11,7 @@ from taxi_ingest.errors import DataError
 from taxi_ingest.load import index, table
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.table import ExistingTable, Target
+from taxi_ingest.load.types import name_of
 from taxi_ingest.transform import Plan, PlannedColumn, Stream
 
 
@@ -65,7 +66,7 @@ class Partition:
     def check(self, cursor: Cursor) -> None:
         wider = self._wider(self.existing) if self.existing else []
         if views := table.views_on(cursor, self.target, [column.name for column in wider]):
-            columns = ", ".join(f"{column.name!r} to {column.type}" for column in wider)
+            columns = ", ".join(f"{column.name!r} to {name_of(column.type)}" for column in wider)
             raise DataError(
                 f"{self.target} would have to widen {columns} for this file, but these views use "
                 f"it: {', '.join(views)}.",
@@ -126,7 +127,7 @@ class Partition:
             table.widen_column(cursor, self.target, column)
         return (
             *(f"New column {column.name!r} added to {self.target}." for column in missing),
-            *(f"Column {column.name!r} of {self.target} is {column.type} now." for column in wider),
+            *(f"Column {column.name!r} of {self.target} is {name_of(column.type)} now." for column in wider),
         )
 
     def _missing(self, existing: ExistingTable) -> list[PlannedColumn]:
@@ -134,7 +135,7 @@ class Partition:
 
     def _wider(self, existing: ExistingTable) -> list[PlannedColumn]:
         loaded = self.stream.plan.loaded
-        return [c for c in loaded if existing.columns.get(c.name, c.type) != c.type]
+        return [c for c in loaded if existing.columns.get(c.name) not in (None, name_of(c.type))]
 
 
 @dataclass(frozen=True)

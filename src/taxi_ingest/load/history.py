@@ -1,5 +1,6 @@
 """The ledger as a tool: which loads there are, and what they rejected."""
 
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from psycopg2 import sql
@@ -7,9 +8,27 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import ledger
-from taxi_ingest.load.connection import Database
-from taxi_ingest.load.ledger import Filter, LoadRecord
+from taxi_ingest.load.database import Database
+from taxi_ingest.load.ledger import Filter, LoadRecord, TableRecord
+from taxi_ingest.load.table import Target
 from taxi_ingest.read import Reject
+
+
+@dataclass(frozen=True)
+class LookBack:
+    """What the ledger knows before a load."""
+
+    file: LoadRecord | None
+    """The file, if the table has it."""
+    table: TableRecord | None
+
+
+def look_back(database: Database, target: Target, url: str) -> LookBack:
+    """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        if not ledger.exists(cursor):
+            return LookBack(None, None)
+        return LookBack(ledger.find(cursor, target, url), ledger.find_table(cursor, target))
 
 
 def list_loads(database: Database, wanted: Filter) -> list[LoadRecord]:

@@ -14,7 +14,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.load.connection import Database, one
+from taxi_ingest.load.database import Database, one
 from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.table import Target, partition_target
 from taxi_ingest.transform import Plan

@@ -14,14 +14,15 @@ from psycopg2.extras import Json
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.fetch import SourceFile, Validators
+from taxi_ingest.job import Names
 from taxi_ingest.load import migrations
-from taxi_ingest.load.connection import one
 from taxi_ingest.load.copy import Counts
+from taxi_ingest.load.database import one
 from taxi_ingest.load.locks import wait_for
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.verdict import Comparison, Verdict
-from taxi_ingest.transform import Names, Plan
+from taxi_ingest.sources import SourceFile, Validators
+from taxi_ingest.transform import Plan
 
 Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]
 
@@ -218,14 +219,13 @@ def make_or_upgrade(cursor: Cursor) -> None:
     cursor.connection.commit()
 
 
-def lock(cursor: Cursor, target: Target, source: SourceFile, plan: Plan) -> None:
+def lock(cursor: Cursor, target: Target, file: SourceFile, plan: Plan) -> None:
     """Wait until no one else loads this file, or another of the same month, into this table.
 
     By its address, by its content, by its month: always in this order, so that no two wait for each other.
     """
     whose = "|".join(target.key)
-    file = [f"{whose}|{source.url}", f"{whose}|{source.sha256}"]
-    wait_for(cursor, file, f"loading this file into {target}")
+    wait_for(cursor, [f"{whose}|{file.url}", f"{whose}|{file.sha256}"], f"loading this file into {target}")
     if plan.dataset and (plan.month or tlc.dataset_named(plan.dataset).kind == "lookup"):
         what = f"{plan.dataset} {plan.month}" if plan.month else plan.dataset
         wait_for(cursor, [f"{whose}|{what}"], f"loading {what} into {target}")
@@ -278,7 +278,7 @@ def list_loads(cursor: Cursor, wanted: Filter) -> list[LoadRecord]:
 def begin(
     cursor: Cursor,
     target: Target,
-    source: SourceFile,
+    file: SourceFile,
     plan: Plan,
     replaces: int | None,
     started_at: datetime,
@@ -288,11 +288,11 @@ def begin(
     values = {
         "schema": target.schema,
         "table": target.name,
-        "source": source.url,
-        "sha256": source.sha256,
-        "bytes": source.bytes,
-        "etag": source.validators.etag,
-        "last_modified": source.validators.last_modified,
+        "source": file.url,
+        "sha256": file.sha256,
+        "bytes": file.bytes,
+        "etag": file.validators.etag,
+        "last_modified": file.validators.last_modified,
         "dataset": plan.dataset,
         "month": plan.month,
         "names": plan.names,

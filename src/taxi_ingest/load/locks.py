@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.load.connection import one
+from taxi_ingest.load.database import one
 
 _log = logging.getLogger(__name__)
 

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from taxi_ingest.fetch import SourceFile
+from taxi_ingest.job import Job
 from taxi_ingest.load import table
-from taxi_ingest.load.connection import Database
-from taxi_ingest.load.decision import Options, decide
+from taxi_ingest.load.database import Database
+from taxi_ingest.load.decision import decide
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_ledger
+from taxi_ingest.load.types import for_postgres, name_of
 from taxi_ingest.load.verdict import Comparison, compare
 from taxi_ingest.read import Format
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Plan, Stream
 
 _ROW_OVERHEAD_BYTES = 28 + 4 + 4
@@ -53,23 +55,22 @@ class Preview:
     """About how much room the rows take in the database."""
 
 
-def preview(
-    stream: Stream, source: SourceFile, target: Target, database: Database, options: Options
-) -> Preview:
-    """Look at the table and the ledger, and say what `load` would do with this file.
+def preview(stream: Stream, file: SourceFile, target: Target, database: Database, job: Job) -> Preview:
+    """Look at the table and the ledger, and say what `load_file` would do with this file.
 
-    Raises DataError where `load` would refuse it, as far as that is known before all rows are read.
+    Raises DataError where `load_file` would refuse it, as far as that is known before all rows are read.
     """
+    stream = for_postgres(stream)
     # Never committed.
     with database.connect() as connection, connection.cursor() as cursor:
         check_ledger(cursor)
-        decision = decide(cursor, stream, source, target, options)
+        decision = decide(cursor, stream, file, target, job)
         ddl = (
             "" if decision.existing else table.create_statement(target, stream.plan.columns).as_string(cursor)
         )
     comparison = _comparison(stream, decision.changed)
     if comparison and decision.destination:
-        comparison.check(options.verify, options.allow_short)
+        comparison.check(job.verify, job.allow_short)
     plan = stream.plan
     return Preview(
         action=decision.action,
@@ -80,7 +81,7 @@ def preview(
         missing=tuple(column.name for column in plan.columns if column.source is None),
         added=_added(plan, decision.existing),
         ddl=ddl,
-        space_bytes=_space(stream, source),
+        space_bytes=_space(stream, file),
     )
 
 
@@ -117,8 +118,8 @@ def _added(plan: Plan, existing: ExistingTable | None) -> tuple[str, ...]:
     return tuple(column.name for column in plan.loaded if column.name not in existing.columns)
 
 
-def _space(stream: Stream, source: SourceFile) -> int:
+def _space(stream: Stream, file: SourceFile) -> int:
     if stream.layout.rows is None:
-        return round(source.bytes * _TABLE_BYTES_PER_FILE_BYTE[stream.layout.format])
-    width = sum(_TYPE_BYTES.get(column.type, _OTHER_TYPE_BYTES) for column in stream.plan.loaded)
+        return round(file.bytes * _TABLE_BYTES_PER_FILE_BYTE[stream.layout.format])
+    width = sum(_TYPE_BYTES.get(name_of(column.type), _OTHER_TYPE_BYTES) for column in stream.plan.loaded)
     return stream.layout.rows * (_ROW_OVERHEAD_BYTES + width)

@@ -1,49 +1,18 @@
-"""Rows that can't be represented: how many are allowed, and where they are kept."""
+"""Rows that can't be represented: where they are kept."""
 
 import csv
 import io
 import tempfile
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.errors import UsageError
 from taxi_ingest.read import Reject
 
 _MEMORY_BYTES = 8 << 20
 _SHOWN = 3
 _LONGEST_SHOWN = 120
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """How many rows of a file may be rejected: a number, or a share in percent."""
-
-    rows: int | None = None
-    percent: float = 1.0
-
-    def allows(self, rejected: int, read: int) -> bool:
-        """Whether that many rejects are within it."""
-        return rejected <= (self.rows if self.rows is not None else read * self.percent / 100)
-
-    def __str__(self) -> str:
-        return f"{self.rows:,}" if self.rows is not None else f"{self.percent:g} %"
-
-
-def parse_allowance(text: str) -> Allowance:
-    """`100` or `1%`. Raises UsageError for anything else."""
-    number = text.strip().removesuffix("%")
-    try:
-        allowance = (
-            Allowance(percent=float(number)) if text.strip().endswith("%") else Allowance(rows=int(number))
-        )
-    except ValueError:
-        allowance = Allowance(rows=-1)
-    if not 0 <= (allowance.rows if allowance.rows is not None else allowance.percent) < float("inf"):
-        raise UsageError(f"--max-rejects {text} is neither a number nor a share.", "Write 100 or 1%.")
-    return allowance
 
 
 class RejectSpool:

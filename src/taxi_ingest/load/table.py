@@ -7,12 +7,9 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, UsageError
-from taxi_ingest.load.connection import one
+from taxi_ingest.load.database import one
+from taxi_ingest.load.types import POSTGRES, name_of, short_name
 from taxi_ingest.transform import PlannedColumn
-from taxi_ingest.transform.types import ARROW_OF_POSTGRES, WIDER
-
-_LONGEST_NAME_BYTES = 63
-"""https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS"""
 
 LEDGER_SCHEMA = "taxi_ingest"
 """Where the ledger and the partitions are."""
@@ -26,12 +23,6 @@ LOAD_ID = "_load_id integer NOT NULL"
 
 _MARK = "taxi-ingest: load "
 """How the comment on a table begins that taxi-ingest made and replaces whole."""
-
-_SPELLINGS = {
-    "timestamp without time zone": "timestamp",
-    "timestamp with time zone": "timestamptz",
-    "time without time zone": "time",
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,7 @@ def parse_target(table: str) -> Target:
     schema, dot, name = table.partition(".")
     target = Target(schema, name) if dot else Target("public", table)
     for part in target.key:
-        if not part or "\0" in part or len(part.encode()) > _LONGEST_NAME_BYTES:
+        if not part or "\0" in part or len(part.encode()) > POSTGRES.name_bytes:
             raise UsageError(
                 f"{table!r} is no table name.", "Names have 1 to 63 bytes; write TABLE or SCHEMA.TABLE."
             )
@@ -146,7 +137,7 @@ def look_up(cursor: Cursor, target: Target) -> ExistingTable | None:
         (oid,),
     )
     described = cursor.fetchall()
-    columns = {name: _SPELLINGS.get(type, type) for name, type, _ in described}
+    columns = {name: short_name(type) for name, type, _ in described}
     cursor.execute(
         """
         SELECT format('CONSTRAINT %%I %%s', conname, pg_get_constraintdef(oid)) FROM pg_constraint
@@ -274,7 +265,7 @@ def widen_column(cursor: Cursor, target: Target, column: PlannedColumn) -> None:
         sql.SQL(
             "SET LOCAL extra_float_digits = 1; SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC';"
             "ALTER TABLE {} ALTER COLUMN {} TYPE {}"
-        ).format(target.sql, sql.Identifier(column.name), sql.SQL(column.type))
+        ).format(target.sql, sql.Identifier(column.name), sql.SQL(name_of(column.type)))
     )
 
 
@@ -283,7 +274,7 @@ def _definitions(columns: Sequence[PlannedColumn]) -> sql.Composable:
 
 
 def _definition(column: PlannedColumn) -> sql.Composable:
-    return sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type))
+    return sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(name_of(column.type)))
 
 
 def _comment(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -> None:
@@ -296,20 +287,6 @@ def _comment(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -
     ]
     if comments:
         cursor.execute(sql.SQL("; ").join(comments))
-
-
-def is_wider(type: str, than: str) -> bool:
-    """Whether a column of type `than` can become `type` without losing a value."""
-    return type in WIDER.get(than, ())
-
-
-def check_loadable(target: Target, column: PlannedColumn, existing_type: str) -> None:
-    """Raise DataError where a column of the table has a type that the file's values can't be put into."""
-    if existing_type not in ARROW_OF_POSTGRES:
-        raise DataError(
-            f"Column {column.name!r} of {target} has the type {existing_type}, the file's has {column.type}.",
-            "Load into another --table, or change the column's type first.",
-        )
 
 
 def partition_target(load_id: int) -> Target:

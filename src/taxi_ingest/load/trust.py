@@ -34,7 +34,7 @@ WHERE (classid, objid) IN (
 _OWNERS_OF_LEDGER = """
 SELECT nspowner FROM pg_namespace WHERE nspname = %(schema)s
 UNION SELECT relowner FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE nspname = %(schema)s AND relname IN ('loads', 'rejects', 'ledger_version')
+WHERE nspname = %(schema)s AND relname IN ('loads', 'rejects', 'attempts', 'ledger_version')
 """
 
 

@@ -4,7 +4,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import ledger, table
-from taxi_ingest.load.connection import Database
+from taxi_ingest.load.database import Database
 from taxi_ingest.load.history import known_load
 from taxi_ingest.load.ledger import LoadRecord
 from taxi_ingest.load.patience import patiently

@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from taxi_ingest.errors import DataError
-from taxi_ingest.read.batch import Batch, Layout, Piece, Reject
-from taxi_ingest.read.dialect import Dialect, find_dialect
-from taxi_ingest.read.format import Format, check_text, check_unpacked, check_width
+from taxi_ingest.read.constants import text_array
+from taxi_ingest.read.csv_header import Header, read_header, whole_rows
+from taxi_ingest.read.csv_rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
+from taxi_ingest.read.format import Format, check_text, check_unpacked, check_width, open_unpacked
 from taxi_ingest.read.infer import Guess, guess
-from taxi_ingest.read.rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
+from taxi_ingest.read.layout import Batch, Layout, Piece, Reject
 from taxi_ingest.read.texts import spelled_by_arrow
-from taxi_ingest.read.unpack import open_unpacked
 
 _SAMPLE_BYTES = 1 << 20
 _LAST_FIELD = "end"
@@ -33,99 +32,45 @@ csv.field_size_limit(LONGEST_ROW_BYTES)
 
 
 def inspect_csv(
-    path: Path, format: Format, delimiter: str | None = None, header: bool | None = None
+    path: Path, format: Format, delimiter: str | None = None, has_header: bool | None = None
 ) -> Layout:
-    """Dialect, header, types that the first megabyte's values suggest, and where the data begins."""
+    """What the first megabyte tells: the header, how the file is written, the types of its values."""
     with open_unpacked(path, format) as (file, _):
         sample = file.read(_SAMPLE_BYTES)
         whole = len(sample) < _SAMPLE_BYTES
     (check_text if format is Format.CSV else check_unpacked)(path.name, sample[:4096])
-    dialect = find_dialect(sample, whole, path.name, delimiter, header)
-    rules = RowRules(dialect.delimiter, dialect.line_end)
-    header_start = data_start = dialect.starts_at_byte
-    names = [f"column_{position}" for position in range(1, dialect.fields + 1)]
-    blank_lines = 0
-    if dialect.has_header:
-        header_end = header_start + _first_row(sample[header_start:], rules, whole, path)
-        names = _header_names(sample[header_start:header_end], path, dialect)
-        data_start = header_end + _blank_prefix(sample[header_end:])
-        blank_lines = sample.count(dialect.line_end, header_end, data_start)
-    check_width(path.name, len(names))
-    data = sample[data_start:] if whole else sample[data_start : sample.rfind(dialect.line_end) + 1]
-    trailing = _trailing_fields(data, len(names), dialect)
-    guessed = _infer(data, names, trailing, rules)
+    header = read_header(sample, whole, path.name, delimiter, has_header)
+    check_width(path.name, len(header.names))
+    start, line_end = header.data_starts_at_byte, header.rules.line_end
+    rows = whole_rows(sample[start:], whole, header.rules)
+    guessed = _infer(rows, header)
     return Layout(
         format=format,
         schema=guessed.schema,
         rows=None,
-        data_starts_at_line=1 + sample.count(dialect.line_end, 0, data_start),
-        data_starts_at_byte=data_start,
-        blank_lines=blank_lines,
-        trailing_fields=trailing,
-        is_empty=whole and not data.strip(),
-        delimiter=dialect.delimiter,
-        line_end=dialect.line_end,
+        data_starts_at_line=1 + sample.count(line_end, 0, start),
+        data_starts_at_byte=start,
+        blank_lines=header.blank_lines,
+        trailing_fields=header.trailing_fields,
+        is_empty=whole and not rows.strip(),
+        delimiter=header.rules.delimiter,
+        line_end=line_end,
         day_first=guessed.day_first,
         thousands=guessed.thousands,
-        notes=(*dialect.notes, *guessed.notes),
+        notes=(*header.notes, *guessed.notes),
     )
 
 
-def _first_row(sample: bytes, rules: RowRules, whole: bool, path: Path) -> int:
-    """Bytes of the first row with its line end, which is not inside quotes."""
-    ends = row_ends(sample, rules, final=whole).ends
-    if not len(ends) and not whole:
-        raise DataError(f"{path.name} has a header longer than 1 MB.", "Is this really a CSV file?")
-    return int(ends[0]) + 1 if len(ends) else len(sample)
-
-
-def _header_names(line: bytes, path: Path, dialect: Dialect) -> list[str]:
-    """The names of a header line, unique and never empty."""
-    try:
-        text = line.decode().rstrip("\r\n")
-        fields = next(csv.reader([text], delimiter=dialect.delimiter, strict=True))
-        if "\0" in text:
-            raise csv.Error("a NUL byte")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path.name} has no readable header: {error}.", "Load a CSV in UTF-8 whose header is one row."
-        ) from error
-    names: list[str] = []
-    taken: set[str] = set()
-    for position, field in enumerate(fields, start=1):
-        name = field.strip() or f"column_{position}"
-        while name.lower() in taken:
-            name = f"{name}_{position}"
-        taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _blank_prefix(data: bytes) -> int:
-    """Bytes of the blank lines that TLC put behind the header from 2009 to 2018."""
-    return len(data) - len(data.lstrip(b"\r\n"))
-
-
-def _trailing_fields(data: bytes, columns: int, dialect: Dialect) -> int:
-    """Fields that the first row has beyond the header's names; 2 in TLC's files of 2013 to 2016."""
-    first = data[: data.find(dialect.line_end) + 1 or len(data)].decode("utf-8", "replace").rstrip("\r\n")
-    try:
-        surplus = next(csv.reader([first], delimiter=dialect.delimiter), [])[columns:]
-    except csv.Error:
-        # A damaged row, such as one with a lone carriage return.
-        return 0
-    return 0 if any(surplus) else len(surplus)
-
-
-def _infer(data: bytes, names: list[str], trailing: int, rules: RowRules) -> Guess:
-    columns = [*names, *_trailing_names(trailing)]
+def _infer(data: bytes, header: Header) -> Guess:
+    names, rules = list(header.names), header.rules
+    columns = [*names, *_trailing_names(header.trailing_fields)]
+    texts = dict.fromkeys(names, pa.string())
     # What is not UTF-8 is text whose bad rows are rejected.
     sound = _sound(data, rules).decode("utf-8", "replace").encode()
     try:
-        texts = dict.fromkeys(names, pa.string())
         rows = _arrow_read(sound, columns, texts, names, rules, on_ragged=_left_out)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
-        return Guess(pa.schema([(name, pa.string()) for name in names]))
+        return Guess(pa.schema(texts))
     return guess(rows)
 
 
@@ -312,7 +257,7 @@ class CsvReader:
                 places.append((number, _readable(raw)))
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self._layout.header)
         texts = {
-            name: pa.array(values, pa.string())
+            name: text_array(values)
             for name, values in zip(self._layout.header, columns, strict=True)
             if name in self._types
         }
@@ -322,7 +267,7 @@ class CsvReader:
         """A row's values, None for empty ones; or the reason why it is no row."""
         expected, delimiter = len(self._layout.header), self._rules.delimiter
         if b"\0" in raw:
-            return "a NUL byte, which Postgres can't store"
+            return "a NUL byte, which is no text"
         try:
             # Not strict, as Arrow isn't: `"a"b` is ab. A quote that stays open swallows the last field.
             *fields, last = next(csv.reader([raw.decode() + delimiter + _LAST_FIELD], delimiter=delimiter))
@@ -338,7 +283,7 @@ class CsvReader:
 
 
 def _readable(raw: bytes) -> str:
-    """A row's text as Postgres can store it: bytes that it can't are shown as escapes."""
+    """A row's text; bytes that are none are shown as escapes."""
     return raw.removesuffix(b"\r").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 

@@ -6,20 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest import tlc
-from taxi_ingest.read.texts import (
-    NUMERIC,
-    are_thousands,
-    parse,
-    shows_day_first,
-    shows_decimal_comma,
-    slashed_date,
-    without_null_words,
-)
+from taxi_ingest.read.texts import DECIMAL, SLASHED, parse, without_null_words
 
 _CANDIDATES = (
     pa.int64(),
     pa.float64(),
-    NUMERIC,
+    DECIMAL,
     pa.bool_(),
     pa.date32(),
     pa.time64("us"),
@@ -29,6 +21,10 @@ _CANDIDATES = (
 """From the narrowest; what is none of them is text."""
 
 _FEW = 50
+
+_DAY_FIRST = r"^\s*(1[3-9]|2\d|3[01])/(0?[1-9]|1[0-2])/\d{4}"
+_DECIMAL_COMMA = r"^\s*[+-]?(\d+,(\d{1,2}|\d{4,})|\d{1,3}(\.\d{3})+,\d+)\s*$"
+_THOUSANDS = r"^\s*[+-]?\d{1,3}(\.\d{3})+\s*$"
 
 
 @dataclass(frozen=True)
@@ -89,6 +85,28 @@ def _looks_like(texts: pa.ChunkedArray, type: pa.DataType) -> bool:
     if pa.types.is_integer(type):
         return not _any(texts, r"\.")
     return not pa.types.is_floating(type) or _any(texts, r"\.|[eE][+-]|(?i)inf")
+
+
+def shows_decimal_comma(texts: pa.ChunkedArray) -> bool:
+    """Whether a number such as 12,50 or 1.234,56 is among them, so that 1.234 is rather a thousand."""
+    return _any(texts, _DECIMAL_COMMA)
+
+
+def are_thousands(texts: pa.ChunkedArray) -> bool:
+    """Whether each number with a point has three digits behind it."""
+    pointed = texts.filter(pc.match_substring(texts, "."))
+    return len(pointed) > 0 and not pc.any(pc.invert(pc.match_substring_regex(pointed, _THOUSANDS))).as_py()
+
+
+def shows_day_first(texts: pa.ChunkedArray) -> bool:
+    """Whether a date such as 31/12/2019 is among them, so that 03/01/2019 is the third of January."""
+    return _any(texts, _DAY_FIRST)
+
+
+def slashed_date(texts: pa.ChunkedArray) -> str | None:
+    """The first that begins with a date such as 03/01/2019."""
+    found = texts.filter(pc.match_substring_regex(texts, SLASHED))
+    return found[0].as_py() if len(found) else None
 
 
 def _any(texts: pa.ChunkedArray, pattern: str) -> bool:

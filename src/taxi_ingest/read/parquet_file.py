@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxi_ingest.errors import DataError, SourceError
-from taxi_ingest.read.batch import Batch, Layout, Piece, readable
 from taxi_ingest.read.format import Format, check_width
+from taxi_ingest.read.layout import Batch, Layout, Piece, readable
 
 _INDEX = "__index_level_0__"
 _BATCH_BYTES = 128 << 20

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest.read.constants import constant, from_numpy, text_array, to_numpy
+
 NULL_WORDS = (
     *("", "nan", "-nan", "+nan", "nat", "<nat>"),
     *("null", "(null)", "<null>", "\\n", "none", "nil"),
@@ -32,23 +34,23 @@ Origin = Literal["tlc", "table", "guess"]
     as numbers are written: `007`, `+1` and `1e5` are text.
 """
 
-NUMERIC = pa.decimal256(76, 38)
+DECIMAL = pa.decimal256(76, 38)
 """Stands for any decimal of up to 38 digits, wherever its point is. Such columns come as this or, where
 one scale serves all values, as `decimal128` of that scale."""
 _MOST_DIGITS = 38
 
 SPELLINGS = {
     **dict.fromkeys(
-        ("timestamp", "timestamptz"),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC")),
         "Times are read as 2019-03-01 00:02:21 (also with T, without seconds, with up to six digits behind "
         "the seconds, and with Z, UTC or +00:00 at the end) or 03/01/2019 12:02:21 AM (month first, in "
         "all rows).",
     ),
-    "date": "Dates are read as 2019-03-01 or 03/01/2019 (month first).",
-    "time": "Times of day are read as 00:02:21 or 12:02:21 AM.",
-    "boolean": "Yes and no are read as true, t, yes, y, on, 1 and false, f, no, n, off, 0.",
+    pa.date32(): "Dates are read as 2019-03-01 or 03/01/2019 (month first).",
+    pa.time64("us"): "Times of day are read as 00:02:21 or 12:02:21 AM.",
+    pa.bool_(): "Yes and no are read as true, t, yes, y, on, 1 and false, f, no, n, off, 0.",
 }
-"""How values of a Postgres type may be spelled, to be said where none is."""
+"""How values of a type may be spelled, to be said where none is."""
 
 _TRUE = ("true", "t", "yes", "y", "on", "1")
 _FALSE = ("false", "f", "no", "n", "off", "0")
@@ -68,10 +70,8 @@ _CLOCK = (
 _ZONE = r"(?: ?(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?"
 _ISO = rf"^(?P<year>\d{{4}})-(?P<month>\d{{1,2}})-(?P<day>\d{{1,2}})(?:[ T]{_CLOCK}{_ZONE})?$"
 _AMERICAN = rf"^(?P<month>\d{{1,2}})/(?P<day>\d{{1,2}})/(?P<year>\d{{4}})(?:,? {_CLOCK}{_ZONE})?$"
-_DAY_FIRST = r"^\s*(1[3-9]|2\d|3[01])/(0?[1-9]|1[0-2])/\d{4}"
-_SLASHED = r"^\s*\d{1,2}/\d{1,2}/\d{4}"
-_DECIMAL_COMMA = r"^\s*[+-]?(\d+,(\d{1,2}|\d{4,})|\d{1,3}(\.\d{3})+,\d+)\s*$"
-_THOUSANDS = r"^\s*[+-]?\d{1,3}(\.\d{3})+\s*$"
+SLASHED = r"^\s*\d{1,2}/\d{1,2}/\d{4}"
+"""How a date such as 03/01/2019 begins."""
 _TIME_OF_DAY = rf"^{_CLOCK}$"
 
 _ODD_NUMBERS = ((b"x", b"0x"), (b"X", b"0X"), (b"e", b"e-"), (b"E", b"E-"))
@@ -86,6 +86,7 @@ PARTS_OF_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """Of each of Arrow's units of time."""
 _SECONDS_UNTIL_2038 = 2_145_916_800
 _NEW_YORK = "America/New_York"
+_ZERO, _TWELVE, _SIXTY, _THOUSAND = map(constant, (0, 12, 60, 1000))
 
 
 def parse(
@@ -105,14 +106,14 @@ def parse(
         pc.utf8_trim_whitespace(texts), type, origin
     )
     if day_first and pa.types.is_temporal(type):
-        values = only(values, pc.invert(pc.match_substring_regex(texts, _SLASHED)))
+        values = only(values, pc.invert(pc.match_substring_regex(texts, SLASHED)))
     bad = pc.and_(pc.is_valid(texts), pc.is_null(values))
     return values, bad if pc.any(bad).as_py() else None
 
 
 def only(values: pa.ChunkedArray, keep: pa.ChunkedArray) -> pa.ChunkedArray:
     """The values where `keep` is true, null elsewhere."""
-    return pc.if_else(pc.fill_null(keep, False), values, pa.scalar(None, values.type))
+    return pc.if_else(pc.fill_null(keep, constant(False)), values, pa.nulls(1, values.type)[0])
 
 
 def without_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -127,8 +128,9 @@ def spelled_by_arrow(content: bytes, table: pa.Table) -> bool:
     It takes `0x10` for 16, what is too large or too small for a double for infinity or 0, and larger
     integers for the nearest double; all of them must be looked at as text.
     """
+    numeric = any(pa.types.is_integer(type) or pa.types.is_floating(type) for type in table.schema.types)
     # A single byte is looked for ten times as fast as two, and none of these is frequent in trips.
-    if any(letter in content and odd in content for letter, odd in _ODD_NUMBERS):
+    if numeric and any(letter in content and odd in content for letter, odd in _ODD_NUMBERS):
         return False
     for column in table.columns:
         if pa.types.is_floating(column.type) and len(column):
@@ -142,35 +144,13 @@ def spelled_by_arrow(content: bytes, table: pa.Table) -> bool:
 def without_null_words(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """The texts, null where one stands for no value."""
     words = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
-    return only(texts, pc.invert(pc.is_in(words, value_set=pa.array(NULL_WORDS))))
+    return only(texts, pc.invert(pc.is_in(words, value_set=text_array(NULL_WORDS))))
 
 
 def are_numbers(texts: pa.ChunkedArray) -> bool:
     """Whether each is spelled as numbers are written, with however many digits."""
     alike = pc.match_substring_regex(pc.utf8_trim_whitespace(texts), f"{_PLAIN_NUMBER}|{_INFINITY}")
-    return bool(pc.all(pc.fill_null(alike, False)).as_py())
-
-
-def shows_decimal_comma(texts: pa.ChunkedArray) -> bool:
-    """Whether a number such as 12,50 or 1.234,56 is among them, so that 1.234 is rather a thousand."""
-    return _any(texts, _DECIMAL_COMMA)
-
-
-def are_thousands(texts: pa.ChunkedArray) -> bool:
-    """Whether each number with a point has three digits behind it."""
-    pointed = texts.filter(pc.match_substring(texts, "."))
-    return len(pointed) > 0 and not pc.any(pc.invert(pc.match_substring_regex(pointed, _THOUSANDS))).as_py()
-
-
-def shows_day_first(texts: pa.ChunkedArray) -> bool:
-    """Whether a date such as 31/12/2019 is among them, so that 03/01/2019 is the third of January."""
-    return _any(texts, _DAY_FIRST)
-
-
-def slashed_date(texts: pa.ChunkedArray) -> str | None:
-    """The first that begins with a date such as 03/01/2019."""
-    found = texts.filter(pc.match_substring_regex(texts, _SLASHED))
-    return found[0].as_py() if len(found) else None
+    return bool(pc.all(pc.fill_null(alike, constant(False))).as_py())
 
 
 def _any(texts: pa.ChunkedArray, pattern: str) -> bool:
@@ -224,9 +204,9 @@ def _odd_in(chunk: pa.StringArray) -> bool:
 
 def _not_kept(texts: pa.ChunkedArray, values: pa.ChunkedArray, origin: Origin) -> npt.NDArray[np.int64]:
     """The indexes of texts that are another number than the double (or single) read from them."""
-    numbers = values.to_numpy()
+    numbers = to_numpy(values, null=float("nan"))
     size = np.abs(numbers)
-    lengths = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
+    lengths = to_numpy(pc.binary_length(texts), null=0)
     suspicious = (size >= _EXACT_BELOW) | ((size == 0) & (lengths >= _SHORTEST_UNDERFLOW))
     if origin != "tlc" or values.type != pa.float64():
         suspicious |= lengths > _DIGITS_KEPT[values.type]
@@ -235,9 +215,9 @@ def _not_kept(texts: pa.ChunkedArray, values: pa.ChunkedArray, origin: Origin) -
     indexes = np.flatnonzero(suspicious & ~np.isnan(numbers))
     if not len(indexes):
         return indexes
-    chosen = texts.take(pa.array(indexes))
-    shown = values.take(pa.array(indexes)).cast(pa.string())
-    differ = np.flatnonzero(~pc.equal(chosen, shown).to_numpy())
+    chosen = texts.take(from_numpy(indexes))
+    shown = values.take(from_numpy(indexes)).cast(pa.string())
+    differ = np.flatnonzero(to_numpy(pc.not_equal(chosen, shown).cast(pa.uint8()), null=0))
     kept = [
         _is_same(chosen[index].as_py().strip(), shown[index].as_py(), float(numbers[indexes[index]]), origin)
         for index in differ.tolist()
@@ -263,9 +243,9 @@ def _integers(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.C
     digits = only(texts, pc.match_substring_regex(texts, pattern))
     digits = pc.replace_substring_regex(digits, r"^\+|\.0*$", "")
     digits = pc.replace_substring_regex(digits, r"^(-?)0+(\d)", r"\1\2")
-    numbers = only(digits, pc.less_equal(pc.binary_length(digits), 20)).cast(pa.decimal128(38, 0))
+    numbers = only(digits, pc.less_equal(pc.binary_length(digits), constant(20))).cast(pa.decimal128(38, 0))
     half = 2 ** (type.bit_width - 1)
-    low, high = (pa.scalar(Decimal(limit), numbers.type) for limit in (-half, half - 1))
+    low, high = (constant(limit, numbers.type) for limit in (-half, half - 1))
     return only(numbers, pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high))).cast(type)
 
 
@@ -277,16 +257,16 @@ def _doubles(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.Ch
     values = numbers.cast(type)
     lost = np.zeros(len(values), bool)
     lost[_not_kept(numbers, values, origin)] = True
-    return only(values, pa.chunked_array([pa.array(~lost)]))
+    return only(values, pa.chunked_array([from_numpy(~lost)]))
 
 
 def _decimals(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.ChunkedArray:
-    """Decimals of at most 38 digits, each exactly, as NUMERIC says."""
+    """Decimals of at most 38 digits, each exactly, as DECIMAL says."""
     pattern = _PLAIN_DECIMAL if origin == "guess" else _DECIMAL
     digits = only(texts, pc.match_substring_regex(texts, pattern))
     if _any(digits, "[eE]"):
         spelled_out = [None if text is None else f"{Decimal(text):f}" for text in digits.to_pylist()]
-        digits = pa.chunked_array([pa.array(spelled_out, pa.string())])
+        digits = pa.chunked_array([text_array(spelled_out)])
     digits = pc.replace_substring_regex(digits, r"^\+", "")
     whole, fraction = _digits_around_point(digits)
     scale = pc.max(fraction).as_py() or 0
@@ -295,23 +275,23 @@ def _decimals(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.Chun
     digits = pc.replace_substring_regex(digits, r"^(-?)0+", r"\1")
     digits = pc.replace_substring_regex(digits, r"(\.\d*?)0+$", r"\1")
     whole, fraction = _digits_around_point(digits)
-    digits = only(digits, pc.less_equal(pc.add(whole, fraction), _MOST_DIGITS))
+    digits = only(digits, pc.less_equal(pc.add(whole, fraction), constant(_MOST_DIGITS)))
     # Of a zero nothing is left.
-    return pc.replace_substring_regex(digits, r"^-?\.?$", "0").cast(NUMERIC)
+    return pc.replace_substring_regex(digits, r"^-?\.?$", "0").cast(DECIMAL)
 
 
 def _digits_around_point(digits: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     unsigned = pc.utf8_ltrim(digits, characters="-")
     length, point = pc.binary_length(unsigned), pc.find_substring(unsigned, ".")
-    has_point = pc.greater_equal(point, 0)
+    has_point = pc.greater_equal(point, _ZERO)
     whole = pc.if_else(has_point, point, length)
-    return whole, pc.if_else(has_point, pc.subtract(pc.subtract(length, point), 1), 0)
+    return whole, pc.if_else(has_point, pc.subtract(pc.subtract(length, point), constant(1)), _ZERO)
 
 
 def _booleans(texts: pa.ChunkedArray, _: pa.DataType, origin: Origin) -> pa.ChunkedArray:
     words = pc.utf8_lower(texts)
     spelled = 1 if origin == "guess" else len(_TRUE)
-    true, false = (pc.is_in(words, value_set=pa.array(side[:spelled])) for side in (_TRUE, _FALSE))
+    true, false = (pc.is_in(words, value_set=text_array(side[:spelled])) for side in (_TRUE, _FALSE))
     return only(true, pc.or_(true, false))
 
 
@@ -338,7 +318,7 @@ def _timestamps(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa
     without_zone = only(moments, pc.is_null(offset))
     if not type.tz and origin != "tlc":
         return without_zone
-    moments = pc.subtract(moments, pc.multiply(offset, 60_000_000).cast(pa.duration("us")))
+    moments = pc.subtract(moments, pc.multiply(offset, constant(60_000_000)).cast(pa.duration("us")))
     utc = moments.cast(pa.timestamp("us", "UTC"))
     return utc.cast(type) if type.tz else pc.coalesce(without_zone, new_york_time(utc))
 
@@ -346,7 +326,7 @@ def _timestamps(texts: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa
 def new_york_time(moments: pa.ChunkedArray) -> pa.ChunkedArray:
     """Moments -> what clocks in New York show then; null from 2038 on, where Arrow knows no summer time."""
     unit = moments.type.unit
-    known = pc.less(moments.cast(pa.int64()), _SECONDS_UNTIL_2038 * PARTS_OF_SECOND[unit])
+    known = pc.less(moments.cast(pa.int64()), constant(_SECONDS_UNTIL_2038 * PARTS_OF_SECOND[unit]))
     return pc.local_timestamp(only(moments, known).cast(pa.timestamp(unit, _NEW_YORK)))
 
 
@@ -359,7 +339,7 @@ def _moments(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
         for name in ("year", "month", "day", "hour", "minute", "second", "fraction", "half", "zone")
     }
     month, day = (pc.utf8_lpad(parts[name], 2, "0") for name in ("month", "day"))
-    dates = pc.binary_join_element_wise(parts["year"], month, day, "-")
+    dates = pc.binary_join_element_wise(parts["year"], month, day, constant("-"))
     days = pc.strptime(dates, "%Y-%m-%d", "us", error_is_null=True)
     # strptime takes 31 February for 3 March; what comes out otherwise than it went in is no date.
     days = only(days, pc.equal(pc.strftime(days.cast(pa.timestamp("s")), "%Y-%m-%d"), dates))
@@ -378,29 +358,33 @@ def _microseconds(parts: "pa.ChunkedArray | dict[str, pa.ChunkedArray]") -> pa.C
 
     hour, minute, second = map(number, ("hour", "minute", "second"))
     half = pc.utf8_lower(text("half"))
-    twelve = pc.not_equal(half, "")
-    possible = pc.if_else(twelve, pc.and_(pc.greater(hour, 0), pc.less_equal(hour, 12)), pc.less(hour, 24))
-    hour = pc.if_else(pc.and_(twelve, pc.equal(hour, 12)), 0, hour)
-    hour = pc.add(hour, pc.if_else(pc.equal(half, "pm"), 12, 0))
+    by_half = pc.not_equal(half, constant(""))
+    possible = pc.if_else(
+        by_half,
+        pc.and_(pc.greater(hour, _ZERO), pc.less_equal(hour, _TWELVE)),
+        pc.less(hour, constant(24)),
+    )
+    hour = pc.if_else(pc.and_(by_half, pc.equal(hour, _TWELVE)), _ZERO, hour)
+    hour = pc.add(hour, pc.if_else(pc.equal(half, constant("pm")), _TWELVE, _ZERO))
     nanoseconds = pc.utf8_rpad(text("fraction"), 9, "0").cast(pa.int64())
-    microseconds = pc.divide(nanoseconds, 1000)
+    microseconds = pc.divide(nanoseconds, _THOUSAND)
     for fits in (
-        pc.less(minute, 60),
-        pc.less(second, 60),
-        pc.equal(pc.multiply(microseconds, 1000), nanoseconds),
+        pc.less(minute, _SIXTY),
+        pc.less(second, _SIXTY),
+        pc.equal(pc.multiply(microseconds, _THOUSAND), nanoseconds),
     ):
         possible = pc.and_(possible, fits)
-    seconds = pc.add(pc.multiply(pc.add(pc.multiply(hour, 60), minute), 60), second)
-    return only(pc.add(pc.multiply(seconds, 1_000_000), microseconds), possible)
+    seconds = pc.add(pc.multiply(pc.add(pc.multiply(hour, _SIXTY), minute), _SIXTY), second)
+    return only(pc.add(pc.multiply(seconds, constant(1_000_000)), microseconds), possible)
 
 
 def _offset(zone: pa.ChunkedArray) -> pa.ChunkedArray:
     """Minutes east of Greenwich; null where no zone is given."""
-    zone = only(zone, pc.not_equal(zone, ""))
+    zone = only(zone, pc.not_equal(zone, constant("")))
     zone = pc.replace_substring_regex(zone, r"^(Z|z|UTC|GMT)$", "+00")
     digits = pc.utf8_rpad(pc.replace_substring(pc.utf8_slice_codeunits(zone, 1), ":", ""), 4, "0")
     hours, minutes = (pc.utf8_slice_codeunits(digits, start, start + 2).cast(pa.int64()) for start in (0, 2))
-    east = pc.add(pc.multiply(hours, 60), minutes)
+    east = pc.add(pc.multiply(hours, _SIXTY), minutes)
     return pc.if_else(pc.starts_with(zone, "-"), pc.negate(east), east)
 
 

@@ -155,7 +155,7 @@ def psql_command(database_url: str) -> list[str]:
 
     It may be shown to anyone: secrets are left out, and psql asks for a password.
     """
-    from taxi_ingest.load.connection import secrets_of, without_secrets
+    from taxi_ingest.load.address import secrets_of, without_secrets
 
     if secrets_of(database_url):
         database_url = make_dsn(**without_secrets(database_url))

@@ -4,17 +4,18 @@
 with the file: small, lazy and re-iterable, it travels between tasks in place of rows.
 """
 
-from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
+from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
 from taxi_ingest.transform.step import Step, load_step
+from taxi_ingest.transform.store import Store
 from taxi_ingest.transform.stream import CanonicalBatch, Misjudged, Stream, open_stream
 
 __all__ = [
     "CanonicalBatch",
     "Misjudged",
-    "Names",
     "Plan",
     "PlannedColumn",
     "Step",
+    "Store",
     "Stream",
     "load_step",
     "open_stream",

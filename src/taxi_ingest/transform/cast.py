@@ -9,24 +9,27 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest.read.constants import constant, text_array
 from taxi_ingest.read.texts import PARTS_OF_SECOND, Origin, new_york_time, only, parse, without_nan
+from taxi_ingest.transform.store import ANYWHERE, Store
 
-_EARLIEST_SECOND, _EARLIEST_DAY, _LATEST_DAY = -210_866_803_200, -2_440_588, 2_145_042_905
-"""Since 1970: 24 November 4714 BC (proleptic Gregorian), where Postgres' dates and timestamps begin, and
-31 December 5874897, where its dates end; its timestamps end after Arrow's
-(https://www.postgresql.org/docs/current/datatype-datetime.html)."""
-_DAY_MICROSECONDS = 86_400_000_000
+_DAY_MILLISECONDS, _DAY_MICROSECONDS = 86_400_000, 86_400_000_000
 
 
 def cast(
-    values: pa.ChunkedArray, type: pa.DataType, origin: Origin = "tlc", day_first: bool = False
+    values: pa.ChunkedArray,
+    type: pa.DataType,
+    origin: Origin = "tlc",
+    day_first: bool = False,
+    store: Store = ANYWHERE,
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The values as `type`, null where one can't be represented; and which those are (None: none).
 
     What changes is only how a value is written: an integer column takes `1.0`, and refuses `1.5` and what
     is out of its range; a double refuses an integer that it can't hold. NaN, and in text the words of
     `NULL_WORDS`, are null where numbers, times or yes and no are wanted. `origin` says whose the column is,
-    `day_first` how the file spells dates (see `parse`).
+    `day_first` how the file spells dates (see `parse`), `store` where the values go. A text with a NUL
+    character is no text of ours.
     """
     values = _plain(values)
     if pa.types.is_string(values.type) and not pa.types.is_string(type):
@@ -34,10 +37,17 @@ def cast(
     if pa.types.is_floating(values.type) and not pa.types.is_string(type):
         values = without_nan(values)
     convert = _CONVERSIONS.get((_kind(values.type), _kind(type)), _none)
-    converted = convert(values, type, origin)
+    converted = _held(convert(values, type, origin), store)
     if converted.null_count == values.null_count:
         return converted, None
     return converted, pc.and_(pc.is_valid(values), pc.is_null(converted))
+
+
+def _held(values: pa.ChunkedArray, store: Store) -> pa.ChunkedArray:
+    """The dates and times that the place can hold."""
+    if pa.types.is_date(values.type):
+        return _within(values, *store.days)
+    return _within(values, *store.moments) if pa.types.is_timestamp(values.type) else values
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -91,7 +101,7 @@ def _text(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedAr
         # Parquet's texts are bytes that nobody has looked at yet.
         text = values.cast(pa.binary()).cast(type) if pa.types.is_string(values.type) else values.cast(type)
     except pa.ArrowInvalid:
-        text = pa.chunked_array([pa.array(map(_decoded, values.cast(pa.binary()).to_pylist()), type)])
+        text = pa.chunked_array([text_array([*map(_decoded, values.cast(pa.binary()).to_pylist())])])
     has_nul = pc.match_substring(text, "\0")
     return only(text, pc.invert(has_nul)) if pc.any(has_nul).as_py() else text
 
@@ -103,18 +113,19 @@ def _decoded(content: bytes | None) -> str | None:
         return None
 
 
-def _within(values: pa.ChunkedArray, low: int, high: int | None = None) -> pa.ChunkedArray:
+def _within(values: pa.ChunkedArray, low: int, high: int) -> pa.ChunkedArray:
     """The values from `low` to `high`, both of them numbers in the values' own unit."""
     number = pa.int32() if values.type.bit_width == 32 else pa.int64()
     numbers = values.cast(number)
     range = pc.min_max(numbers)
     lowest, highest = range["min"].as_py(), range["max"].as_py()
-    if lowest is None or (lowest >= low and (high is None or highest <= high)):
+    if lowest is None or (lowest >= low and highest <= high):
         return values
-    keep = pc.greater_equal(numbers, pa.scalar(low, number))
-    return only(
-        values, keep if high is None else pc.and_(keep, pc.less_equal(numbers, pa.scalar(high, number)))
-    )
+    return only(values, _between(numbers, constant(low, number), constant(high, number)))
+
+
+def _between(values: pa.ChunkedArray, low: pa.Scalar, high: pa.Scalar) -> pa.ChunkedArray:
+    return pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
 
 
 def _integers(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
@@ -128,11 +139,11 @@ def _integers(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.Chunk
         values = values.cast(pa.float64())
         values = only(values, pc.and_(pc.is_finite(values), pc.equal(pc.floor(values), values)))
         # Compared as doubles: 2**63 - 1 is none, the largest below 2**63 is.
-        low, high = pa.scalar(float(low), values.type), pa.scalar(float(min(high, 2**63 - 1024)), values.type)
+        low, high = float(low), float(min(high, 2**63 - 1024))
     elif pa.types.is_unsigned_integer(values.type):
         values = values.cast(pa.uint64())
-        low, high = pa.scalar(0, pa.uint64()), pa.scalar(high, pa.uint64())
-    inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+        low = 0
+    inside = _between(values, constant(low, values.type), constant(high, values.type))
     return only(values, inside).cast(type, safe=False)
 
 
@@ -164,8 +175,8 @@ def _decimals(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.
 def _dates(values: pa.ChunkedArray, type: pa.DataType, _: Origin) -> pa.ChunkedArray:
     if pa.types.is_date64(values.type):
         values = only(values, pc.equal(pc.floor_temporal(values, unit="day"), values))
-        values = _within(values, _EARLIEST_DAY * 86_400_000, _LATEST_DAY * 86_400_000)
-    return _within(values.cast(type), _EARLIEST_DAY, _LATEST_DAY)
+        values = _within(values, -(2**31) * _DAY_MILLISECONDS, (2**31 - 1) * _DAY_MILLISECONDS)
+    return values.cast(type)
 
 
 def _dates_to_timestamps(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> pa.ChunkedArray:
@@ -190,9 +201,9 @@ def _timestamps(values: pa.ChunkedArray, type: pa.DataType, origin: Origin) -> p
     if has_zone != (type.tz is not None) and not (has_zone and origin == "tlc"):
         return _none(values, type, origin)
     moments = _in_unit(values, pa.timestamp(type.unit, values.type.tz))
-    moments = _within(moments, _EARLIEST_SECOND * PARTS_OF_SECOND[type.unit])
     if has_zone and not type.tz:
-        return new_york_time(moments)
+        # New York's clocks are behind, and Arrow's first moments would come out as its last.
+        return new_york_time(_within(moments, -(2**63) + _DAY_MICROSECONDS, 2**63 - 1))
     return moments.cast(type)
 
 
@@ -205,7 +216,7 @@ def _in_unit(values: pa.ChunkedArray, type: pa.DataType) -> pa.ChunkedArray:
     have, want = PARTS_OF_SECOND[values.type.unit], PARTS_OF_SECOND[type.unit]
     numbers = values.cast(pa.int64())
     if have > want:
-        parts = pa.scalar(have // want, pa.int64())
+        parts = constant(have // want)
         whole = pc.multiply(pc.divide(numbers, parts), parts)
         return only(values, pc.equal(whole, numbers)).cast(type)
     most = (2**63 - 1) // (want // have)

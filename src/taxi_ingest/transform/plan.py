@@ -1,27 +1,18 @@
 """What happens to each column of a file."""
 
 import re
+import sys
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import pyarrow as pa
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
+from taxi_ingest.job import Names
 from taxi_ingest.read import Format, Layout
 from taxi_ingest.read.texts import Origin
-from taxi_ingest.transform.types import (
-    ARROW_OF_POSTGRES,
-    WIDER,
-    WIDER_WHEN_READ_ANEW,
-    postgres_type,
-)
-
-_LONGEST_NAME_BYTES = 63
-"""https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS"""
-
-Names = Literal["tlc", "snake"]
-"""How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
+from taxi_ingest.transform.store import Store
+from taxi_ingest.transform.types import WIDER, column_type
 
 
 @dataclass(frozen=True)
@@ -29,8 +20,7 @@ class PlannedColumn:
     """A column of the table."""
 
     name: str
-    type: str
-    """Its Postgres type."""
+    type: pa.DataType
     source: str | None
     """The file's name for it; None where the file lacks it, so that it stays null."""
     meaning: str | None = None
@@ -42,10 +32,6 @@ class PlannedColumn:
     """Whether the table has rows with this type already."""
 
     @property
-    def arrow_type(self) -> pa.DataType:
-        return ARROW_OF_POSTGRES[self.type]
-
-    @property
     def origin(self) -> Origin:
         """Who says what type it has."""
         if self.snake is not None:
@@ -55,16 +41,14 @@ class PlannedColumn:
     @property
     def text_decides(self) -> bool:
         """Whether a CSV's values must be seen as they are spelled, so that Arrow may not parse them."""
-        if self.type in ("date", "timestamp", "timestamptz"):
+        if pa.types.is_date(self.type) or pa.types.is_timestamp(self.type):
             return False
-        return self.snake is None or self.type in ("numeric", "real")
+        return self.snake is None or pa.types.is_decimal(self.type) or pa.types.is_float32(self.type)
 
     @property
-    def wider(self) -> tuple[str, ...]:
+    def wider(self) -> tuple[pa.DataType, ...]:
         """What its type can become when a value needs more; nothing where such a value is rejected."""
-        if not self.guessed:
-            return ()
-        return (*WIDER_WHEN_READ_ANEW.get(self.type, ()), *WIDER.get(self.type, ()))
+        return WIDER.get(self.type, ()) if self.guessed else ()
 
 
 @dataclass(frozen=True)
@@ -86,19 +70,19 @@ class Plan:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema in which rows go to Postgres."""
-        return pa.schema([(column.name, column.arrow_type) for column in self.loaded])
+        """The names and types of those."""
+        return pa.schema([(column.name, column.type) for column in self.loaded])
 
-    def with_type(self, name: str, type: str) -> "Plan":
+    def with_type(self, name: str, type: pa.DataType) -> "Plan":
         """The same plan with another type for a column, which the file's values need."""
 
         def wider(column: PlannedColumn) -> PlannedColumn:
             # Text is now no guess any more, which the table's own type would go before.
-            return replace(column, type=type, guessed=column.guessed and type != "text")
+            return replace(column, type=type, guessed=column.guessed and type != pa.string())
 
         return replace(self, columns=tuple(wider(c) if c.name == name else c for c in self.columns))
 
-    def with_stored_type(self, name: str, type: str, final: bool) -> "Plan":
+    def with_stored_type(self, name: str, type: pa.DataType, final: bool) -> "Plan":
         """The same plan with the type that the table's column has; a `final` one is never widened."""
 
         def stored(column: PlannedColumn) -> PlannedColumn:
@@ -106,6 +90,12 @@ class Plan:
             return replace(column, type=type, guessed=guessed and not final, stored=True)
 
         return replace(self, columns=tuple(stored(c) if c.name == name else c for c in self.columns))
+
+    def into(self, store: Store) -> "Plan":
+        """The same plan with names that a place can hold beside each other."""
+        names = _free_names([c.name for c in self.columns], store.reserved_names, store.name_bytes)
+        columns = zip(self.columns, names, strict=True)
+        return replace(self, columns=tuple(replace(column, name=name) for column, name in columns))
 
 
 def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
@@ -120,14 +110,14 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
     if dataset is None:
         if not len(layout.schema) or layout.is_empty:
             raise DataError(f"{file_name} has no rows, and no header that TLC uses.", "Is it the right file?")
-        columns = _as_they_are(list(layout.schema), layout, names, taken=set())
+        columns = _as_they_are(list(layout.schema), layout, names)
         warnings = (*layout.notes, *_odd_name(hint, "no TLC dataset"))
         return Plan(None, None, columns, (), warnings, names)
     mapping = _map(layout, dataset)
     known = tuple(
         PlannedColumn(
             name=column.snake if names == "snake" else column.name,
-            type=column.type,
+            type=pa.type_for_alias(column.type),
             source=mapping.get(column.name),
             meaning=column.meaning,
             snake=column.snake,
@@ -136,7 +126,7 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
     )
     unknown = tuple(name for name in layout.header if name not in mapping.values())
     fields = [layout.schema.field(name) for name in unknown]
-    extra = _as_they_are(fields, layout, names, taken={column.name for column in known})
+    extra = _as_they_are(fields, layout, names, taken=frozenset(column.name for column in known))
     odd_name = () if hint.dataset == dataset.name else _odd_name(hint, dataset.name)
     month = hint.month if hint.dataset == dataset.name else None
     return Plan(dataset.name, month, (*known, *extra), unknown, (*layout.notes, *odd_name), names)
@@ -160,33 +150,38 @@ def _map(layout: Layout, dataset: tlc.Dataset) -> dict[str, str]:
 
 
 def _as_they_are(
-    fields: list[pa.Field], layout: Layout, names: Names, taken: set[str]
+    fields: list[pa.Field], layout: Layout, names: Names, taken: frozenset[str] = frozenset()
 ) -> tuple[PlannedColumn, ...]:
-    """Columns under their own names, as far as Postgres can hold those beside each other."""
-    columns = []
-    for field in fields:
-        wanted = snake_case(field.name) if names == "snake" else field.name
-        name = _free_name(wanted, taken | {"_load_id"})
-        taken.add(name)
-        type = postgres_type(field.name, field.type)
-        guessed = layout.format is not Format.PARQUET and field.name not in layout.thousands
-        columns.append(PlannedColumn(name, type, source=field.name, guessed=guessed))
-    return tuple(columns)
+    """Columns under their own names, as far as those are different from each other."""
+    wanted = [snake_case(field.name) if names == "snake" else field.name for field in fields]
+    return tuple(
+        PlannedColumn(
+            name,
+            column_type(field.name, field.type),
+            source=field.name,
+            guessed=layout.format is not Format.PARQUET and field.name not in layout.thousands,
+        )
+        for field, name in zip(fields, _free_names(wanted, taken), strict=True)
+    )
 
 
-def _free_name(wanted: str, taken: set[str]) -> str:
-    """A name of 1 to 63 bytes (all that Postgres keeps of one) that no other column has."""
-    name = _shortened(wanted or "column", "")
-    number = 2
-    while name in taken:
-        name = _shortened(wanted or "column", f"_{number}")
-        number += 1
-    return name
+def _free_names(wanted: list[str], taken: frozenset[str], most_bytes: int = sys.maxsize) -> list[str]:
+    """Names of 1 to so many bytes, each of which no other column has."""
+    names: list[str] = []
+    used = set(taken)
+    for name in wanted:
+        free = _shortened(name or "column", "", most_bytes)
+        number = 2
+        while free in used:
+            free = _shortened(name or "column", f"_{number}", most_bytes)
+            number += 1
+        used.add(free)
+        names.append(free)
+    return names
 
 
-def _shortened(name: str, ending: str) -> str:
-    room = _LONGEST_NAME_BYTES - len(ending)
-    return name.encode()[:room].decode(errors="ignore") + ending
+def _shortened(name: str, ending: str, most_bytes: int) -> str:
+    return name.encode()[: most_bytes - len(ending)].decode(errors="ignore") + ending
 
 
 def snake_case(name: str) -> str:

@@ -1,12 +1,12 @@
 """What is odd about rows that are loaded all the same: counted, never "cleaned" unasked."""
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest.read.constants import constant
 from taxi_ingest.transform.plan import Plan
 
 _AMOUNTS = ("total_amount", "base_passenger_fare")
@@ -38,16 +38,7 @@ def _outside_month(columns: Columns, month: str | None) -> pa.ChunkedArray | Non
 
 
 def _moment(moment: datetime) -> pa.Scalar:
-    return _constant(int(moment.timestamp()) * 1_000_000, pa.timestamp("us"))
-
-
-def _constant(number: int, type: pa.DataType) -> pa.Scalar:
-    """A number as a type of 64 bits.
-
-    `pa.scalar` would import pandas, for 0.15 s and 30 MB, to learn whether the value is one of its.
-    """
-    content = number.to_bytes(8, sys.byteorder, signed=True)
-    return pa.Array.from_buffers(type, 1, [None, pa.py_buffer(content)])[0]
+    return constant(int(moment.timestamp()) * 1_000_000).cast(pa.timestamp("us"))
 
 
 def _backwards(columns: Columns, _: str | None) -> pa.ChunkedArray | None:
@@ -67,7 +58,7 @@ def _any(columns: Columns, names: tuple[str, ...], test: Callable[..., pa.Array]
     return result
 
 
-_ZERO = _constant(0, pa.int64())
+_ZERO = constant(0)
 
 ODDITIES: dict[str, tuple[str, Callable[[Columns, str | None], pa.ChunkedArray | None]]] = {
     "pickup_outside_month": ("picked up outside the month", _outside_month),

@@ -5,18 +5,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest.errors import UsageError
+from taxi_ingest.job import Names
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
-from taxi_ingest.read.batch import readable
-from taxi_ingest.read.texts import are_numbers, shows_day_first
+from taxi_ingest.read.constants import from_numpy
+from taxi_ingest.read.infer import shows_day_first
+from taxi_ingest.read.layout import readable
+from taxi_ingest.read.texts import are_numbers
 from taxi_ingest.transform.cast import cast
-from taxi_ingest.transform.plan import Names, Plan, PlannedColumn, plan
+from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
 from taxi_ingest.transform.step import Step, load_step
-from taxi_ingest.transform.types import ARROW_OF_POSTGRES, postgres_type
+from taxi_ingest.transform.store import ANYWHERE, Store
+from taxi_ingest.transform.types import column_type
 
 
 class Misjudged(Exception):
@@ -37,7 +42,7 @@ class DaysFirst(Misjudged):
 class TooNarrow(Misjudged):
     """A value needs another type than the first rows suggested."""
 
-    def __init__(self, column: str, type: str) -> None:
+    def __init__(self, column: str, type: pa.DataType) -> None:
         super().__init__(f"column {column!r} needs {type}")
         self.column = column
         self.type = type
@@ -70,6 +75,8 @@ class Stream:
     """The same as `file_plan` unless a user's step changes the columns."""
     chunk_size: int
     step: Step | None = None
+    store: Store = ANYWHERE
+    """Where the rows go."""
 
     def pieces(self) -> Iterator[Piece]:
         """The file in parts of `chunk_size` rows, from its start at each call. For one thread."""
@@ -84,14 +91,10 @@ class Stream:
 
         def convert(piece: Piece) -> CanonicalBatch:
             batch = reader.parse(piece)
-            rows, rejects, null_words = _fit(
-                batch.rows, self.file_plan.loaded, batch.locate, self.layout.day_first
-            )
+            rows, rejects, null_words = self._fit(batch.rows, self.file_plan.loaded, batch.locate)
             oddities = count_oddities(rows, self.file_plan)
             if self.step:
-                rows, more, new_null_words = _fit_result(
-                    self.step.apply(rows), self.plan.loaded, self.layout.day_first
-                )
+                rows, more, new_null_words = self._fit_result(self.step.apply(rows))
                 rejects, null_words = (*rejects, *more), null_words + new_null_words
             if null_words:
                 oddities[NULL_WORD] = null_words
@@ -100,26 +103,94 @@ class Stream:
 
         return convert
 
-    def with_type(self, column: str, type: str) -> "Stream":
-        """The same stream with another Postgres type for a column, which the file's values need."""
+    def into(self, store: Store) -> "Stream":
+        """The same stream with what a place can hold of names and values; a step is given the file's own."""
+        plan = self.plan.into(store)
+        return replace(self, file_plan=self.file_plan if self.step else plan, plan=plan, store=store)
+
+    def with_type(self, column: str, type: pa.DataType) -> "Stream":
+        """The same stream with another type for a column, which the file's values need."""
         return replace(
             self,
             file_plan=self.file_plan.with_type(column, type),
             plan=self.plan.with_type(column, type),
         )
 
-    def with_stored_type(self, column: str, type: str, final: bool) -> "Stream":
-        """The same stream with the Postgres type that the table's column has; values that a `final` one
-        can't hold are rejected."""
+    def with_stored_type(self, column: str, type: pa.DataType, final: bool) -> "Stream":
+        """The same stream with the type that the table's column has; values that a `final` one can't hold
+        are rejected."""
         return replace(
             self,
             file_plan=self.file_plan.with_stored_type(column, type, final),
             plan=self.plan.with_stored_type(column, type, final),
         )
 
+    def _fit(
+        self, rows: pa.Table, columns: Sequence[PlannedColumn], locate: Callable[[int], tuple[int, str]]
+    ) -> tuple[pa.Table, tuple[Reject, ...], int]:
+        """The columns with the plan's names and types, without the rows that don't fit; those; and how many
+        of the values kept are null only now."""
+        fitted: list[pa.ChunkedArray] = []
+        unfit: dict[int, PlannedColumn] = {}
+        for column in columns:
+            read = rows.column(column.source)
+            values, bad = self._cast(read, column.type, column)
+            fitted.append(values)
+            if bad is None:
+                continue
+            is_date = pa.types.is_temporal(column.type) and pa.types.is_string(read.type)
+            if is_date and not self.layout.day_first and shows_day_first(read):
+                raise DaysFirst
+            if wider := self._wider_type(read, bad, column):
+                raise TooNarrow(column.name, wider)
+            for index in pc.indices_nonzero(bad).to_pylist():
+                unfit.setdefault(index, column)
+        sources = rows.select([column.source for column in columns])
+        # Not the plan's schema: decimals travel with the scale that the piece needs.
+        table = pa.table(fitted, names=[column.name for column in columns]) if fitted else sources
+        if not unfit:
+            return table, (), _nulls(table) - _nulls(sources)
+        rejects = tuple(self._reject(index, unfit[index], rows, locate) for index in sorted(unfit))
+        kept = from_numpy(~np.isin(np.arange(table.num_rows), list(unfit)))
+        table = table.filter(kept)
+        return table, rejects, _nulls(table) - _nulls(sources.filter(kept))
+
+    def _fit_result(self, result: pa.Table) -> tuple[pa.Table, tuple[Reject, ...], int]:
+        """What the user's step returned, in the columns that its first chunk had."""
+        for column in self.plan.loaded:
+            if column.source not in result.schema.names:
+                result = result.append_column(column.source, pa.nulls(result.num_rows, column.type))
+
+        def locate(index: int) -> tuple[int, str]:
+            row = {name: readable(result.column(name)[index]) for name in result.schema.names}
+            return index + 1, json.dumps(row, default=str)
+
+        return self._fit(result, self.plan.loaded, locate)
+
+    def _cast(
+        self, values: pa.ChunkedArray, type: pa.DataType, column: PlannedColumn
+    ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+        return cast(values, type, column.origin, self.layout.day_first, self.store)
+
+    def _wider_type(
+        self, values: pa.ChunkedArray, bad: pa.ChunkedArray, column: PlannedColumn
+    ) -> pa.DataType | None:
+        """The first type that holds these values too; None where those that don't fit are to be rejected."""
+        if column.stored and pa.types.is_float64(column.type) and _are_numbers(values.filter(bad)):
+            # A number that a double can't hold is no reason to make text of all others.
+            return None
+        return next((type for type in column.wider if self._cast(values, type, column)[1] is None), None)
+
+    def _reject(
+        self, index: int, column: PlannedColumn, rows: pa.Table, locate: Callable[[int], tuple[int, str]]
+    ) -> Reject:
+        number, raw = locate(index)
+        reason = f"{readable(rows.column(column.source)[index])!r} is no {self.store.name_of(column.type)}"
+        return Reject(number, column.name, reason, raw.replace("\0", "\\x00"))
+
     def _reader(self) -> Reader:
         types = {
-            c.source: pa.string() if c.text_decides else c.arrow_type
+            c.source: pa.string() if c.text_decides else c.type
             for c in self.file_plan.loaded
             if c.source is not None
         }
@@ -161,85 +232,15 @@ def _behind_step(stream: Stream, step: Step) -> Stream:
     columns = tuple(
         replace(fixed[field.name], source=field.name)
         if field.name in fixed
-        else PlannedColumn(field.name, postgres_type(field.name, field.type), field.name, guessed=True)
+        else PlannedColumn(field.name, column_type(field.name, field.type), field.name, guessed=True)
         for field in step.apply(rows).schema
     )
     return replace(stream, plan=replace(stream.file_plan, columns=columns, unknown=()), step=step)
-
-
-def _fit(
-    rows: pa.Table,
-    columns: Sequence[PlannedColumn],
-    locate: Callable[[int], tuple[int, str]],
-    day_first: bool,
-) -> tuple[pa.Table, tuple[Reject, ...], int]:
-    """The columns with the plan's names and types, without the rows that don't fit; those; and how many of
-    the values kept are null only now."""
-    fitted: list[pa.ChunkedArray] = []
-    unfit: dict[int, PlannedColumn] = {}
-    for column in columns:
-        read = rows.column(column.source)
-        values, bad = cast(read, column.arrow_type, column.origin, day_first)
-        fitted.append(values)
-        if bad is None:
-            continue
-        is_date = pa.types.is_temporal(column.arrow_type) and pa.types.is_string(read.type)
-        if is_date and not day_first and shows_day_first(read):
-            raise DaysFirst
-        if wider := _wider_type(read, bad, column, day_first):
-            raise TooNarrow(column.name, wider)
-        for index in pc.indices_nonzero(bad).to_pylist():
-            unfit.setdefault(index, column)
-    sources = rows.select([column.source for column in columns])
-    # Not the plan's schema: numeric travels with the scale that the piece needs.
-    table = pa.table(fitted, names=[column.name for column in columns]) if fitted else sources
-    if not unfit:
-        return table, (), _nulls(table) - _nulls(sources)
-    rejects = tuple(_reject(index, unfit[index], rows, locate) for index in sorted(unfit))
-    kept = pa.array([index not in unfit for index in range(table.num_rows)])
-    table = table.filter(kept)
-    return table, rejects, _nulls(table) - _nulls(sources.filter(kept))
 
 
 def _nulls(table: pa.Table) -> int:
     return sum(column.null_count for column in table.columns)
 
 
-def _fit_result(
-    result: pa.Table, columns: Sequence[PlannedColumn], day_first: bool
-) -> tuple[pa.Table, tuple[Reject, ...], int]:
-    """What the user's step returned, in the columns that its first chunk had."""
-    for column in columns:
-        if column.name not in result.schema.names:
-            result = result.append_column(column.name, pa.nulls(result.num_rows, column.arrow_type))
-
-    def locate(index: int) -> tuple[int, str]:
-        row = {name: readable(result.column(name)[index]) for name in result.schema.names}
-        return index + 1, json.dumps(row, default=str)
-
-    return _fit(result, columns, locate, day_first)
-
-
-def _wider_type(
-    values: pa.ChunkedArray, bad: pa.ChunkedArray, column: PlannedColumn, day_first: bool
-) -> str | None:
-    """The first type that holds these values too; None where those that don't fit are to be rejected."""
-    if column.stored and column.type == "double precision" and _are_numbers(values.filter(bad)):
-        # A number that a double can't hold is no reason to make text of all others.
-        return None
-    for type in column.wider:
-        if cast(values, ARROW_OF_POSTGRES[type], column.origin, day_first)[1] is None:
-            return type
-    return None
-
-
 def _are_numbers(values: pa.ChunkedArray) -> bool:
     return are_numbers(cast(values, pa.string())[0])
-
-
-def _reject(
-    index: int, column: PlannedColumn, rows: pa.Table, locate: Callable[[int], tuple[int, str]]
-) -> Reject:
-    number, raw = locate(index)
-    value = readable(rows.column(column.source)[index])
-    return Reject(number, column.name, f"{value!r} is no {column.type}", raw.replace("\0", "\\x00"))

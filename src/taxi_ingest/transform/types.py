@@ -1,96 +1,71 @@
-"""Which Postgres type holds which Arrow type."""
+"""The types that columns have, and which of them can become which."""
 
 import pyarrow as pa
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.read.texts import NUMERIC
+from taxi_ingest.read.texts import DECIMAL
 
-ARROW_OF_POSTGRES: dict[str, pa.DataType] = {
-    "smallint": pa.int16(),
-    "integer": pa.int32(),
-    "bigint": pa.int64(),
-    "numeric": NUMERIC,
-    "real": pa.float32(),
-    "double precision": pa.float64(),
-    "text": pa.string(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", "UTC"),
-    "bytea": pa.binary(),
-}
-"""What travels to Postgres as each type; timestamps have its resolution, microseconds
-(https://www.postgresql.org/docs/current/datatype-datetime.html)."""
-
-_POSTGRES_OF_ARROW: dict[pa.DataType, str] = {
-    pa.bool_(): "boolean",
-    pa.int8(): "smallint",
-    pa.int16(): "smallint",
-    pa.int32(): "integer",
-    pa.int64(): "bigint",
-    pa.uint8(): "smallint",
-    pa.uint16(): "integer",
-    pa.uint32(): "bigint",
-    pa.uint64(): "numeric",
-    pa.float16(): "real",
-    pa.float32(): "real",
-    pa.float64(): "double precision",
-    pa.string(): "text",
-    pa.large_string(): "text",
-    pa.string_view(): "text",
-    pa.null(): "text",
-    pa.date32(): "date",
-    pa.date64(): "date",
-    pa.binary(): "bytea",
-    pa.large_binary(): "bytea",
-    pa.binary_view(): "bytea",
+_TYPES: dict[pa.DataType, pa.DataType] = {
+    pa.bool_(): pa.bool_(),
+    pa.int8(): pa.int16(),
+    pa.int16(): pa.int16(),
+    pa.int32(): pa.int32(),
+    pa.int64(): pa.int64(),
+    pa.uint8(): pa.int16(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.uint64(): DECIMAL,
+    pa.float16(): pa.float32(),
+    pa.float32(): pa.float32(),
+    pa.float64(): pa.float64(),
+    pa.string(): pa.string(),
+    pa.large_string(): pa.string(),
+    pa.string_view(): pa.string(),
+    pa.null(): pa.string(),
+    pa.date32(): pa.date32(),
+    pa.date64(): pa.date32(),
+    pa.binary(): pa.binary(),
+    pa.large_binary(): pa.binary(),
+    pa.binary_view(): pa.binary(),
 }
 
-WIDER: dict[str, tuple[str, ...]] = {
-    "smallint": ("integer", "bigint", "numeric", "text"),
-    "integer": ("bigint", "numeric", "text"),
-    "bigint": ("numeric", "text"),
-    "numeric": ("text",),
-    "real": ("double precision", "text"),
-    "double precision": ("text",),
-    "boolean": ("text",),
-    "date": ("timestamp", "text"),
-    "time": ("text",),
-    "timestamp": ("text",),
-    "timestamptz": ("text",),
+WIDER: dict[pa.DataType, tuple[pa.DataType, ...]] = {
+    pa.int16(): (pa.int32(), pa.int64(), DECIMAL, pa.string()),
+    pa.int32(): (pa.int64(), DECIMAL, pa.string()),
+    pa.int64(): (DECIMAL, pa.string()),
+    DECIMAL: (pa.string(),),
+    pa.float32(): (pa.float64(), pa.string()),
+    pa.float64(): (DECIMAL, pa.string()),
+    pa.bool_(): (pa.string(),),
+    pa.date32(): (pa.timestamp("us"), pa.string()),
+    pa.time64("us"): (pa.string(),),
+    pa.timestamp("us"): (pa.string(),),
+    pa.timestamp("us", "UTC"): (pa.string(),),
 }
-"""What a column of a table can become when a later value needs more, the narrowest first. Postgres then
-rewrites the rows that it has, so only what keeps each of their values is here: no double becomes `numeric`
-(Postgres would round it to 15 digits), and no integer a double."""
-
-WIDER_WHEN_READ_ANEW = {"double precision": ("numeric",)}
-"""What a type that a file's first rows suggested can become besides, as no row is stored with it yet."""
-
-FOR_DECIMALS = {(whole, "double precision"): "numeric" for whole in ("smallint", "integer", "bigint")}
-"""What a table's column of whole numbers becomes for a file whose first rows have decimals in it."""
+"""What a column can become when a later value needs more, the narrowest first. Each value keeps what it says,
+so that no integer becomes a double."""
 
 
-def postgres_type(column: str, type: pa.DataType) -> str:
-    """The narrowest Postgres type that holds all values of an Arrow type.
+def column_type(column: str, type: pa.DataType) -> pa.DataType:
+    """The type of a column that holds all values of any Arrow type; times have microseconds.
 
     Raises DataError for nested types, which no table column of ours holds.
     """
     if isinstance(type, pa.BaseExtensionType):
-        return postgres_type(column, type.storage_type)
+        return column_type(column, type.storage_type)
     if pa.types.is_dictionary(type):
-        return postgres_type(column, type.value_type)
+        return column_type(column, type.value_type)
     if pa.types.is_timestamp(type):
-        return "timestamptz" if type.tz else "timestamp"
+        return pa.timestamp("us", type.tz and "UTC")
     if pa.types.is_time(type):
-        return "time"
+        return pa.time64("us")
     if pa.types.is_decimal(type):
-        return "numeric"
+        return DECIMAL
     if pa.types.is_fixed_size_binary(type):
-        return "bytea"
-    if type not in _POSTGRES_OF_ARROW:
+        return pa.binary()
+    if type not in _TYPES:
         raise DataError(
             f"Column {column!r} has the type {type}, which taxi-ingest does not load.",
             "Drop or flatten the column first.",
         )
-    return _POSTGRES_OF_ARROW[type]
+    return _TYPES[type]

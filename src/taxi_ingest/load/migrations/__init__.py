@@ -8,11 +8,11 @@ from importlib.resources import files
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.load.connection import one
+from taxi_ingest.load.database import one
 from taxi_ingest.load.locks import say_waiting
 from taxi_ingest.load.trust import check_ledger
 
-LATEST = 3
+LATEST = 4
 """The number of the last file."""
 
 _LOCK = 7482916301

@@ -1,0 +1,143 @@
+"""How a failure is told: one sentence, one hint, an exit code; also what nobody foresaw."""
+
+import errno
+import json as jsonlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from taxi_ingest.errors import PrefectError, TaxiIngestError, printable, printable_lines, without_login
+
+_INTERRUPTED = 130
+
+_REFUSALS = {
+    errno.ENOSPC: "Free disk space, also in the folder that TMPDIR names.",
+    errno.EDQUOT: "Free disk space, also in the folder that TMPDIR names.",
+    errno.EMFILE: "Raise the limit of open files: `ulimit -n 1024`.",
+    errno.ENFILE: "The machine has too many open files: end what needs them.",
+    errno.EAGAIN: "Raise the limit of processes: `ulimit -u`.",
+    errno.ENOMEM: "Free memory, or raise its limit: `ulimit -v`.",
+    errno.EFBIG: "Raise the limit of a file's size: `ulimit -f`.",
+    errno.EROFS: "Name folders that can be written: TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR, TMPDIR.",
+    errno.EACCES: "Name folders that you may use: HOME, TMPDIR, TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR.",
+    errno.EPERM: "Name folders that you may use: HOME, TMPDIR, TAXI_INGEST_HOME, TAXI_INGEST_CACHE_DIR.",
+    errno.ENOENT: "Check that the current folder, TMPDIR, HOME and SSL_CERT_FILE exist.",
+    errno.ENOTDIR: "Check that TMPDIR and HOME are folders.",
+}
+"""What to do where the operating system refuses something, by its error number."""
+
+
+@contextmanager
+def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
+    """Print an error as one sentence and one hint, and exit with its code.
+
+    Yields what is known anyway, which `--json` prints with the error.
+    """
+    try:
+        yield known
+    except TaxiIngestError as error:
+        _fail(str(error), error.hint, error.exit_code, json, known)
+    except BaseException as error:
+        if _is_interrupt(error):
+            hint = "Nothing is half-loaded; run the same command again."
+            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+        if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
+            raise
+        _fail(*explained(error), json, known)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is an interrupt, or what pydantic's serializer or a prompt makes of one."""
+    swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
+    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
+
+
+def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
+    message, hint = without_login(message), without_login(hint)
+    if json:
+        print_json({"status": "failed", **known, "error": message, "hint": hint})
+    _tell("Error:", "red", message)
+    _tell("Hint:", None, hint)
+    raise SystemExit(exit_code)
+
+
+def _tell(title: str, color: str | None, text: str) -> None:
+    # Without rich: there may be no memory left to import it.
+    no_color = False if os.environ.get("NO_COLOR") else None
+    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
+    typer.echo(f" {printable_lines(text)}", err=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    typer.echo(jsonlib.dumps(value))
+
+
+def explained(error: Exception) -> tuple[str, str, int]:
+    """Message, hint and exit code for an error that is none of ours."""
+    cause = _root(error)
+    if isinstance(cause, OSError) and cause.errno in _REFUSALS:
+        where = f": {os.fsdecode(cause.filename)}" if isinstance(cause.filename, str | bytes) else ""
+        return f"The system refuses: {cause.strerror or cause}{where}.", _REFUSALS[cause.errno], 1
+    if isinstance(cause, MemoryError) or "failed to map segment" in str(cause):
+        return "There is not enough memory.", _REFUSALS[errno.ENOMEM], 1
+    if isinstance(cause, RuntimeError) and "start new thread" in str(cause):
+        return "The system refuses to start another thread.", _REFUSALS[errno.EAGAIN], 1
+    if problem := _prefect_settings_problem(cause):
+        return f"Prefect's settings can't be used: {problem}.", _SETTINGS_HINT, PrefectError.exit_code
+    what = printable(without_login(" ".join(f"{type(cause).__name__}: {cause}".split())))[:300]
+    return f"taxi-ingest has met a bug: {what}", _report(error), 1
+
+
+_SETTINGS_HINT = (
+    "Check PREFECT_… variables (also in .env), prefect.toml, pyproject.toml and ~/.prefect/profiles.toml."
+)
+
+
+def _prefect_settings_problem(error: BaseException) -> str | None:
+    """What is wrong with Prefect's settings, without the value, which may be secret; None if nothing is."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    if isinstance(error, ValidationError) and error.title.endswith("Settings"):
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = ".".join(map(str, problem["loc"]))
+        return without_login(f"{error.title} {name}: {problem['msg']}")
+    return printable(without_login(str(error)))[:300] if isinstance(error, SettingsError) else None
+
+
+def _root(error: BaseException) -> BaseException:
+    """What lies behind an error: what the system has refused, if it is that, else the error itself."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or (isinstance(seen, OSError) and seen.errno in _REFUSALS):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
+def _report(error: Exception) -> str:
+    """Keep the traceback, which shows no values but those of the error's own text; say where it is."""
+    import traceback
+
+    text = without_login("".join(traceback.format_exception(error)))
+    try:
+        path = _log()
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w"
+        ) as file:
+            file.write(text)
+    except Exception:
+        return "Please report it, with the command line that led to it."
+    return f"Please report it, with the command line that led to it and what {path} says."
+
+
+def _log() -> Path:
+    from taxi_ingest.settings import Settings
+
+    folder = Settings().home
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "bug.log"

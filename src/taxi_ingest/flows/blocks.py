@@ -1,0 +1,135 @@
+"""SqlAlchemyConnector blocks: the databases that Prefect knows by name.
+
+A block is made of ConnectionComponents, whose password Prefect stores encrypted; a plain URL would
+stand in its database in the clear.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from taxi_ingest.errors import UsageError
+from taxi_ingest.load import Database, database_at
+from taxi_ingest.load.address import address_of, secrets_of
+
+if TYPE_CHECKING:
+    from prefect_sqlalchemy import SqlAlchemyConnector
+    from sqlalchemy.engine import URL
+
+_BLOCK_TYPE = "sqlalchemy-connector"
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """A block as it may be shown: without its password."""
+
+    name: str
+    address: str
+
+
+def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
+    """Try a connection to `dsn` (a libpq URL or key=value string), then save it as a block.
+
+    Raises DatabaseError where the connection fails, UsageError for a name that is taken or not
+    allowed; then nothing is saved.
+    """
+    from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
+
+    _check_name(name)
+    if not overwrite and name in (block.name for block in list_blocks()):
+        raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
+    if in_the_clear := ", ".join(sorted(secrets_of(dsn) - {"password"})):
+        raise UsageError(
+            f"A block would keep {in_the_clear} in the clear: only its password is encrypted.",
+            "Leave it out of the block, and give it by a service file of libpq's (PGSERVICE).",
+        )
+    with database_at(dsn).connect():
+        pass
+    parameters = parse_dsn(dsn)
+    components = ConnectionComponents(
+        driver=SyncDriver.POSTGRESQL_PSYCOPG2,
+        username=parameters.pop("user", None),
+        password=parameters.pop("password", None),
+        host=None if parameters.get("host", "").startswith("/") else parameters.pop("host", None),
+        port=parameters.pop("port", None),
+        database=parameters.pop("dbname", None),
+        query=parameters or None,
+    )
+    SqlAlchemyConnector(connection_info=components).save(name, overwrite=overwrite)
+    return BlockInfo(name, address_of(dsn))
+
+
+def _check_name(name: str) -> None:
+    if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
+        raise UsageError(
+            f"{name!r} is no name for a block.", "Use lower-case letters, digits and dashes: my-postgres."
+        )
+
+
+def list_blocks() -> list[BlockInfo]:
+    """All SqlAlchemyConnector blocks that Prefect has, by name."""
+    with get_client(sync_client=True) as client:
+        documents = client.request("POST", "/block_documents/filter", json=_FILTER).json()
+    names = sorted(document["name"] for document in documents if document["name"])
+    return [BlockInfo(name, _connector_address(_load(name))) for name in names]
+
+
+_FILTER = {"block_types": {"slug": {"any_": [_BLOCK_TYPE]}}, "include_secrets": False}
+
+
+@dataclass(frozen=True)
+class BlockDatabase(Database):
+    """The database that a block names, connected to through the block."""
+
+    connector: "SqlAlchemyConnector" = field(repr=False)
+
+    @contextmanager
+    def open(self) -> Iterator[Connection]:
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            # One of its own, as several threads may have a connection each.
+            with deepcopy(self.connector) as connector, connector.get_connection(begin=False) as connection:
+                yield cast(Connection, connection.connection.driver_connection)
+        except DBAPIError as error:
+            raise (error.orig or error) from error
+
+
+def find_block(name: str) -> Database | None:
+    """The database behind a block; None where there is no such block."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_block_document_by_name(name, _BLOCK_TYPE, include_secrets=False)
+        except ObjectNotFound:
+            return None
+    connector = _load(name)
+    return BlockDatabase(_connector_address(connector), connector)
+
+
+def _load(name: str) -> "SqlAlchemyConnector":
+    # 0.2 s to import, which only those with a block pay.
+    from prefect_sqlalchemy import SqlAlchemyConnector
+
+    return cast(SqlAlchemyConnector, SqlAlchemyConnector.load(name))
+
+
+def _connector_address(connector: "SqlAlchemyConnector") -> str:
+    from prefect_sqlalchemy import ConnectionComponents
+
+    info = connector.connection_info
+    url: URL = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
+    parameters: dict[str, Any] = {
+        "user": url.username,
+        "host": url.host,
+        "port": url.port,
+        "dbname": url.database,
+        **{key: value for key, value in url.query.items() if isinstance(value, str)},
+    }
+    return address_of(make_dsn(**{key: value for key, value in parameters.items() if value is not None}))

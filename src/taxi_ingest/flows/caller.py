@@ -1,0 +1,52 @@
+"""Who calls a flow in the same process: what a flow parameter, which Prefect stores, can't be."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.load import LoadProgress
+from taxi_ingest.settings import Settings
+from taxi_ingest.sources import DownloadProgress, SourceFile
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The caller's settings, and how it follows the flow."""
+
+    settings: Settings | None = None
+    """Secrets included; None for those of the environment."""
+    on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
+    """Told the file's address and how far it has come."""
+    on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
+    on_outcome: Callable[[Outcome], None] = lambda _: None
+    """Told when all is committed, before Prefect is told."""
+    prefetched: Mapping[str, Future[SourceFile | None]] = field(default_factory=dict)
+    """Downloads that were begun before the flow, by the address that the ledger knows."""
+
+
+_NOBODY = Caller()
+_caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
+
+
+def caller() -> Caller:
+    """The caller of the flow that runs now."""
+    return _caller.get()
+
+
+def settings_in_use() -> Settings:
+    """The caller's settings, else those of the environment."""
+    return caller().settings or Settings()
+
+
+@contextmanager
+def calling(**changes: Any) -> Iterator[None]:
+    """Call flows inside this context as the same caller but for these fields."""
+    token = _caller.set(replace(caller(), **changes))
+    try:
+        yield
+    finally:
+        _caller.reset(token)

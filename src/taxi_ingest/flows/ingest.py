@@ -1,0 +1,159 @@
+"""The flow `ingest`: the sub-flow that logs the table's name, then extract, transform, load.
+
+Flow parameters are stored by Prefect and shown in its dashboard, so no password is one: the database
+is named by a block or found in the settings.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from prefect import flow, get_run_logger
+
+from taxi_ingest.databases import choose_database
+from taxi_ingest.errors import TaxiIngestError, UsageError
+from taxi_ingest.flows import tasks
+from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.caller import settings_in_use
+from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.job import IfLoaded, Job, Names
+from taxi_ingest.load import (
+    Database,
+    LoadResult,
+    TableRecord,
+    Target,
+    already_loaded,
+    note_attempt,
+    parse_target,
+    preview,
+)
+from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
+from taxi_ingest.tlc import parse_file_name
+
+
+@tied_flow(name="ingest", flow_run_name="{table}")
+@known_to_down
+@told_first
+def ingest(
+    url: str,
+    table: str,
+    chunk_size: int = Job.chunk_size,
+    block: str | None = Job.block,
+    if_loaded: IfLoaded = Job.if_loaded,
+    max_rejects: str = Job.max_rejects,
+    verify: bool = Job.verify,
+    names: Names | None = Job.names,
+    transform: str | None = Job.transform,
+    cache: bool = Job.cache,
+    dry_run: bool = Job.dry_run,
+    keep_both: bool = Job.keep_both,
+    allow_short: bool = Job.allow_short,
+    delimiter: str | None = Job.delimiter,
+    header: bool | None = Job.header,
+) -> Outcome:
+    """Load one file into a table, exactly once.
+
+    Args:
+        url: Path, file:// or http(s) URL of a CSV (also packed) or Parquet file. Without a login, which
+            Prefect would store with it: set TAXI_INGEST_SOURCE_LOGIN.
+        table: Table, or schema.table; made where it is missing.
+        chunk_size: Rows to take at a time.
+        block: SqlAlchemyConnector block of the database; without one, TAXI_INGEST_DATABASE_URL, the
+            block `postgres-connector` or the local stack's embedded Postgres.
+        if_loaded: What to do with a file that the table has already.
+        max_rejects: How many rows may be rejected: `100` or `1%`.
+        verify: Whether fewer rows than TLC's file is known to have abort the load.
+        names: How a new table's columns are spelled, `tlc` or `snake`; the table remembers it.
+        transform: `module:function` of the user's, from DataFrame to DataFrame, called with each chunk.
+        cache: Whether a download is kept, and taken from those kept before.
+        dry_run: Find out what would happen, and load nothing.
+        keep_both: Whether a month that the table has from another address is loaded beside it.
+        allow_short: Whether a CSV is loaded that was cut, most of its month's known rows missing.
+        delimiter: What separates a CSV's fields, found out unless told: one character, or `tab`.
+        header: Whether a CSV's first row has the names, found out unless told.
+
+    Raises:
+        TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
+    """
+    began = time.monotonic()
+    log_table_name(table, dry_run)
+    job = Job(
+        url=url,
+        table=table,
+        chunk_size=chunk_size,
+        block=block,
+        if_loaded=if_loaded,
+        max_rejects=max_rejects,
+        verify=verify,
+        names=names,
+        transform=transform,
+        cache=cache,
+        dry_run=dry_run,
+        keep_both=keep_both,
+        allow_short=allow_short,
+        delimiter=delimiter,
+        header=header,
+    )
+    settings = settings_in_use()
+    source, target = parse_source(url, logins_of(settings)), parse_target(table)
+    database = choose_database(settings, block, find_block)
+    end_dead_runs(database)
+    with failure_noted(job, source, target, database):
+        known = tasks.look_back(database, target, source)
+        if known.file and if_loaded == "fail":
+            raise already_loaded(known.file, target)
+        with run_folder(settings.cache_dir) as folder:
+            unless_same = known.file if if_loaded == "skip" and not dry_run else None
+            file = tasks.extract(job, source, folder, unless_same, settings)
+            if file is None:
+                assert known.file, "only a known file can be unchanged"
+                return Outcome.of(LoadResult(known.file, skipped=True), target, database, began, own_url())
+            stream = tasks.transform(job, file, chosen_names(names, known.table, target))
+            if dry_run:
+                plan = preview(stream, file, target, database, job)
+                return Outcome.planned(plan, stream, file, target, database, began, own_url())
+            result = tasks.load(job, stream, file, target, database)
+        return Outcome.of(result, target, database, began, own_url())
+
+
+@flow(name="log-table-name", flow_run_name="{table}")
+def log_table_name(table: str, dry_run: bool = False) -> None:
+    """The sub-flow: say which table is loaded, or only looked at."""
+    get_run_logger().info("Looking at table %s" if dry_run else "Loading into table %s", table)
+
+
+def chosen_names(wanted: Names | None, record: TableRecord | None, target: Target) -> Names:
+    """How the table spells its columns: as it does already, else as wanted, else as TLC does.
+
+    Raises UsageError where the table has chosen otherwise.
+    """
+    if record and wanted and record.names != wanted:
+        raise UsageError(
+            f"{target} spells its columns the way of --names {record.names}.",
+            "Leave --names out, or load into another --table.",
+        )
+    return record.names if record else wanted or "tlc"
+
+
+@contextmanager
+def failure_noted(job: Job, source: Source, target: Target, database: Database) -> Iterator[None]:
+    """Have the ledger keep a try that fails: which file, when, why."""
+    started_at = datetime.now(UTC)
+    try:
+        yield
+    except TaxiIngestError as error:
+        hint = parse_file_name(source.name)
+        if not job.dry_run:
+            note_attempt(
+                database,
+                error,
+                target=target,
+                source=source.url,
+                started_at=started_at,
+                dataset=hint.dataset,
+                month=hint.month,
+                flow_run_url=own_url(),
+            )
+        raise

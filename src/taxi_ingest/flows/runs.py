@@ -1,0 +1,206 @@
+"""What becomes of a flow run when its process is interrupted or killed, or Prefect is gone."""
+
+import inspect
+import os
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
+from prefect.exceptions import TerminationSignal
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed
+from prefect.utilities.urls import url_for
+
+from taxi_ingest import stack
+from taxi_ingest.flows.api import uses_local_server
+from taxi_ingest.flows.caller import caller, calling, settings_in_use
+from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
+from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.load import Database, committed_runs
+
+_PREFECT_SECONDS = 5
+"""How long a finished run waits for a Prefect server that is gone, as it may just restart."""
+_REQUEST_SECONDS = 5
+
+_UNFINISHED = [kind for kind in StateType if kind not in TERMINAL_STATES]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class TiedFlow(Flow[Parameters, Result]):
+    """A flow whose runs are tied to the process that calls it. A worker looks after its runs itself."""
+
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:  # type: ignore[override]
+        """Run the flow, as Flow does; what it has committed is told, though Prefect be gone by then.
+
+        Raises what the flow raises where nothing was committed.
+        """
+        tags = TagsContext.get().current_tags | tags_of(os.getpid())
+        done: list[Outcome] = []
+        # These settings end what part_from_prefect sets.
+        with TagsContext(current_tags=tags), calling(on_outcome=done.append), temporary_settings():
+            try:
+                return super().__call__(*args, **kwargs)
+            except Exception as error:
+                if not done:
+                    raise
+                return cast(Result, done[0].with_note(_untold(error)))
+
+    def with_options(self, **options: Any) -> Self:
+        """The same flow with other options, tied as well, where Flow would return a plain one."""
+        flow = super().with_options(**options)
+        flow.__class__ = type(self)
+        return cast(Self, flow)
+
+
+def _untold(error: Exception) -> str:
+    reason = type(error).__name__
+    return f"All is done, but Prefect could not be told ({reason}); the next run puts this flow run right."
+
+
+def tied_flow(
+    **options: Any,
+) -> Callable[[Callable[Parameters, Result]], TiedFlow[Parameters, Result]]:
+    """Prefect's decorator `flow`, for a flow whose runs are tied to their process and can be interrupted."""
+
+    def tied(function: Callable[Parameters, Result]) -> TiedFlow[Parameters, Result]:
+        return TiedFlow(_untagged(cancelled_when_interrupted(function)), **options)
+
+    return tied
+
+
+def _untagged(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Keep the run's tags from its tasks: for each tag of a task Prefect asks the server for a limit."""
+
+    @wraps(function)
+    def without_tags(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with TagsContext(current_tags=TagsContext.get().current_tags - tags_of(os.getpid())):
+            return function(*args, **kwargs)
+
+    return without_tags
+
+
+def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Make Ctrl-C and SIGTERM end a flow run as Cancelled, where Prefect would call it Crashed.
+
+    Its caller then meets Prefect's CancelledRun.
+    """
+
+    @wraps(function)
+    def cancellable(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (KeyboardInterrupt, TerminationSignal):
+            return cast(Result, Cancelled(message="Interrupted; nothing is half-loaded."))
+
+    return cancellable
+
+
+def told_first(function: Callable[Parameters, Outcome]) -> Callable[Parameters, Outcome]:
+    """Tell the caller what a flow has done before Prefect is told, which may be gone by then."""
+
+    @wraps(function)
+    def telling(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Outcome:
+        outcome = function(*args, **kwargs)
+        caller().on_outcome(outcome)
+        part_from_prefect()
+        return outcome
+
+    return telling
+
+
+def known_to_down(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have `taxi-ingest down` wait for a flow that has a parameter `table`, if it uses the local stack."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def known(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        settings = settings_in_use()
+        with stack.use_of_stack(signature.bind(*args, **kwargs).arguments["table"], settings):
+            if uses_local_server(settings):
+                stack.enter()
+            return function(*args, **kwargs)
+
+    return known
+
+
+def part_from_prefect() -> None:
+    """Keep a run whose work is done from waiting for minutes for a Prefect that is gone.
+
+    Each of the engine's last calls would be tried six times. A server that restarts gets a few seconds;
+    then the flow ends at once, with an error of Prefect's, and TiedFlow tells what was done.
+    """
+    context = FlowRunContext.get()
+    if context is None:
+        return
+    client = cast(SyncPrefectClient, context.client)
+    client._client.timeout = _REQUEST_SECONDS
+    _set_retries(0)
+    deadline = time.monotonic() + _PREFECT_SECONDS
+    while client.api_healthcheck() is not None:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.2)
+    _set_retries(3)
+
+
+def _set_retries(number: int) -> None:
+    """Set it until the settings around the flow end: the engine's calls come after the flow's function."""
+    now = get_settings_context()
+    settings = now.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: number})
+    SettingsContext(profile=now.profile, settings=settings).__enter__()
+
+
+def own_url() -> str | None:
+    """Where Prefect shows the flow run that this is, or that this task belongs to."""
+    return url_for("flow-run", flow_run.id)
+
+
+def end_dead_runs(database: Database) -> None:
+    """Give the runs of ours on this machine that only seem to go on, and their parts, their final state.
+
+    Where the ledger has a run's load, Prefect could not be told of it: Completed. Else, where the process
+    is gone: Crashed.
+    """
+    context = FlowRunContext.get()
+    own = context.flow_run.id if context and context.flow_run else None
+    with get_client(sync_client=True) as client:
+        left = [run for run in _unfinished(client, tags={"all_": [machine_tag()]}) if run.id != own]
+        if not left:
+            return
+        urls = {run.id: url_for("flow-run", run.id) or "" for run in left}
+        done = committed_runs(database, list(urls.values()))
+        for run in left:
+            if urls[run.id] in done:
+                _end(client, run, Completed(message="Loaded; Prefect was gone when it ended."))
+            elif is_dead(run.tags):
+                _end(client, run, Crashed(message="Its process was killed."))
+
+
+def _end(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
+    """End a run's tasks and sub-flows, and itself last: who is killed here begins anew at the next time."""
+    subflows = _unfinished(client, parent_flow_run_id={"any_": [run.id]})
+    tasks = client.read_task_runs(
+        flow_run_filter=_filter(id={"any_": [run.id, *(subflow.id for subflow in subflows)]}),
+        task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _UNFINISHED}}}),
+    )
+    for task in tasks:
+        client.set_task_run_state(task.id, state, force=True)
+    for part in (*subflows, run):
+        client.set_flow_run_state(part.id, state, force=True)
+
+
+def _unfinished(client: SyncPrefectClient, **conditions: object) -> list[FlowRun]:
+    return client.read_flow_runs(flow_run_filter=_filter(state={"type": {"any_": _UNFINISHED}}, **conditions))
+
+
+def _filter(**conditions: object) -> FlowRunFilter:
+    return FlowRunFilter.model_validate(conditions)

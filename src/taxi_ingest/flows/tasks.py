@@ -1,0 +1,110 @@
+"""The three tasks of the flow `ingest`, and what of them is tried again.
+
+Small values travel between them, never rows: what transform returns is read only while load consumes it.
+"""
+
+import time
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
+
+from taxi_ingest import load as loading
+from taxi_ingest.errors import TransientDatabaseError
+from taxi_ingest.flows.caller import caller
+from taxi_ingest.flows.runs import own_url
+from taxi_ingest.job import Job, Names
+from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
+from taxi_ingest.settings import Settings
+from taxi_ingest.sources import Cache, Source, SourceFile
+from taxi_ingest.transform import Stream, open_stream
+
+_LOAD_RETRIES = 5
+_LOOK_BACK_DELAYS_SECONDS = (0.3, 1.0)
+
+
+def look_back(database: Database, target: Target, source: Source) -> LookBack:
+    """What the ledger knows; where the connection is lost, a moment later. The load itself waits longer."""
+    for delay_seconds in _LOOK_BACK_DELAYS_SECONDS:
+        try:
+            return loading.look_back(database, target, source.url)
+        except TransientDatabaseError:
+            time.sleep(delay_seconds)
+    return loading.look_back(database, target, source.url)
+
+
+@task(cache_policy=NO_CACHE)
+def extract(
+    job: Job, source: Source, folder: Path, known: LoadRecord | None, settings: Settings
+) -> SourceFile | None:
+    """Get the file; None where the server says that it is still the one that was loaded."""
+    if prefetched := caller().prefetched.get(source.url):
+        file = prefetched.result()
+    else:
+        file = source.fetch(
+            folder,
+            Cache(settings.cache_dir if job.cache else folder, settings.cache_bytes),
+            known=known.validators if known else None,
+            tries=settings.download_tries,
+            on_progress=lambda progress: caller().on_download(source.url, progress),
+        )
+    logger = get_run_logger()
+    if file:
+        logger.info("%s: %s bytes, sha256 %s…", file.name, f"{file.bytes:,}", file.sha256[:12])
+    else:
+        logger.info("%s has not changed since it was loaded", source.url)
+    return file
+
+
+@task(cache_policy=NO_CACHE)
+def transform(job: Job, file: SourceFile, names: Names) -> Stream:
+    """Decide what happens to each column."""
+    stream = open_stream(
+        file.path, file.name, job.chunk_size, job.transform, names, job.delimiter, job.header
+    )
+    plan = stream.plan
+    kind = f"{plan.dataset} {plan.month or ''}".strip() if plan.dataset else "not one of TLC's datasets"
+    get_run_logger().info(
+        "%s, %d columns of %d: %s", stream.layout.format, len(plan.loaded), len(plan.columns), kind
+    )
+    return stream
+
+
+def can_pass(task: Task[..., LoadResult], run: TaskRun, state: State[LoadResult]) -> bool:
+    """Whether a load has failed in a way that trying again may mend."""
+    del task, run
+    return isinstance(state.result(raise_on_failure=False), TransientDatabaseError)
+
+
+@task(
+    cache_policy=NO_CACHE,
+    retries=_LOAD_RETRIES,
+    retry_delay_seconds=exponential_backoff(1),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=can_pass,
+)
+def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: Database) -> LoadResult:
+    """Copy the rows into a partition of their own and attach it, in one transaction."""
+    follow, logger = caller(), get_run_logger()
+    result = loading.load_file(
+        stream,
+        file,
+        target,
+        database,
+        job,
+        flow_run_url=own_url(),
+        on_progress=lambda progress: follow.on_load(file, progress),
+    )
+    for note in result.record.notes:
+        logger.warning(note)
+    logger.info(
+        "%s: %s rows in %s (load %d, %s rejected)",
+        result.status,
+        f"{result.record.rows_loaded:,}",
+        target,
+        result.record.load_id,
+        f"{result.record.rows_rejected:,}",
+    )
+    return result

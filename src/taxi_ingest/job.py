@@ -1,0 +1,92 @@
+"""One description of a load: what, where to, how. Every default stands here, once."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from taxi_ingest.errors import UsageError
+
+DEFAULT_BLOCK = "postgres-connector"
+"""The Prefect block whose database is used, if there is one and no other is named."""
+
+IfLoaded = Literal["skip", "replace", "fail"]
+Names = Literal["tlc", "snake"]
+"""How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many rows of a file may be rejected: a number, or a share in percent."""
+
+    rows: int | None = None
+    percent: float = 1.0
+
+    def allows(self, rejected: int, read: int) -> bool:
+        """Whether that many rejects are within it."""
+        return rejected <= (self.rows if self.rows is not None else read * self.percent / 100)
+
+    def __str__(self) -> str:
+        return f"{self.rows:,}" if self.rows is not None else f"{self.percent:g} %"
+
+
+def parse_allowance(text: str) -> Allowance:
+    """`100` or `1%`. Raises UsageError for anything else."""
+    number = text.strip().removesuffix("%")
+    try:
+        allowance = (
+            Allowance(percent=float(number)) if text.strip().endswith("%") else Allowance(rows=int(number))
+        )
+    except ValueError:
+        allowance = Allowance(rows=-1)
+    largest = 100.0 if allowance.rows is None else float("inf")
+    if not 0 <= (allowance.rows if allowance.rows is not None else allowance.percent) <= largest:
+        raise UsageError(f"--max-rejects {text} is neither a number nor a share.", "Write 100 or 1%.")
+    return allowance
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file into one table. All of it may be shown and stored: no login and no password is here."""
+
+    url: str
+    """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
+    table: str
+    """Table, or schema.table; made where it is missing."""
+    chunk_size: int = 100_000
+    """Rows to take at a time."""
+    block: str | None = None
+    """The SqlAlchemyConnector block of the database; without one, see databases.py."""
+    if_loaded: IfLoaded = "skip"
+    """What to do with a file that the table has already."""
+    max_rejects: str = "1%"
+    """How many rows may be rejected: `100` or `1%`."""
+    verify: bool = False
+    """Whether fewer rows than TLC's file is known to have abort the load."""
+    names: Names | None = None
+    """How a new table's columns are spelled; the table remembers it."""
+    transform: str | None = None
+    """`module:function` of the user's, from DataFrame to DataFrame, called with each chunk."""
+    cache: bool = True
+    """Whether a download is kept, and taken from those kept before."""
+    dry_run: bool = False
+    """Whether to find out what would happen, and load nothing."""
+    keep_both: bool = False
+    """Whether a month that the table has from another address is loaded beside it."""
+    allow_short: bool = False
+    """Whether a CSV is loaded that was cut, most of its month's known rows missing."""
+    delimiter: str | None = None
+    """What separates a CSV's fields, found out unless told: one character, or `tab`."""
+    header: bool | None = None
+    """Whether a CSV's first row has the names, found out unless told."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a chunk of no rows, and for a `max_rejects` that says nothing."""
+        if self.chunk_size < 1:
+            raise UsageError(
+                f"A chunk of {self.chunk_size} rows holds nothing.", "Give --chunk-size at least 1."
+            )
+        parse_allowance(self.max_rejects)
+
+    @property
+    def allowance(self) -> Allowance:
+        """`max_rejects`, parsed."""
+        return parse_allowance(self.max_rejects)

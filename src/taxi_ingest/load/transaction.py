@@ -1,0 +1,111 @@
+"""The one transaction that loads a file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from psycopg2.extensions import cursor as Cursor
+
+from taxi_ingest.job import Job
+from taxi_ingest.load import index, ledger
+from taxi_ingest.load.copy import LoadProgress, copy_rows
+from taxi_ingest.load.counts import check_counts
+from taxi_ingest.load.database import Database
+from taxi_ingest.load.decision import decide
+from taxi_ingest.load.destination import TableChanged
+from taxi_ingest.load.ledger import LoadRecord
+from taxi_ingest.load.rejects import RejectSpool
+from taxi_ingest.load.table import Target
+from taxi_ingest.load.types import for_postgres
+from taxi_ingest.load.verdict import compare
+from taxi_ingest.sources import SourceFile
+from taxi_ingest.transform import Misjudged, Stream
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What became of a file: its record in the ledger, and whether that was there before."""
+
+    record: LoadRecord
+    skipped: bool = False
+
+    @property
+    def status(self) -> Literal["loaded", "replaced", "skipped"]:
+        if self.skipped:
+            return "skipped"
+        return "loaded" if self.record.replaces is None else "replaced"
+
+
+def load_file(
+    stream: Stream,
+    file: SourceFile,
+    target: Target,
+    database: Database,
+    job: Job,
+    *,
+    flow_run_url: str | None = None,
+    on_progress: Callable[[LoadProgress], None] = lambda _: None,
+) -> LoadResult:
+    """Load a file into a table, once, in one transaction; on any error nothing has changed.
+
+    (The ledger, where there is none yet, is made in a transaction before it.) A file whose content the
+    table already has is skipped; one that has changed since replaces its own rows. Raises DataError for
+    too many rejects, for rows that are missing where that is to be verified or where most are, and for
+    all that `decide` refuses; DatabaseError for what Postgres refuses; SourceError for a damaged file.
+
+    After the commit, what the table has of earlier versions gets its index too (see index.py), or a log
+    line says why not.
+
+    After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
+    the ledger has: where only the answer to the commit was lost, the result is the one it would have been.
+    """
+    stream = for_postgres(stream)
+    while True:
+        try:
+            with database.transaction() as cursor:
+                ledger.make_or_upgrade(cursor)
+                result = _load(cursor, stream, file, target, job, flow_run_url, on_progress)
+                unindexed = [] if result.skipped else index.lacking(cursor, target, stream.plan)
+            index.complete(database, target, stream.plan, unindexed)
+            return result
+        except Misjudged as reason:
+            stream = reason.corrected(stream)
+        except TableChanged:
+            continue
+
+
+def _load(
+    cursor: Cursor,
+    stream: Stream,
+    file: SourceFile,
+    target: Target,
+    job: Job,
+    flow_run_url: str | None,
+    on_progress: Callable[[LoadProgress], None],
+) -> LoadResult:
+    started_at = datetime.now(UTC)
+    ledger.lock(cursor, target, file, stream.plan)
+    if flow_run_url and (done := ledger.find_run(cursor, target, file.sha256, flow_run_url)):
+        # This very run has committed it before, but did not get the answer.
+        return LoadResult(done)
+    decision = decide(cursor, stream, file, target, job)
+    if decision.destination is None:
+        assert decision.known, "only a known file is skipped"
+        return LoadResult(decision.known, skipped=True)
+    stream, destination = decision.stream, decision.destination
+    load_id = ledger.begin(cursor, target, file, stream.plan, decision.replaces, started_at, flow_run_url)
+    with RejectSpool(load_id) as spool:
+        into = destination.prepare(cursor, load_id)
+        counts = copy_rows(cursor, into, stream, spool.add, on_progress, destination.freeze)
+        check_counts(counts, stream, spool, job.allowance)
+        spool.store(cursor)
+    comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
+    comparison.check(job.verify, job.allow_short)
+    file.check_unchanged()
+    notes = [*stream.plan.warnings, *destination.settle(cursor, load_id)]
+    if job.verify and comparison.known is None and comparison.note is None:
+        notes.append("Nothing was verified: no count of rows is known for this file.")
+    if decision.replaces is not None:
+        ledger.end(cursor, decision.replaces, "replaced")
+    return LoadResult(ledger.finish(cursor, load_id, counts, comparison, notes))

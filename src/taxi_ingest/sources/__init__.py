@@ -1,0 +1,58 @@
+"""A URL or a path -> a local file, whole, with its sha256.
+
+`parse_source` makes a Source of it, which can say "unchanged" and fetch itself. Downloads go through a
+cache: what was cut is resumed, what has not changed is not downloaded again. Another kind of source, an
+object store say, is one new module with a subclass of Source, and one row in the table below.
+"""
+
+from collections.abc import Callable, Mapping
+
+from taxi_ingest.errors import SourceError, UsageError
+from taxi_ingest.sources.address import HINT, scheme_of
+from taxi_ingest.sources.cache import Cache, run_folder
+from taxi_ingest.sources.http import parse_http
+from taxi_ingest.sources.local import LocalFile, parse_file_url, parse_path
+from taxi_ingest.sources.logins import NO_LOGINS, Logins, logins_of, with_login_in
+from taxi_ingest.sources.source import DownloadProgress, Source, SourceFile, Validators
+
+__all__ = [
+    "Cache",
+    "DownloadProgress",
+    "Logins",
+    "Source",
+    "SourceFile",
+    "Validators",
+    "local_file",
+    "logins_of",
+    "parse_source",
+    "run_folder",
+    "with_login_in",
+]
+
+_KINDS: Mapping[str, Callable[[str, Logins], Source]] = {
+    "file": parse_file_url,
+    "http": parse_http,
+    "https": parse_http,
+}
+"""What parses an address, by its scheme; all others are paths."""
+
+
+def parse_source(text: str, logins: Logins = NO_LOGINS) -> Source:
+    """The source that an address, a path or `-` (standard input) names, however it is spelled.
+
+    One that needs a login gets its own of `logins`, unless one stands in its address. Raises UsageError for
+    other schemes and for what can't be read, and never repeats a login; SourceError for another machine's
+    file.
+    """
+    if "\0" in text:
+        raise UsageError("An address can't hold a NUL character.", HINT)
+    parse = _KINDS.get(scheme_of(text.strip()))
+    return parse(text.strip(), logins) if parse else parse_path(text)
+
+
+def local_file(path: str) -> SourceFile:
+    """A file of this machine, by its path or file:// URL. Raises SourceError where it can't be read."""
+    source = parse_source(path)
+    if not isinstance(source, LocalFile):
+        raise SourceError(f"{source.url} is no file of this machine.", "Name a file.")
+    return source.look()

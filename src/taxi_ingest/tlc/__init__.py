@@ -1,0 +1,211 @@
+"""The catalogue: the datasets of the Taxi & Limousine Commission, their months, and each era's names.
+
+The facts are rows of the tables beside this file. A new era adds rows or names there, not code here.
+
+datasets.csv: a dataset's kind (trips by month, or one lookup table), usual table and first month.
+rowcounts.csv: how many rows a published file is known to have; CSV and Parquet differ.
+values.csv: what the text codes mean that are carried as published.
+columns.csv, from TLC's data dictionaries and the headers of all published files:
+
+    key        `yes` where every file of the dataset has the column: what a file is recognised by
+    also       other eras' names for it, in lower case
+    only_with  `also` holds only in files that have this column too (2009-2014 called a text
+               `payment_type`, and only those years have `surcharge`)
+"""
+
+import csv
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from importlib import resources
+
+from taxi_ingest.errors import UsageError
+
+TLC_URL = "https://d37ci6vzurychx.cloudfront.net/trip-data"
+"""Under this address TLC publishes `<dataset>_tripdata_<month>.parquet`
+(https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page)."""
+
+ZONES_URL = "https://d37ci6vzurychx.cloudfront.net/misc/taxi_zone_lookup.csv"
+ZONES_FILES = ("taxi_zone_lookup.csv", "taxi+_zone_lookup.csv")
+"""What the zone lookup is called now, and was until 2023."""
+
+_FORMATS = ("parquet", "csv.gz", "csv")
+
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_NEARLY_MONTH = re.compile(r"(?P<year>\d{4})[-_/. ]?(?P<month>\d{1,2})([-_/. ]\d{1,2})?")
+_FILE_NAME = re.compile(
+    r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)"
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a dataset's canonical schema: TLC's present name, its Arrow type's name, its meaning."""
+
+    name: str
+    snake: str
+    type: str
+    meaning: str
+    key: bool
+    also: frozenset[str]
+    only_with: str | None
+
+    def claims(self, header_name: str, header: frozenset[str]) -> bool:
+        """Whether a file with these (normalised) names means this column by `header_name`."""
+        if self.only_with and self.only_with not in header:
+            return header_name == self.name.lower()
+        return header_name == self.name.lower() or header_name in self.also or header_name == self.snake
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One of TLC's datasets and its canonical columns, in the order of the table."""
+
+    name: str
+    columns: tuple[Column, ...]
+    kind: str
+    """`trips`: a file a month. `lookup`: one small file, whose first column is its key."""
+    table: str
+    """The table that its files go to if no other is named."""
+    first_month: str
+    """`2009-01`; all later ones exist, up to about two months ago. Empty for a lookup."""
+
+    @property
+    def pickup(self) -> Column:
+        """The column of the trip's start, which says what month a row belongs to."""
+        return next(column for column in self.columns if column.snake == "pickup_datetime")
+
+    def column_of(self, header_name: str, header: frozenset[str]) -> Column | None:
+        """The column that a file's name stands for; one that holds only in this era goes first."""
+        claims = [column for column in self.columns if column.claims(header_name, header)]
+        return max(claims, key=lambda column: column.only_with in header, default=None)
+
+    def matches(self, header: frozenset[str]) -> int:
+        """How many names of a file are columns of this dataset; 0 where a key column is missing."""
+        columns = [self.column_of(name, header) for name in header]
+        if not all(column in columns for column in self.columns if column.key):
+            return 0
+        return sum(column is not None for column in columns)
+
+
+@dataclass(frozen=True)
+class FileName:
+    """What the name of a file says about it; a hint, since files are misnamed."""
+
+    dataset: str | None
+    month: str | None
+
+
+@cache
+def datasets() -> tuple[Dataset, ...]:
+    """All datasets, from `columns.csv`."""
+    columns = _table("columns.csv")
+    return tuple(
+        Dataset(
+            name=row["dataset"],
+            columns=tuple(_column(column) for column in columns if column["dataset"] == row["dataset"]),
+            kind=row["kind"],
+            table=row["table"],
+            first_month=row["first_month"],
+        )
+        for row in _table("datasets.csv")
+    )
+
+
+def dataset_named(name: str) -> Dataset:
+    """The dataset of a name. Raises UsageError where there is none."""
+    for dataset in datasets():
+        if dataset.name == name:
+            return dataset
+    known = [dataset.name for dataset in datasets()]
+    near = difflib.get_close_matches(name.strip().lower(), known, n=1)
+    raise UsageError(
+        f"TLC has no dataset {name!r}.",
+        f"Did you mean {near[0]}? There are {', '.join(known)}."
+        if near
+        else f"Choose one of {', '.join(known)}.",
+    )
+
+
+def parse_month(text: str) -> str:
+    """A month as it is written here, `2024-01`. Raises UsageError for anything else, with the near miss."""
+    if _MONTH.fullmatch(text):
+        return text
+    near = _NEARLY_MONTH.fullmatch(text.strip())
+    month = f"{near['year']}-{near['month']:0>2}" if near else ""
+    raise UsageError(
+        f"{text!r} is no month.",
+        f"Did you mean {month}?" if _MONTH.fullmatch(month) else "Write it like 2024-01.",
+    )
+
+
+def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple[str, ...]:
+    """Where a month may lie under a base URL, the likeliest first.
+
+    Raises UsageError for what is no month, and for one before the dataset's first or yet to come.
+    """
+    if dataset.kind != "trips":
+        raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
+    if not dataset.first_month <= parse_month(month) <= f"{today:%Y-%m}":
+        raise UsageError(
+            f"TLC has no {dataset.name} trips of {month}.",
+            f"They begin in {dataset.first_month} and end now.",
+        )
+    stem = f"{base_url.rstrip('/')}/{dataset.name}_tripdata_{month}"
+    return tuple(f"{stem}.{format}" for format in _FORMATS)
+
+
+def coded_values(dataset: str) -> list[tuple[str, str, str]]:
+    """Column, value and meaning of each text code of a dataset; none of them is ever translated."""
+    rows = _table("values.csv")
+    return [(row["column"], row["value"], row["meaning"]) for row in rows if row["dataset"] == dataset]
+
+
+def known_rows(dataset: str | None, month: str | None, format: str) -> int | None:
+    """How many rows TLC's file of a month is known to have, as `csv` (also packed: `csv.gz`) or
+    `parquet`; None: not known."""
+    return _known_rows().get((dataset or "", month or "", format.partition(".")[0]))
+
+
+@cache
+def _known_rows() -> dict[tuple[str, str, str], int]:
+    rows = _table("rowcounts.csv")
+    return {(row["dataset"], row["month"], row["format"]): int(row["rows"]) for row in rows}
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    with resources.files(__package__).joinpath(name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _column(row: dict[str, str]) -> Column:
+    return Column(
+        name=row["name"],
+        snake=row["snake"],
+        type=row["type"],
+        meaning=row["meaning"],
+        key=row["key"] == "yes",
+        also=frozenset(row["also"].split()),
+        only_with=row["only_with"] or None,
+    )
+
+
+def normalise(header_name: str) -> str:
+    """A name as eras differ on it least: 2014 put blanks before it, 2013 one behind, case varies."""
+    return header_name.strip().lower()
+
+
+def recognise(header: Iterable[str]) -> Dataset | None:
+    """The dataset whose columns these are, or None for a file that is not TLC's."""
+    names = frozenset(map(normalise, header))
+    best = max(datasets(), key=lambda dataset: dataset.matches(names))
+    return best if best.matches(names) else None
+
+
+def parse_file_name(url: str) -> FileName:
+    """The dataset and the month (`2024-01`) in a name like `green_tripdata_2024-01.parquet`."""
+    match = _FILE_NAME.search(url)
+    return FileName(match["dataset"], match["month"]) if match else FileName(None, None)

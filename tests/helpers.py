@@ -1,0 +1,258 @@
+"""What tests do over and over: run the command line, ask Postgres, load a file, wait for something."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import parse_dsn
+
+from taxi_ingest.job import Job, Names
+from taxi_ingest.load import Database, LoadProgress, LoadResult, Preview, load_file, parse_target, preview
+from taxi_ingest.load.address import join_dsn
+from taxi_ingest.sources import SourceFile, local_file
+from taxi_ingest.transform import Stream, open_stream
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+PASSWORD = "geheim-7391"
+"""That of the machine's own Postgres."""
+PROGRAM = str(Path(sys.executable).with_name("taxi-ingest"))
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+Rows = list[tuple[Any, ...]]
+Result = TypeVar("Result")
+
+
+# The environment
+
+
+def set_up_environment(home: Path) -> None:
+    """Neither the user's Prefect profile nor the user's own local stack may take part.
+
+    To be called before anything imports Prefect, which reads its settings then.
+    """
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAXI_INGEST_", "PG"))]:
+        del os.environ[name]
+    os.environ |= {
+        "PREFECT_HOME": str(home / "prefect-home"),
+        "TAXI_INGEST_HOME": str(home / "home"),
+        "TAXI_INGEST_CACHE_DIR": str(home / "cache"),
+        "TAXI_INGEST_DOWNLOAD_TRIES": "2",
+        "TAXI_INGEST_PREFECT_PORT": str(free_port()),
+    }
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def small_disk(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own at a folder; the test is skipped where that is not permitted."""
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+# Processes
+
+
+def run_cli(
+    *arguments: object, env: dict[str, str] | None = None, input: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `taxi-ingest` to its end."""
+    return subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        input=input,
+        stdin=subprocess.DEVNULL if input is None else None,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        timeout=120,
+    )
+
+
+def start_cli(
+    *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None, stderr: int | None = None
+) -> "subprocess.Popen[str]":
+    """Start `taxi-ingest`; what it prints is in pipes, but for a `stderr` that is given."""
+    return subprocess.Popen(
+        [PROGRAM, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if stderr is None else stderr,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def run_python(
+    code: str, *arguments: object, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in a Python of its own, to its end; `env` is all of its environment."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+
+
+# Waiting
+
+
+def until(
+    condition: Callable[[], object],
+    told: Callable[[], object] = lambda: "",
+    process: "subprocess.Popen[str] | None" = None,
+) -> None:
+    """Wait until a condition holds; fail after 100 s with what is `told`, or if a process has ended."""
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.02)
+
+
+class Background(Generic[Result]):
+    """A load, or other work, in a thread; its result or its error."""
+
+    def __init__(self, act: Callable[[], Result]) -> None:
+        self.results: list[Result | BaseException] = []
+        self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
+        self._thread.start()
+
+    def _run(self, act: Callable[[], Result]) -> None:
+        try:
+            self.results.append(act())
+        except BaseException as error:
+            self.results.append(error)
+
+    def result(self) -> Result:
+        self._thread.join(60)
+        [result] = self.results
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+# Postgres
+
+COPYING = "query LIKE 'COPY%'"
+WAITING = "wait_event_type = 'Lock'"
+WAITING_FOR_A_LOAD = "wait_event = 'advisory'"
+"""States of a session."""
+
+
+def execute(url: str, *statements: str) -> None:
+    """Execute statements in one session, each committed at once."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with closing(connection), connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def query(url: str, statement: str) -> Rows:
+    """Its rows; what it changed is committed."""
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+def value(url: str, statement: str) -> Any:
+    """The one value of the one row of a query."""
+    [[value]] = query(url, statement)
+    return value
+
+
+def held(url: str, statement: str) -> Connection:
+    """A session in whose transaction this has been executed; it holds its locks until it is closed."""
+    connection = psycopg2.connect(url)
+    connection.cursor().execute(statement)
+    return connection
+
+
+def url_with(url: str, **parts: str) -> str:
+    """A database's address with other parts: `dbname`, `user`, `password`, `host`, `port`."""
+    return join_dsn("", {**parse_dsn(url), **parts}, None)
+
+
+def sessions(url: str, condition: str) -> int:
+    """How many sessions of this database are in a state."""
+    return int(
+        value(
+            url,
+            "SELECT count(*) FROM pg_stat_activity "
+            f"WHERE datname = current_database() AND pid <> pg_backend_pid() AND {condition}",
+        )
+    )
+
+
+def until_session(url: str, condition: str) -> None:
+    """Wait until a session of this database is in a state."""
+    until(lambda: sessions(url, condition), lambda: condition)
+
+
+def end_copies(url: str) -> None:
+    """Cut off whoever is copying into this database, as an administrator can."""
+    execute(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE datname = current_database() AND {COPYING}",
+    )
+
+
+def exists(url: str, table: str) -> bool:
+    return bool(value(url, f"SELECT to_regclass('{table}') IS NOT NULL"))
+
+
+# Loads
+
+
+def loaded(
+    file: Path | SourceFile,
+    database: Database,
+    table: str = "trips",
+    *,
+    stream: Stream | None = None,
+    chunk_size: int = 2,
+    names: Names = "tlc",
+    flow_run_url: str | None = None,
+    on_progress: Callable[[LoadProgress], None] = lambda _: None,
+    **how: Any,
+) -> LoadResult:
+    """Load a file through the library; `how` are its other options."""
+    source = file if isinstance(file, SourceFile) else local_file(str(file))
+    return load_file(
+        stream or open_stream(source.path, source.name, chunk_size, names=names),
+        source,
+        parse_target(table),
+        database,
+        Job(source.url, table, **how),
+        flow_run_url=flow_run_url,
+        on_progress=on_progress,
+    )
+
+
+def looked_ahead(path: Path, database: Database, table: str = "trips", **how: Any) -> Preview:
+    """What the library says would become of a file; `how` as for `loaded`."""
+    stream = open_stream(path, path.name, 2)
+    return preview(stream, local_file(str(path)), parse_target(table), database, Job(str(path), table, **how))
+
+
+def totals(url: str, table: str = "trips") -> list[object]:
+    """What each trip of a table has cost, in order."""
+    return [amount for (amount,) in query(url, f"SELECT total_amount FROM {table} ORDER BY 1")]
