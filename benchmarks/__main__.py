@@ -64,6 +64,7 @@ def _month(turns: Turns, inputs: Inputs, rounds: int) -> None:
         rounds,
         ("psql", csv),
         ("load stage", csv),
+        ("load stage, no index", csv),
         ("ingest", csv),
         ("load stage", inputs.parquet("parquet", MONTH)),
         ("zcat | psql", gzipped),

@@ -40,9 +40,11 @@ def _psql_unzipped(place: Place, input: Input) -> Sequence[str]:
     return ["sh", "-c", script, "sh", str(path), place.psql, place.database, _COPY.format("pstdin")]
 
 
-def _load_stage(place: Place, input: Input) -> Sequence[str]:
-    script = str(_HERE / "load_stage.py")
-    return [sys.executable, script, place.database, TABLE, *map(str, input.paths)]
+def _load_stage(script: str) -> Callable[[Place, Input], Sequence[str]]:
+    def command(place: Place, input: Input) -> Sequence[str]:
+        return [sys.executable, str(_HERE / script), place.database, TABLE, *map(str, input.paths)]
+
+    return command
 
 
 def _ingest(place: Place, input: Input) -> Sequence[str]:
@@ -71,7 +73,8 @@ def _peer(name: str, most_rounds: int = sys.maxsize) -> Contender:
 CONTENDERS = {
     "psql": Contender(_psql, typed=True),
     "zcat | psql": Contender(_psql_unzipped, typed=True),
-    "load stage": Contender(_load_stage, own_clock=True),
+    "load stage": Contender(_load_stage("load_stage.py"), own_clock=True),
+    "load stage, no index": Contender(_load_stage("load_stage_unindexed.py"), own_clock=True),
     "ingest": Contender(_ingest),
     "a child, 1 job": _children(1),
     "a child, 2 jobs": _children(2),

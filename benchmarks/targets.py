@@ -36,6 +36,7 @@ TARGETS = (
     Target("load stage / psql, CSV", 0.9, "load stage, csv", "psql, csv"),
     Target("load stage / zcat | psql, CSV.gz", 0.9, "load stage, csv.gz", "zcat | psql, csv.gz"),
     Target("load stage, Parquet / psql on the equal CSV", 0.7, "load stage, parquet", "psql, csv"),
+    Target("load stage / without its index", 1.05, "load stage, csv", "load stage, no index, csv"),
     Target("whole ingest / psql, 1.37 M rows", 2.0, "ingest, csv", "psql, csv"),
     Target("whole ingest / psql, 13.7 M rows", 0.9, "ingest, 13.7 M", "psql, 13.7 M"),
     Target("whole ingest / DuckDB", 1.0, "ingest, csv", "DuckDB, csv"),

@@ -54,6 +54,9 @@ def load_file(
     too many rejects, for rows that are missing where that is to be verified or where most are, and for
     all that `decide` refuses; DatabaseError for what Postgres refuses; SourceError for a damaged file.
 
+    After the commit, what the table has of earlier versions gets its index too (see index.py), or a log
+    line says why not.
+
     After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
     the ledger has: where only the answer to the commit was lost, the result is the one it would have been.
     """
