@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.data import MONTH, SMALL, TENTH, YEAR, Inputs
+from benchmarks.data import FEW_FILES, MANY_FILES, MONTH, SMALL, TENTH, YEAR, Inputs
 from benchmarks.machine import machine
 from benchmarks.peers_environment import make_peers
 from benchmarks.place import Place, running_place
@@ -47,6 +47,7 @@ def _everything(place: Place, inputs: Inputs, rounds: int) -> int:
     _year(turns, inputs)
     _small(turns, inputs, rounds)
     _many(turns, inputs)
+    _children(turns, inputs)
     verdicts = [judge(target, turns.results) for target in TARGETS if was_run(target, turns.results)]
     models = [fit(contender, turns.results, turns.inputs) for contender in MODELLED]
     report = Report(date, about, turns.inputs, turns.results, turns.unavailable, verdicts, models)
@@ -99,9 +100,15 @@ def _small(turns: Turns, inputs: Inputs, rounds: int) -> None:
 
 def _many(turns: Turns, inputs: Inputs) -> None:
     """Many small files; `ingest` starts anew for each, which takes long enough once."""
-    many = inputs.many("many files")
+    many = inputs.small("many files", MANY_FILES)
     turns.alternate(1, ("ingest", many))
     turns.alternate(3, ("load stage", many))
+
+
+def _children(turns: Turns, inputs: Inputs) -> None:
+    """What Prefect costs where one process loads several files, one after the other and side by side."""
+    few = inputs.small("of 8", FEW_FILES)
+    turns.alternate(3, ("a child, 1 job", few), ("a child, 2 jobs", few), ("a child, 4 jobs", few))
 
 
 if __name__ == "__main__":

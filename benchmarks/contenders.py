@@ -51,6 +51,14 @@ def _ingest(place: Place, input: Input) -> Sequence[str]:
     return [place.tool, "ingest", "--url", str(input.paths[0]), "--table", TABLE, "--quiet"]
 
 
+def _children(jobs: int) -> Contender:
+    def command(place: Place, input: Input) -> Sequence[str]:
+        script = str(_HERE / "children.py")
+        return [sys.executable, script, str(jobs), place.database, TABLE, *map(str, input.paths)]
+
+    return Contender(command, own_clock=True)
+
+
 def _peer(name: str, most_rounds: int = sys.maxsize) -> Contender:
     def command(place: Place, input: Input) -> Sequence[str]:
         [path] = input.paths
@@ -65,6 +73,9 @@ CONTENDERS = {
     "zcat | psql": Contender(_psql_unzipped, typed=True),
     "load stage": Contender(_load_stage, own_clock=True),
     "ingest": Contender(_ingest),
+    "a child, 1 job": _children(1),
+    "a child, 2 jobs": _children(2),
+    "a child, 4 jobs": _children(4),
     "DuckDB": _peer("duckdb"),
     "ADBC": _peer("adbc"),
     # A second round of these would take as long as all others do together.

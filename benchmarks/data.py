@@ -7,17 +7,18 @@ from pathlib import Path
 
 SMALL, TENTH, MONTH, YEAR = 100, 100_000, 1_369_765, 13_697_650
 """Rows. `MONTH` is what TLC's file of 2021-01 has."""
-MANY_FILES, MANY_ROWS = 40, 10_000
-"""Many small files, and the rows of each."""
+MANY_FILES, FEW_FILES, SMALL_FILE_ROWS = 40, 8, 10_000
+"""Many and few small files, and the rows of each."""
 
-_NAME = "yellow_tripdata_2021-01"
+_MONTHS = [f"{year}-{month:02}" for year in range(2018, 2022) for month in range(1, 13)]
+_MONTHS = _MONTHS[: _MONTHS.index("2021-07") + 1]
+"""Those whose CSVs have nearly the same columns: a table takes a month once."""
 
 _WRITE = """
 import sys
 from pathlib import Path
 from taxi_ingest.sample import write_sample
-path, rows, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-write_sample("yellow", "2021-01", path, rows=rows, seed=seed)
+write_sample("yellow", sys.argv[3], Path(sys.argv[1]), rows=int(sys.argv[2]))
 """
 
 _TO_PARQUET = """
@@ -67,13 +68,13 @@ class Inputs:
         csv = self._csv(rows)
         return Input(name, (_made(csv.with_suffix(".parquet"), _TO_PARQUET, csv),), rows)
 
-    def many(self, name: str) -> Input:
-        """Many small CSVs with other rows each."""
-        paths = tuple(self._csv(MANY_ROWS, seed) for seed in range(1, MANY_FILES + 1))
-        return Input(name, paths, MANY_FILES * MANY_ROWS)
+    def small(self, name: str, files: int) -> Input:
+        """So many small CSVs, each of another month."""
+        paths = tuple(self._csv(SMALL_FILE_ROWS, month) for month in _MONTHS[-files:])
+        return Input(name, paths, files * SMALL_FILE_ROWS)
 
-    def _csv(self, rows: int, seed: int = 0) -> Path:
-        return _made(self.folder / f"{rows}-{seed}" / f"{_NAME}.csv", _WRITE, rows, seed)
+    def _csv(self, rows: int, month: str = "2021-01") -> Path:
+        return _made(self.folder / str(rows) / f"yellow_tripdata_{month}.csv", _WRITE, rows, month)
 
 
 def _made(path: Path, code: str, *arguments: object) -> Path:
