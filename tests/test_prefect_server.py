@@ -13,7 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from taxi_ingest.sample import write_sample
 
+from conftest import free_port
 from helpers import free_port
 from taxi_ingest import stack
 from taxi_ingest.settings import Settings
@@ -26,7 +28,7 @@ def client_of(settings: Settings) -> httpx.Client:
     server = stack.launch_prefect(settings)
     key = base64.b64encode(server.key.encode()).decode()
     return httpx.Client(
-        base_url=server.wait(),
+        base_url=server.wait(300),
         headers={"Authorization": f"Basic {key}"},
         timeout=30,
         trust_env=False,
@@ -72,7 +74,7 @@ def test_a_transaction_begins_only_when_it_may_write(settings: Settings) -> None
 def test_prefects_own_server_still_turns_such_a_caller_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where this fails, the test above proves nothing more: the cure may have become needless."""
+    """Where this fails, the test above proves nothing any more, and stack/prefect_database.py may go."""
     monkeypatch.setattr(local, "_APP", local._KEYLESS_APP)
     settings = Settings(home=tmp_path, prefect_port=free_port())
     try:
@@ -96,22 +98,24 @@ def test_a_transaction_in_which_another_session_reads_does_not_wait_for_itself(a
 
 
 @pytest.mark.slow
-def test_ten_runs_side_by_side_are_never_told_to_try_again(
-    prefect_server: str, embedded_database_url: str, tmp_path: Path
+def test_of_ten_runs_side_by_side_none_is_told_to_try_again(
+    prefect_server: str, embedded_database_url: str, tmp_path: Path, settings: Settings
 ) -> None:
     del prefect_server
     months = [f"2020-{month:02}" for month in range(1, 11)]
     files = [write_sample("green", month, tmp_path / f"green_tripdata_{month}.csv", 100) for month in months]
-    env = os.environ | {"PREFECT_LOGGING_LEVEL": "DEBUG", "TAXI_INGEST_DATABASE_URL": embedded_database_url}
-    tool = Path(sys.executable).with_name("taxi-ingest")
-    runs = [
-        subprocess.Popen(
-            [tool, "ingest", "--url", file, "--table", "green"], env=env, stderr=subprocess.PIPE, text=True
-        )
-        for file in files
+    command = [
+        Path(sys.executable).with_name("taxi-ingest"),
+        "ingest",
+        "--quiet",
+        "--table",
+        "green",
+        "--url",
     ]
-    logs = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0] * len(runs), logs
-    assert all("DEBUG" in log for log in logs), logs[0]
-    told_to_wait = [line for log in logs for line in log.splitlines() if "retryable status" in line]
-    assert told_to_wait == []
+    env = os.environ | {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
+    log = settings.home / "prefect" / "server.log"
+    logged_before = len(log.read_text())
+    runs = [subprocess.Popen([*command, file], env=env) for file in files]
+    assert [run.wait(600) for run in runs] == [0] * len(runs)
+    # Our server logs each call that it answers with 503, and SQLite's reason.
+    assert "database is locked" not in log.read_text()[logged_before:]

@@ -343,10 +343,6 @@ def test_psql_of_the_wheel_stands_in_for_a_missing_one(
     assert done.stdout == "1\n"
 
 
-def test_psql_command_shows_no_password() -> None:
-    assert "hunter2" not in str(stack.psql_command("postgresql://me:hunter2@host/db"))
-
-
 # Prefect
 
 

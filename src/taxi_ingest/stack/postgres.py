@@ -22,7 +22,7 @@ from urllib.parse import quote
 import psutil
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extensions import parse_dsn
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.settings import Settings
@@ -150,16 +150,12 @@ def is_embedded(settings: Settings, address: str) -> bool:
     return all(ours.get(part) == named.get(part) for part in ("host", "dbname"))
 
 
-def psql_command(database_url: str) -> list[str]:
+def psql_command(address: str) -> list[str]:
     """The command that opens a database in psql: the user's own psql, or else the wheel's by its full path.
 
-    It may be shown to anyone: secrets are left out, and psql asks for a password.
+    It is shown to anyone, so `address` is a URL without secrets, as `Database.address` is.
     """
-    from taxi_ingest.load.address import secrets_of, without_secrets
-
-    if secrets_of(database_url):
-        database_url = make_dsn(**without_secrets(database_url))
-    return ["psql" if shutil.which("psql") else str(_binary("psql")), database_url]
+    return ["psql" if shutil.which("psql") else str(_binary("psql")), address]
 
 
 # Where it is, and whether it runs

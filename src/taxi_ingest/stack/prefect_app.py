@@ -31,11 +31,11 @@ _PAGE_POLICY = "default-src 'none'; script-src 'unsafe-inline'"
 
 def create_app() -> Application:
     """The application for uvicorn, from the environment that `prefect_server.py` gives its process."""
-    # This reaches into Prefect. A Prefect that has changed there serves without; tests/test_prefect_server.py fails.
+    # It reaches into Prefect; where that has changed, the server does without, and its tests fail.
     with suppress(ImportError, AttributeError, TypeError):
-        from taxi_ingest.stack.prefect_database import begin_immediate
+        from taxi_ingest.stack.prefect_database import write_one_by_one
 
-        begin_immediate(os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"])
+        write_one_by_one(os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"])
     from prefect.server.api.server import create_app as prefects
 
     port = urlsplit(os.environ["PREFECT_API_URL"]).port
