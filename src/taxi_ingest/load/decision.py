@@ -7,14 +7,14 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
 from taxi_ingest.job import Job
-from taxi_ingest.load import ledger, table
+from taxi_ingest.load import history, table
 from taxi_ingest.load.destination import Destination, choose, is_lookup
-from taxi_ingest.load.ledger import LoadRecord, TableRecord
+from taxi_ingest.load.fitting import fitted
+from taxi_ingest.load.history import LoadRecord, TableRecord
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
-from taxi_ingest.transform.types import FOR_DECIMALS
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job
     Raises DataError where the file is refused: it is there already and should not be, its month is there
     from elsewhere, or the table can't take it.
     """
-    has_ledger = ledger.exists(cursor)
-    known = ledger.find(cursor, target, file.url, file.sha256) if has_ledger else None
-    record = ledger.find_table(cursor, target) if has_ledger else None
+    has_ledger = history.exists(cursor)
+    known = history.find(cursor, target, file.url, file.sha256) if has_ledger else None
+    record = history.find_table(cursor, target) if has_ledger else None
     existing = table.look_up(cursor, target)
     if known and job.if_loaded == "fail":
         raise already_loaded(known, target)
@@ -60,7 +60,7 @@ def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job
     if record:
         record.check_dataset(stream.plan.dataset, target)
     replaces = known.load_id if known else _replaced(cursor, stream, file, target, record, job)
-    stream = _fitted(stream, target, existing)
+    stream = fitted(stream, target, existing)
     check_table(cursor, target)
     destination = choose(cursor, stream, target, existing, replaces)
     destination.check(cursor)
@@ -77,7 +77,7 @@ def already_loaded(previous: LoadRecord, target: Target) -> DataError:
 
 def _check_not_there(cursor: Cursor, file: SourceFile, target: Target, known: LoadRecord) -> None:
     """Refuse a file that has turned into what the table has from another address: it would be there twice."""
-    if twin := ledger.find(cursor, target, None, file.sha256):
+    if twin := history.find(cursor, target, None, file.sha256):
         raise DataError(
             f"{target} has the content that {file.url} has now already, as load {twin.load_id} from "
             f"{twin.source}; what it had before is load {known.load_id}.",
@@ -99,7 +99,7 @@ def _replaced(
         return None
     if is_lookup(plan):
         return record.load_id
-    others = ledger.find_month(cursor, target, plan.dataset, plan.month) if plan.month else []
+    others = history.find_month(cursor, target, plan.dataset, plan.month) if plan.month else []
     if not others or job.keep_both:
         return None
     if job.if_loaded == "replace" and len(others) == 1:
@@ -113,25 +113,3 @@ def _elsewhere(others: list[LoadRecord], file: SourceFile, target: Target, month
     if len(others) > 1:
         return DataError(message, "`taxi-ingest undo` those that it replaces, or load it too: --keep-both.")
     return DataError(message, "Replace that load: --if-loaded replace; or load this one too: --keep-both.")
-
-
-def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> Stream:
-    """The stream with the types that the table's columns already have, where those are wide enough."""
-    if existing is None:
-        return stream
-    for column in stream.plan.loaded:
-        has = existing.columns.get(column.name)
-        if has is None:
-            continue
-        # Text that is only guessed may come from words for no value, or from one number of many digits.
-        needs_more = table.is_wider(column.type, than=has) and not (column.guessed and column.type == "text")
-        if existing.partitioned and needs_more:
-            continue
-        if existing.partitioned and column.guessed and (both := FOR_DECIMALS.get((has, column.type))):
-            stream = stream.with_type(column.name, both)
-            continue
-        if has != column.type:
-            table.check_loadable(target, column, has)
-        # Values for which a user's own column would have to be widened are rejected.
-        stream = stream.with_stored_type(column.name, has, final=not existing.partitioned)
-    return stream
