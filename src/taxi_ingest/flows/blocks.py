@@ -90,7 +90,12 @@ class BlockDatabase(Database):
         """As of any database."""
         try:
             with self.connector, self.connector.get_connection(begin=False) as connection:
-                yield cast(Connection, connection.connection.driver_connection)
+                try:
+                    yield cast(Connection, connection.connection.driver_connection)
+                except BaseException:
+                    # Or SQLAlchemy would roll back first, and log at length that it can't on a lost one.
+                    connection.invalidate()
+                    raise
         except DBAPIError as error:
             raise (error.orig or error) from error
 
