@@ -4,7 +4,8 @@ import pickle
 from pathlib import Path
 
 import pytest
-from prefect import flow
+from prefect import flow, runtime, task
+from prefect.cache_policies import NO_CACHE
 
 from builders import TRIPS
 from helpers import query, until
@@ -49,6 +50,35 @@ def test_the_outcome_counts_what_the_database_holds(
     assert query(embedded_database_url, "SELECT flow_run_url FROM taxi_ingest.loads") == [
         (outcome.flow_run_url,)
     ]
+
+
+def test_the_ledger_names_a_childs_own_run_and_not_its_parents(
+    api: str, tmp_path: Path, embedded_database_url: str
+) -> None:
+    del api
+    # What a load finds itself by after a lost commit: were it the parent's, one child would take another's.
+    paths = [tmp_path / f"green_tripdata_2024-{month:02}.csv" for month in range(1, 4)]
+    for month, path in enumerate(paths, 1):
+        path.write_text(TRIPS.replace("2024-01", f"2024-{month:02}"))
+
+    @task(cache_policy=NO_CACHE)
+    def one_month(path: Path) -> tuple[int | None, str | None]:
+        outcome = ingest(url=str(path), table="green")
+        return outcome.load_id, outcome.flow_run_url
+
+    @flow
+    def months() -> tuple[str, list[tuple[int | None, str | None]]]:
+        first = one_month(paths[0])
+        others = [one_month.submit(path) for path in paths[1:]]
+        return str(runtime.flow_run.id), [first, *(other.result() for other in others)]
+
+    parent, children = months()
+    ledger = "SELECT load_id, flow_run_url FROM taxi_ingest.loads"
+    assert sorted(query(embedded_database_url, ledger)) == sorted(children)
+    for _, url in children:
+        child = flow_run(url)
+        assert (child.parameters["table"], str(child.id) == parent) == ("green", False)
+    assert len({url for _, url in children}) == 3
 
 
 def test_a_failed_run_is_failed_in_prefect_and_raises_the_error_itself(api: str, tmp_path: Path) -> None:

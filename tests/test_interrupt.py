@@ -14,10 +14,12 @@ import psycopg2
 import pytest
 
 from conftest import query
+from taxi_ingest import Settings, prefect_api
 from taxi_ingest.job import Job
-from taxi_ingest.load import Database, cancel_all, listening_for_signals, load_file, parse_target
+from taxi_ingest.load import Database, cancel_all, database_at, listening_for_signals, load_file, parse_target
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
+from test_databases import of_block
 from test_load import load_file as loaded
 from test_load import row, totals, trips
 
@@ -138,6 +140,23 @@ def test_a_signal_ends_the_loads_that_are_copying(
         embedded_database_url,
         "SELECT to_regclass('a') IS NULL AND to_regclass('b') IS NULL, count(*) FROM taxi_ingest.loads",
     ) == [(True, 1)]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_signal_ends_those_quietly_whose_connections_a_block_makes(
+    tmp_path: Path, embedded_database_url: str, settings: Settings
+) -> None:
+    loaded(trips(tmp_path, [row(1)]), database_at(embedded_database_url))
+    with prefect_api(settings):
+        database = of_block(embedded_database_url)
+    months = (trips(tmp_path, [row(n)], f"yellow_tripdata_2024-{n:02}.csv") for n in (2, 3))
+    with locked(embedded_database_url):
+        parent = start([work(month, database) for month in months], None)
+        until(embedded_database_url, WAITING, sessions=2)
+        parent.send_signal(signal.SIGINT)
+        assert parent.communicate(timeout=60) == ENDED
+        until(embedded_database_url, WAITING, sessions=0)
+    assert totals(embedded_database_url) == [1]
 
 
 def test_a_parent_can_end_them_without_a_signal(two: list[tuple[object, ...]], database_url: str) -> None:

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from taxi_ingest.sample import write_sample
 
-from conftest import free_port
 from helpers import free_port
 from taxi_ingest import stack
 from taxi_ingest.settings import Settings

@@ -25,8 +25,8 @@ from helpers import (
 )
 from taxi_ingest.errors import DatabaseError, DataError
 from taxi_ingest.load import Database, LoadProgress, LoadResult, database_at, undo
-from taxi_ingest.load.patience import patiently
 from taxi_ingest.load.undo import _undo
+from taxi_ingest.load.waiting import patiently
 from taxi_ingest.sources import local_file
 
 SAID = "waiting"
@@ -347,7 +347,7 @@ def test_several_roles_load_into_one_table(tmp_path: Path, system_url: str) -> N
 
 def test_waiting_is_a_warning_of_our_logger(caplog: pytest.LogCaptureFixture) -> None:
     """It reaches stderr by the command line's handler, which takes INFO and WARNING of these loggers."""
-    from taxi_ingest.load.locks import say_waiting
+    from taxi_ingest.load.waiting import say_waiting
 
     say_waiting("x")
     [record] = caplog.records

@@ -97,7 +97,12 @@ class BlockDatabase(Database):
         try:
             # One of its own, as several threads may have a connection each.
             with deepcopy(self.connector) as connector, connector.get_connection(begin=False) as connection:
-                yield cast(Connection, connection.connection.driver_connection)
+                try:
+                    yield cast(Connection, connection.connection.driver_connection)
+                except BaseException:
+                    # Or SQLAlchemy would roll back first, and log at length that it can't on a lost one.
+                    connection.invalidate()
+                    raise
         except DBAPIError as error:
             raise (error.orig or error) from error
 

@@ -5,16 +5,18 @@ from taxi_ingest.load.copy import LoadProgress
 from taxi_ingest.load.database import Database, database_at
 from taxi_ingest.load.decision import already_loaded
 from taxi_ingest.load.history import (
+    Filter,
+    LoadRecord,
     LookBack,
+    Status,
+    TableRecord,
     committed_runs,
     list_loads,
     look_back,
-    rejects_of,
-    write_rejects,
 )
 from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
-from taxi_ingest.load.ledger import Filter, LoadRecord, Status, TableRecord
 from taxi_ingest.load.preview import Preview, preview
+from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.transaction import LoadResult, load_file
 from taxi_ingest.load.undo import undo

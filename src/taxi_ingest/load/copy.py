@@ -52,6 +52,16 @@ class Counts:
     oddities: Counter[str] = field(default_factory=Counter)
     """Rows that are odd though loaded, by kind."""
 
+    def plus(self, piece: "_Encoded") -> "Counts":
+        """These and a piece's."""
+        return Counts(
+            read=self.read + piece.rows_read,
+            loaded=self.loaded + piece.rows,
+            rejected=self.rejected + len(piece.rejects),
+            removed=self.removed + piece.rows_read - piece.rows - len(piece.rejects),
+            oddities=self.oddities + Counter(piece.oddities),
+        )
+
 
 @dataclass(frozen=True)
 class _Encoded:
@@ -75,72 +85,62 @@ def copy_rows(
 ) -> Counts:
     """Copy all rows of `stream` into `table`; hand over each that could not be represented.
 
-    `freeze` only for a table made in the same transaction. Raises what reading raises.
+    `freeze` only for a table made in the same transaction. Raises what reading raises: Misjudged, too.
     """
+    counts = Counts()
+
+    def content(pieces: Iterator[_Encoded]) -> Iterator[bytes]:
+        nonlocal counts
+        yield _HEADER
+        for piece in pieces:
+            yield from filter(None, piece.content)
+            for reject in piece.rejects:
+                on_reject(reject)
+            counts = counts.plus(piece)
+            on_progress(LoadProgress(counts.read, piece.position))
+        yield _TRAILER
+
+    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT binary{})").format(
+        table,
+        sql.SQL(", ").join(sql.Identifier(column.name) for column in stream.plan.loaded),
+        sql.SQL(", FREEZE" if freeze else ""),
+    )
     with (
         ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load") as pool,
-        closing(_encode(pool, stream)) as encoded,
+        closing(_encode(pool, stream)) as pieces,
     ):
-        content = _CopyFile(encoded, on_reject, on_progress)
-        statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT binary{})").format(
-            table,
-            sql.SQL(", ").join(sql.Identifier(column.name) for column in stream.plan.loaded),
-            sql.SQL(", FREEZE" if freeze else ""),
-        )
-        try:
-            cursor.copy_expert(statement, content)  # type: ignore[arg-type]  # COPY FROM needs no readline
-        except psycopg2.Error as error:
-            # psycopg2 tells the server why read() failed, and hides the exception itself.
-            if content.failure:
-                raise content.failure from None
-            if "error in .read() call" in str(error):
-                # A signal that struck before read() could take note of it.
-                raise KeyboardInterrupt from None
-            raise
-    return replace(content.counts, loaded=cursor.rowcount)
+        _copy(cursor, statement, content(pieces))
+    return replace(counts, loaded=cursor.rowcount)
+
+
+def _copy(cursor: Cursor, statement: sql.Composable, content: Iterator[bytes]) -> None:
+    """Send the content. Raises what making it raises, which comes here from the threads by their futures."""
+    file = _CopyFile(content)
+    try:
+        cursor.copy_expert(statement, file)  # type: ignore[arg-type]  # COPY FROM needs no readline
+    except psycopg2.Error as error:
+        if file.failure:
+            raise file.failure from None
+        if "error in .read() call" in str(error):
+            # A signal that struck before read() could take note of it.
+            raise KeyboardInterrupt from None
+        raise
 
 
 class _CopyFile:
-    """What psycopg2 reads from: the encoded pieces between COPY's header and trailer."""
+    """What psycopg2 reads from. Why that failed, it tells the server and nobody else: it is kept here."""
 
-    def __init__(
-        self,
-        encoded: Iterator[_Encoded],
-        on_reject: Callable[[Reject], None],
-        on_progress: Callable[[LoadProgress], None],
-    ) -> None:
-        self.counts = Counts()
+    def __init__(self, content: Iterator[bytes]) -> None:
+        self._content = content
         self.failure: BaseException | None = None
-        self._chunks = self._file(encoded)
-        self._on_reject = on_reject
-        self._on_progress = on_progress
 
     def read(self, _size: int) -> bytes:
         """The next part, of any length (psycopg2 takes more than it asked for); empty at the end."""
         try:
-            return next(self._chunks, b"")
+            return next(self._content, b"")
         except BaseException as failure:
             self.failure = failure
             raise
-
-    def _file(self, encoded: Iterator[_Encoded]) -> Iterator[bytes]:
-        yield _HEADER
-        for piece in encoded:
-            yield from filter(None, piece.content)
-            self._count(piece)
-        yield _TRAILER
-
-    def _count(self, piece: _Encoded) -> None:
-        for reject in piece.rejects:
-            self._on_reject(reject)
-        self.counts = Counts(
-            read=self.counts.read + piece.rows_read,
-            loaded=self.counts.loaded + piece.rows,
-            rejected=self.counts.rejected + len(piece.rejects),
-            removed=self.counts.removed + piece.rows_read - piece.rows - len(piece.rejects),
-            oddities=self.counts.oddities + Counter(piece.oddities),
-        )
-        self._on_progress(LoadProgress(self.counts.read, piece.position))
 
 
 def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, None, None]:

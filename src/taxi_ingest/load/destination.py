@@ -8,10 +8,10 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import index, table
-from taxi_ingest.load.patience import patiently
+from taxi_ingest.load import index, partition, table
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.types import name_of
+from taxi_ingest.load.waiting import patiently
 from taxi_ingest.transform import Plan, PlannedColumn, Stream
 
 
@@ -74,46 +74,46 @@ class Partition:
             )
 
     def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
-        columns, partition = self.stream.plan.columns, table.partition_target(load_id)
+        own = partition.target_of(load_id)
         if self.existing is None:
-            table.create_partition(cursor, columns, load_id)
+            partition.create(cursor, self.stream.plan.columns, load_id)
         else:
-            table.create_partition_of(cursor, self.existing, load_id)
+            partition.create_like(cursor, self.existing, load_id)
             if missing := self._missing(self.existing):
-                table.add_columns(cursor, partition, missing)
+                table.add_columns(cursor, own, missing)
             for column in self._wider(self.existing):
-                table.widen_column(cursor, partition, column)
-        return partition.sql
+                table.widen_column(cursor, own, column)
+        return own.sql
 
     def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
-        partition = table.look_up(cursor, table.partition_target(load_id))
-        assert partition, "it was made in this transaction"
-        table.prove_partition(cursor, load_id)
+        copied = table.look_up(cursor, partition.target_of(load_id))
+        assert copied, "it was made in this transaction"
+        partition.prove(cursor, load_id)
         index.create(cursor, load_id, self.stream.plan)
-        return patiently(cursor, lambda: self._join(cursor, load_id, partition))
+        return patiently(cursor, lambda: self._join(cursor, load_id, copied))
 
-    def _join(self, cursor: Cursor, load_id: int, partition: ExistingTable) -> tuple[str, ...]:
+    def _join(self, cursor: Cursor, load_id: int, copied: ExistingTable) -> tuple[str, ...]:
         table.lock_definition(cursor, self.target)
         existing = table.look_up(cursor, self.target)
-        if existing != self.existing and not self._still_fits(partition, existing):
+        if existing != self.existing and not self._still_fits(copied, existing):
             raise TableChanged
-        if self.replaces is not None and table.table_with(cursor, self.replaces) != self.target:
+        if self.replaces is not None and partition.table_with(cursor, self.replaces) != self.target:
             # Undone, dropped or detached meanwhile: what is to become of the file is another question now.
             raise TableChanged
         notes = self._define(cursor, existing)
-        table.attach(cursor, self.target, load_id)
+        partition.attach(cursor, self.target, load_id)
         # Last, as this alone locks out those who read the table.
         if self.replaces is not None:
-            table.drop_partition(cursor, self.target, self.replaces)
+            partition.drop(cursor, self.target, self.replaces)
         return notes
 
-    def _still_fits(self, partition: ExistingTable, existing: ExistingTable | None) -> bool:
+    def _still_fits(self, copied: ExistingTable, existing: ExistingTable | None) -> bool:
         """Whether the rows that were copied go into the table as someone else has made it meanwhile."""
         if existing is None or not existing.partitioned:
             return False
         added = {column.name for column in self._missing(existing)}
-        own = set(partition.definitions) | {table.LOAD_ID}
-        return own >= set(existing.definitions) and set(partition.columns) == {*existing.columns, *added}
+        own = set(copied.definitions) | {table.LOAD_ID}
+        return own >= set(existing.definitions) and set(copied.columns) == {*existing.columns, *added}
 
     def _define(self, cursor: Cursor, existing: ExistingTable | None) -> tuple[str, ...]:
         plan = self.stream.plan

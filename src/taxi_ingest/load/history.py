@@ -1,17 +1,88 @@
-"""The ledger as a tool: which loads there are, and what they rejected."""
+"""What the ledger tells: which loads there are, whose rows they have, what a table holds."""
 
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Literal
 
-from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.errors import UsageError
-from taxi_ingest.load import ledger
+from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.job import Names
+from taxi_ingest.load import migrations
 from taxi_ingest.load.database import Database
-from taxi_ingest.load.ledger import Filter, LoadRecord, TableRecord
 from taxi_ingest.load.table import Target
-from taxi_ingest.read import Reject
+from taxi_ingest.load.verdict import Verdict
+from taxi_ingest.sources import Validators
+
+Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]
+
+
+@dataclass(frozen=True)
+class LoadRecord:
+    """A file that was loaded, as the ledger has it; its fields are columns of `taxi_ingest.loads`."""
+
+    load_id: int
+    table_schema: str
+    table_name: str
+    source: str
+    status: Status
+    sha256: str
+    bytes: int
+    etag: str | None
+    last_modified: str | None
+    dataset: str | None
+    month: str | None
+    rows_read: int
+    rows_loaded: int
+    rows_rejected: int
+    known_rows: int | None
+    verdict: Verdict
+    quality: dict[str, int]
+    notes: list[str]
+    replaces: int | None
+    """The load whose rows it replaced."""
+    started_at: datetime
+    finished_at: datetime
+    ended_at: datetime | None
+    """When its rows left the table."""
+    flow_run_url: str | None
+    tool_version: str
+
+    @property
+    def target(self) -> Target:
+        return Target(self.table_schema, self.table_name)
+
+    @property
+    def validators(self) -> Validators:
+        return Validators(self.etag, self.last_modified)
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """What the ledger knows of a table: the dataset of its files, and how its columns are spelled."""
+
+    dataset: str | None
+    names: Names
+    load_id: int
+    """Its latest load."""
+
+    def check_dataset(self, dataset: str | None, target: Target) -> None:
+        """One table, one dataset: a file put into another's table is a slip. Raises DataError."""
+        if self.dataset != dataset:
+            raise DataError(
+                f"{target} holds files of {_described(self.dataset)}, this is one of {_described(dataset)}.",
+                "Load it into another --table.",
+            )
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which loads to list; None stands for all."""
+
+    target: Target | None = None
+    dataset: str | None = None
+    month: str | None = None
+    status: Status | None = None
 
 
 @dataclass(frozen=True)
@@ -23,24 +94,156 @@ class LookBack:
     table: TableRecord | None
 
 
+_NAMES = [field.name for field in fields(LoadRecord)]
+COLUMNS = ", ".join(_NAMES)
+
+_HOLDER = """(SELECT inhparent FROM pg_inherits
+    WHERE inhrelid = to_regclass('taxi_ingest.load_' || load_id) AND NOT inhdetachpending)"""
+"""The table that has a load's partition now, whatever it was called then; null while it is detached."""
+
+_IN_RECORDED = """(is_partition IS NOT TRUE AND (
+    SELECT relkind = 'r' AND (description NOT LIKE 'taxi-ingest: load %%'
+        OR description LIKE 'taxi-ingest: load ' || load_id || ', %%') IS NOT FALSE
+    FROM pg_class LEFT JOIN pg_description
+        ON objoid = pg_class.oid AND classoid = 'pg_class'::regclass AND objsubid = 0
+    WHERE pg_class.oid = to_regclass(format('%%I.%%I', table_schema, table_name))))"""
+"""Whether a load without a partition has its table still; that of a lookup says whose rows it has."""
+
+_PRESENT = f"({_HOLDER} IS NOT NULL OR coalesce({_IN_RECORDED}, false))"
+"""Whether a load's rows are still there: someone may have dropped the table or the partition."""
+
+_IN_TARGET = f"""(
+    {_HOLDER} = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))
+    OR table_schema = %(schema)s AND table_name = %(table)s AND {_HOLDER} IS NULL AND {_IN_RECORDED})"""
+"""Whether a load's rows are in a table that goes by this name now."""
+
+_FIND = f"""
+SELECT {COLUMNS} FROM taxi_ingest.loads
+WHERE status = 'loaded' AND (source = %(source)s OR sha256 = %(sha256)s) AND {_IN_TARGET}
+ORDER BY source = %(source)s DESC, load_id DESC
+LIMIT 1
+"""  # noqa: S608
+
+_FIND_RUN = f"""
+SELECT {COLUMNS} FROM taxi_ingest.loads
+WHERE status = 'loaded' AND sha256 = %(sha256)s AND flow_run_url = %(run)s AND {_IN_TARGET}
+ORDER BY load_id DESC
+LIMIT 1
+"""  # noqa: S608
+
+_FIND_MONTH = f"""
+SELECT {COLUMNS} FROM taxi_ingest.loads
+WHERE status = 'loaded' AND dataset = %(dataset)s AND month = %(month)s AND {_IN_TARGET}
+ORDER BY load_id
+"""  # noqa: S608
+
+_FIND_TABLE = f"""
+SELECT dataset, names, load_id FROM taxi_ingest.loads
+WHERE status = 'loaded' AND {_IN_TARGET}
+   OR status = 'undone' AND table_schema = %(schema)s AND table_name = %(table)s
+      AND to_regclass(format('%%I.%%I', table_schema, table_name)) IS NOT NULL
+ORDER BY load_id DESC
+LIMIT 1
+"""  # noqa: S608
+
+_NOW = {
+    "status": f"CASE WHEN status = 'loaded' AND NOT {_PRESENT} THEN 'dropped' ELSE status END",
+    "table_schema": f"""coalesce((
+        SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = {_HOLDER}), table_schema)""",  # noqa: S608
+    "table_name": f"coalesce((SELECT relname FROM pg_class WHERE oid = {_HOLDER}), table_name)",  # noqa: S608
+}
+"""What of a record may have changed without us."""
+
+_LIVE = f"""
+SELECT * FROM
+    (SELECT {", ".join(f"{_NOW[name]} AS {name}" if name in _NOW else name for name in _NAMES)}
+    FROM taxi_ingest.loads) AS loads
+"""  # noqa: S608
+
+_LIST = f"""
+{_LIVE}
+WHERE (table_schema = %(schema)s AND table_name = %(table)s OR %(schema)s IS NULL)
+  AND (dataset = %(dataset)s OR %(dataset)s IS NULL)
+  AND (month = %(month)s OR %(month)s IS NULL)
+  AND (status = %(status)s OR %(status)s IS NULL)
+ORDER BY load_id
+"""
+
+
+_READABLE = 2
+"""The ledger's first version that has all columns that are read here."""
+
+
+def exists(cursor: Cursor) -> bool:
+    """Whether this database has a ledger that can be read; the very first is brought up to date for it."""
+    number = migrations.version(cursor)
+    if 0 < number < _READABLE:
+        migrations.upgrade(cursor)
+    return number > 0
+
+
+def find(cursor: Cursor, target: Target, url: str | None, sha256: str | None = None) -> LoadRecord | None:
+    """What the table has of the file at `url`, or else of one with the same content."""
+    cursor.execute(_FIND, {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256})
+    row = cursor.fetchone()
+    return LoadRecord(*row) if row else None
+
+
+def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
+    """What is known of a table; None for one without loads."""
+    cursor.execute(_FIND_TABLE, {"schema": target.schema, "table": target.name})
+    row = cursor.fetchone()
+    return TableRecord(*row) if row else None
+
+
+def find_run(cursor: Cursor, target: Target, sha256: str, flow_run_url: str) -> LoadRecord | None:
+    """What a flow run has loaded of this content into this table."""
+    values = {"schema": target.schema, "table": target.name, "sha256": sha256, "run": flow_run_url}
+    cursor.execute(_FIND_RUN, values)
+    row = cursor.fetchone()
+    return LoadRecord(*row) if row else None
+
+
+def find_month(cursor: Cursor, target: Target, dataset: str, month: str) -> list[LoadRecord]:
+    """What the table has of a dataset's month, from whatever address, oldest first."""
+    values = {"schema": target.schema, "table": target.name, "dataset": dataset, "month": month}
+    cursor.execute(_FIND_MONTH, values)
+    return [LoadRecord(*row) for row in cursor.fetchall()]
+
+
+def known_load(cursor: Cursor, load_id: int) -> LoadRecord:
+    """A load by its number, as it is now. Raises UsageError for one that there never was."""
+    if exists(cursor):
+        cursor.execute(f"{_LIVE} WHERE load_id = %s", (load_id,))
+        if row := cursor.fetchone():
+            return LoadRecord(*row)
+    raise UsageError(f"There is no load {load_id}.", "`taxi-ingest loads` lists them.")
+
+
 def look_back(database: Database, target: Target, url: str) -> LookBack:
     """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet."""
     with database.connect() as connection, connection.cursor() as cursor:
-        if not ledger.exists(cursor):
+        if not exists(cursor):
             return LookBack(None, None)
-        return LookBack(ledger.find(cursor, target, url), ledger.find_table(cursor, target))
+        return LookBack(find(cursor, target, url), find_table(cursor, target))
 
 
 def list_loads(database: Database, wanted: Filter) -> list[LoadRecord]:
     """The loads that fit the filter, oldest first; none where there is no ledger yet."""
+    schema, name = wanted.target.key if wanted.target else (None, None)
+    values = {"dataset": wanted.dataset, "month": wanted.month, "status": wanted.status}
     with database.connect() as connection, connection.cursor() as cursor:
-        return ledger.list_loads(cursor, wanted) if ledger.exists(cursor) else []
+        if not exists(cursor):
+            return []
+        cursor.execute(_LIST, {"schema": schema, "table": name, **values})
+        return [LoadRecord(*row) for row in cursor.fetchall()]
 
 
 def committed_runs(database: Database, flow_run_urls: list[str]) -> set[str]:
     """Those of the flow runs whose load was committed."""
     with database.connect() as connection, connection.cursor() as cursor:
-        if not ledger.exists(cursor):
+        if not exists(cursor):
             return set()
         cursor.execute(
             "SELECT flow_run_url FROM taxi_ingest.loads WHERE flow_run_url = ANY(%s)", (flow_run_urls,)
@@ -48,32 +251,5 @@ def committed_runs(database: Database, flow_run_urls: list[str]) -> set[str]:
         return {url for (url,) in cursor.fetchall()}
 
 
-def rejects_of(database: Database, load_id: int, limit: int) -> list[Reject]:
-    """The first rejects of a load. Raises UsageError for a load that there never was."""
-    with database.connect() as connection, connection.cursor() as cursor:
-        known_load(cursor, load_id)
-        cursor.execute(
-            "SELECT number, column_name, reason, raw FROM taxi_ingest.rejects "
-            "WHERE load_id = %s ORDER BY number LIMIT %s",
-            (load_id, limit),
-        )
-        return [Reject(*row) for row in cursor.fetchall()]
-
-
-def write_rejects(database: Database, load_id: int, file: BinaryIO) -> None:
-    """Write all rejects of a load as CSV. Raises UsageError for a load that there never was."""
-    with database.connect() as connection, connection.cursor() as cursor:
-        known_load(cursor, load_id)
-        query = sql.SQL(
-            "COPY (SELECT number, column_name, reason, raw FROM taxi_ingest.rejects "
-            "WHERE load_id = {} ORDER BY number) TO STDOUT (FORMAT csv, HEADER)"
-        )
-        cursor.copy_expert(query.format(sql.Literal(load_id)), file)
-
-
-def known_load(cursor: Cursor, load_id: int) -> LoadRecord:
-    """A load by its number. Raises UsageError for one that there never was."""
-    record = ledger.find_load(cursor, load_id) if ledger.exists(cursor) else None
-    if record is None:
-        raise UsageError(f"There is no load {load_id}.", "`taxi-ingest loads` lists them.")
-    return record
+def _described(dataset: str | None) -> str:
+    return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"

@@ -15,8 +15,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load.database import Database, one
-from taxi_ingest.load.patience import patiently
-from taxi_ingest.load.table import Target, partition_target
+from taxi_ingest.load.partition import target_of
+from taxi_ingest.load.table import Target
+from taxi_ingest.load.waiting import patiently
 from taxi_ingest.transform import Plan
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def create(cursor: Cursor, load_id: int, plan: Plan) -> None:
     column = _pickup(plan)
     if column is None:
         return
-    partition = partition_target(load_id)
+    partition = target_of(load_id)
     cursor.execute(
         sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING brin ({}) WITH (pages_per_range = {})").format(
             sql.Identifier(_NAME.format(load_id)),
@@ -96,7 +97,7 @@ def complete(database: Database, target: Target, plan: Plan, load_ids: Sequence[
 def _create_alone(connection: Connection, load_id: int, plan: Plan) -> bool:
     """Make the index of one load, unless others use or drop it, or make its index themselves."""
     with connection.cursor() as cursor:
-        partition = partition_target(load_id).quoted_whole
+        partition = target_of(load_id).quoted_whole
         cursor.execute(
             "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 2)) AND to_regclass(%s) IS NOT NULL",
             (partition, partition),

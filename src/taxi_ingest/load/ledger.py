@@ -1,10 +1,9 @@
 """The ledger: one row for each file that was loaded, in the schema `taxi_ingest` of the same database.
 
-Its tables are made by `migrations`.
+Written here, read by history.py; its tables are made by `migrations`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from importlib.metadata import version
 from typing import Literal
@@ -13,163 +12,15 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from taxi_ingest import tlc
-from taxi_ingest.errors import DataError
-from taxi_ingest.job import Names
 from taxi_ingest.load import migrations
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.database import one
-from taxi_ingest.load.locks import wait_for
+from taxi_ingest.load.history import COLUMNS, LoadRecord
 from taxi_ingest.load.table import Target
-from taxi_ingest.load.verdict import Comparison, Verdict
-from taxi_ingest.sources import SourceFile, Validators
+from taxi_ingest.load.verdict import Comparison
+from taxi_ingest.load.waiting import wait_for
+from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Plan
-
-Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]
-
-
-@dataclass(frozen=True)
-class LoadRecord:
-    """A file that was loaded, as the ledger has it; its fields are columns of `taxi_ingest.loads`."""
-
-    load_id: int
-    table_schema: str
-    table_name: str
-    source: str
-    status: Status
-    sha256: str
-    bytes: int
-    etag: str | None
-    last_modified: str | None
-    dataset: str | None
-    month: str | None
-    rows_read: int
-    rows_loaded: int
-    rows_rejected: int
-    known_rows: int | None
-    verdict: Verdict
-    quality: dict[str, int]
-    notes: list[str]
-    replaces: int | None
-    """The load whose rows it replaced."""
-    started_at: datetime
-    finished_at: datetime
-    ended_at: datetime | None
-    """When its rows left the table."""
-    flow_run_url: str | None
-    tool_version: str
-
-    @property
-    def target(self) -> Target:
-        return Target(self.table_schema, self.table_name)
-
-    @property
-    def validators(self) -> Validators:
-        return Validators(self.etag, self.last_modified)
-
-
-@dataclass(frozen=True)
-class TableRecord:
-    """What the ledger knows of a table: the dataset of its files, and how its columns are spelled."""
-
-    dataset: str | None
-    names: Names
-    load_id: int
-    """Its latest load."""
-
-    def check_dataset(self, dataset: str | None, target: Target) -> None:
-        """One table, one dataset: a file put into another's table is a slip. Raises DataError."""
-        if self.dataset != dataset:
-            raise DataError(
-                f"{target} holds files of {_described(self.dataset)}, this is one of {_described(dataset)}.",
-                "Load it into another --table.",
-            )
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which loads to list; None stands for all."""
-
-    target: Target | None = None
-    dataset: str | None = None
-    month: str | None = None
-    status: Status | None = None
-
-
-_NAMES = [field.name for field in fields(LoadRecord)]
-_COLUMNS = ", ".join(_NAMES)
-
-_HOLDER = """(SELECT inhparent FROM pg_inherits
-    WHERE inhrelid = to_regclass('taxi_ingest.load_' || load_id) AND NOT inhdetachpending)"""
-"""The table that has a load's partition now, whatever it was called then; null while it is detached."""
-
-_IN_RECORDED = """(is_partition IS NOT TRUE AND (
-    SELECT relkind = 'r' AND (description NOT LIKE 'taxi-ingest: load %%'
-        OR description LIKE 'taxi-ingest: load ' || load_id || ', %%') IS NOT FALSE
-    FROM pg_class LEFT JOIN pg_description
-        ON objoid = pg_class.oid AND classoid = 'pg_class'::regclass AND objsubid = 0
-    WHERE pg_class.oid = to_regclass(format('%%I.%%I', table_schema, table_name))))"""
-"""Whether a load without a partition has its table still; that of a lookup says whose rows it has."""
-
-_PRESENT = f"({_HOLDER} IS NOT NULL OR coalesce({_IN_RECORDED}, false))"
-"""Whether a load's rows are still there: someone may have dropped the table or the partition."""
-
-_IN_TARGET = f"""(
-    {_HOLDER} = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))
-    OR table_schema = %(schema)s AND table_name = %(table)s AND {_HOLDER} IS NULL AND {_IN_RECORDED})"""
-"""Whether a load's rows are in a table that goes by this name now."""
-
-_FIND = f"""
-SELECT {_COLUMNS} FROM taxi_ingest.loads
-WHERE status = 'loaded' AND (source = %(source)s OR sha256 = %(sha256)s) AND {_IN_TARGET}
-ORDER BY source = %(source)s DESC, load_id DESC
-LIMIT 1
-"""  # noqa: S608
-
-_FIND_RUN = f"""
-SELECT {_COLUMNS} FROM taxi_ingest.loads
-WHERE status = 'loaded' AND sha256 = %(sha256)s AND flow_run_url = %(run)s AND {_IN_TARGET}
-ORDER BY load_id DESC
-LIMIT 1
-"""  # noqa: S608
-
-_FIND_MONTH = f"""
-SELECT {_COLUMNS} FROM taxi_ingest.loads
-WHERE status = 'loaded' AND dataset = %(dataset)s AND month = %(month)s AND {_IN_TARGET}
-ORDER BY load_id
-"""  # noqa: S608
-
-_FIND_TABLE = f"""
-SELECT dataset, names, load_id FROM taxi_ingest.loads
-WHERE status = 'loaded' AND {_IN_TARGET}
-   OR status = 'undone' AND table_schema = %(schema)s AND table_name = %(table)s
-      AND to_regclass(format('%%I.%%I', table_schema, table_name)) IS NOT NULL
-ORDER BY load_id DESC
-LIMIT 1
-"""  # noqa: S608
-
-_NOW = {
-    "status": f"CASE WHEN status = 'loaded' AND NOT {_PRESENT} THEN 'dropped' ELSE status END",
-    "table_schema": f"""coalesce((
-        SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE pg_class.oid = {_HOLDER}), table_schema)""",  # noqa: S608
-    "table_name": f"coalesce((SELECT relname FROM pg_class WHERE oid = {_HOLDER}), table_name)",  # noqa: S608
-}
-"""What of a record may have changed without us."""
-
-_LIVE = f"""
-SELECT * FROM
-    (SELECT {", ".join(f"{_NOW[name]} AS {name}" if name in _NOW else name for name in _NAMES)}
-    FROM taxi_ingest.loads) AS loads
-"""  # noqa: S608
-
-_LIST = f"""
-{_LIVE}
-WHERE (table_schema = %(schema)s AND table_name = %(table)s OR %(schema)s IS NULL)
-  AND (dataset = %(dataset)s OR %(dataset)s IS NULL)
-  AND (month = %(month)s OR %(month)s IS NULL)
-  AND (status = %(status)s OR %(status)s IS NULL)
-ORDER BY load_id
-"""
 
 _BEGIN = """
 INSERT INTO taxi_ingest.loads
@@ -188,26 +39,10 @@ SET status = 'loaded', rows_read = %(read)s, rows_loaded = %(loaded)s, rows_reje
     is_partition = to_regclass('taxi_ingest.load_' || load_id) IS NOT NULL,
     finished_at = clock_timestamp()
 WHERE load_id = %(load_id)s
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """  # noqa: S608
 
 _END = "UPDATE taxi_ingest.loads SET status = %s, ended_at = clock_timestamp() WHERE load_id = %s"
-
-
-def _described(dataset: str | None) -> str:
-    return f"TLC's dataset {dataset}" if dataset else "no TLC dataset"
-
-
-_READABLE = 2
-"""The ledger's first version that has all columns that are read here."""
-
-
-def exists(cursor: Cursor) -> bool:
-    """Whether this database has a ledger that can be read; the very first is brought up to date for it."""
-    number = migrations.version(cursor)
-    if 0 < number < _READABLE:
-        migrations.upgrade(cursor)
-    return number > 0
 
 
 def make_or_upgrade(cursor: Cursor) -> None:
@@ -229,50 +64,6 @@ def lock(cursor: Cursor, target: Target, file: SourceFile, plan: Plan) -> None:
     if plan.dataset and (plan.month or tlc.dataset_named(plan.dataset).kind == "lookup"):
         what = f"{plan.dataset} {plan.month}" if plan.month else plan.dataset
         wait_for(cursor, [f"{whose}|{what}"], f"loading {what} into {target}")
-
-
-def find(cursor: Cursor, target: Target, url: str | None, sha256: str | None = None) -> LoadRecord | None:
-    """What the table has of the file at `url`, or else of one with the same content."""
-    cursor.execute(_FIND, {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256})
-    row = cursor.fetchone()
-    return LoadRecord(*row) if row else None
-
-
-def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
-    """What is known of a table; None for one without loads."""
-    cursor.execute(_FIND_TABLE, {"schema": target.schema, "table": target.name})
-    row = cursor.fetchone()
-    return TableRecord(*row) if row else None
-
-
-def find_run(cursor: Cursor, target: Target, sha256: str, flow_run_url: str) -> LoadRecord | None:
-    """What a flow run has loaded of this content into this table."""
-    values = {"schema": target.schema, "table": target.name, "sha256": sha256, "run": flow_run_url}
-    cursor.execute(_FIND_RUN, values)
-    row = cursor.fetchone()
-    return LoadRecord(*row) if row else None
-
-
-def find_month(cursor: Cursor, target: Target, dataset: str, month: str) -> list[LoadRecord]:
-    """What the table has of a dataset's month, from whatever address, oldest first."""
-    values = {"schema": target.schema, "table": target.name, "dataset": dataset, "month": month}
-    cursor.execute(_FIND_MONTH, values)
-    return [LoadRecord(*row) for row in cursor.fetchall()]
-
-
-def find_load(cursor: Cursor, load_id: int) -> LoadRecord | None:
-    """A load by its number, as it is now."""
-    cursor.execute(f"{_LIVE} WHERE load_id = %s", (load_id,))
-    row = cursor.fetchone()
-    return LoadRecord(*row) if row else None
-
-
-def list_loads(cursor: Cursor, wanted: Filter) -> list[LoadRecord]:
-    """The loads that fit the filter, oldest first."""
-    schema, name = wanted.target.key if wanted.target else (None, None)
-    values = {"dataset": wanted.dataset, "month": wanted.month, "status": wanted.status}
-    cursor.execute(_LIST, {"schema": schema, "table": name, **values})
-    return [LoadRecord(*row) for row in cursor.fetchall()]
 
 
 def begin(

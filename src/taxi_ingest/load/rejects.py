@@ -1,13 +1,16 @@
-"""Rows that can't be represented: where they are kept."""
+"""Rows that can't be represented: kept while COPY lasts, stored, shown."""
 
 import csv
 import io
 import tempfile
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
+from taxi_ingest.load.database import Database
+from taxi_ingest.load.history import known_load
 from taxi_ingest.read import Reject
 
 _MEMORY_BYTES = 8 << 20
@@ -65,3 +68,26 @@ class RejectSpool:
             ]
             for reject in self._first
         )
+
+
+def rejects_of(database: Database, load_id: int, limit: int) -> list[Reject]:
+    """The first rejects of a load. Raises UsageError for a load that there never was."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        known_load(cursor, load_id)
+        cursor.execute(
+            "SELECT number, column_name, reason, raw FROM taxi_ingest.rejects "
+            "WHERE load_id = %s ORDER BY number LIMIT %s",
+            (load_id, limit),
+        )
+        return [Reject(*row) for row in cursor.fetchall()]
+
+
+def write_rejects(database: Database, load_id: int, file: BinaryIO) -> None:
+    """Write all rejects of a load as CSV. Raises UsageError for a load that there never was."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        known_load(cursor, load_id)
+        query = sql.SQL(
+            "COPY (SELECT number, column_name, reason, raw FROM taxi_ingest.rejects "
+            "WHERE load_id = {} ORDER BY number) TO STDOUT (FORMAT csv, HEADER)"
+        )
+        cursor.copy_expert(query.format(sql.Literal(load_id)), file)

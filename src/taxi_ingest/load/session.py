@@ -19,7 +19,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "default_transaction_isolation": ("read committed",),
     "default_transaction_read_only": ("off",),
     "default_transaction_deferrable": ("off",),
-    # A load lasts as long as it lasts; patience.py has its own bound for waiting.
+    # A load lasts as long as it lasts; waiting.py has its own bound for waiting.
     "statement_timeout": ("0",),
     "lock_timeout": ("0",),
     "transaction_timeout": ("0",),

@@ -1,4 +1,4 @@
-"""The target table and its partitions: one load, one partition."""
+"""The table that is loaded into."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -184,7 +184,7 @@ def create(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -> 
 def create_statement(target: Target, columns: Sequence[PlannedColumn]) -> sql.Composable:
     """The statement that makes the target."""
     return sql.SQL("CREATE TABLE {} ({}, {}) PARTITION BY LIST (_load_id)").format(
-        target.sql, sql.SQL(LOAD_ID), _definitions(columns)
+        target.sql, sql.SQL(LOAD_ID), definitions(columns)
     )
 
 
@@ -192,7 +192,7 @@ def create_with_key(cursor: Cursor, target: Target, columns: Sequence[PlannedCol
     """Make a plain table whose first column is its primary key."""
     cursor.execute(
         sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(
-            target.sql, _definitions(columns), sql.Identifier(columns[0].name)
+            target.sql, definitions(columns), sql.Identifier(columns[0].name)
         )
     )
     _comment(cursor, target, columns)
@@ -269,7 +269,8 @@ def widen_column(cursor: Cursor, target: Target, column: PlannedColumn) -> None:
     )
 
 
-def _definitions(columns: Sequence[PlannedColumn]) -> sql.Composable:
+def definitions(columns: Sequence[PlannedColumn]) -> sql.Composable:
+    """The columns as a CREATE TABLE has them."""
     return sql.SQL(", ").join(map(_definition, columns))
 
 
@@ -287,84 +288,3 @@ def _comment(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -
     ]
     if comments:
         cursor.execute(sql.SQL("; ").join(comments))
-
-
-def partition_target(load_id: int) -> Target:
-    """The table that holds the rows of a load."""
-    return Target(LEDGER_SCHEMA, f"load_{load_id}")
-
-
-def create_partition(cursor: Cursor, columns: Sequence[PlannedColumn], load_id: int) -> None:
-    """Make the partition of a table that is yet to be made.
-
-    A partition is attached only after the copy: COPY can FREEZE into a table of its own transaction.
-    The constant default puts the load's id into rows that COPY brings without it.
-    """
-    cursor.execute(
-        sql.SQL("CREATE TABLE {} ({} DEFAULT {}, {})").format(
-            partition_target(load_id).sql, sql.SQL(LOAD_ID), sql.Literal(load_id), _definitions(columns)
-        )
-    )
-
-
-def create_partition_of(cursor: Cursor, existing: ExistingTable, load_id: int) -> None:
-    """Make a partition of a table that exists; see `create_partition`.
-
-    Not by LIKE, which would lock that table against a replacement for as long as the copy lasts.
-    """
-    cursor.execute(
-        sql.SQL(
-            "CREATE TABLE {partition} ({definitions});"
-            "ALTER TABLE {partition} ALTER COLUMN _load_id SET DEFAULT {load_id}"
-        ).format(
-            partition=partition_target(load_id).sql,
-            definitions=sql.SQL(", ".join(existing.definitions)),
-            load_id=sql.Literal(load_id),
-        )
-    )
-
-
-def prove_partition(cursor: Cursor, load_id: int) -> None:
-    """Have all rows looked at (0.08 s for 1.4 million), so that attaching them needs no look any more.
-
-    A constraint that is there from the start would cost 0.2 s while copying.
-    """
-    cursor.execute(
-        sql.SQL("ALTER TABLE {} ADD CONSTRAINT _load_id_proven CHECK (_load_id = {})").format(
-            partition_target(load_id).sql, sql.Literal(load_id)
-        )
-    )
-
-
-def attach(cursor: Cursor, target: Target, load_id: int) -> None:
-    """Make the load's rows, which are proven to be its, part of the table."""
-    cursor.execute(
-        sql.SQL(
-            "ALTER TABLE {target} ATTACH PARTITION {partition} FOR VALUES IN ({load_id});"
-            "ALTER TABLE {partition} DROP CONSTRAINT _load_id_proven"
-        ).format(target=target.sql, partition=partition_target(load_id).sql, load_id=sql.Literal(load_id))
-    )
-
-
-def drop_partition(cursor: Cursor, target: Target, load_id: int) -> None:
-    """Take the rows of a load out of the table."""
-    partition = partition_target(load_id).sql
-    cursor.execute(
-        sql.SQL("ALTER TABLE {} DETACH PARTITION {}; DROP TABLE {}").format(target.sql, partition, partition)
-    )
-
-
-def table_with(cursor: Cursor, load_id: int) -> Target | None:
-    """The table that a load's rows are a partition of now, whatever it was called then."""
-    cursor.execute(
-        """
-        SELECT namespace.nspname, class.relname
-        FROM pg_inherits
-        JOIN pg_class class ON class.oid = inhparent
-        JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
-        WHERE inhrelid = to_regclass(%s) AND NOT inhdetachpending
-        """,
-        (partition_target(load_id).quoted_whole,),
-    )
-    row = cursor.fetchone()
-    return Target(*row) if row else None

@@ -8,13 +8,13 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.job import Job
-from taxi_ingest.load import index, ledger
+from taxi_ingest.load import history, index, ledger
 from taxi_ingest.load.copy import LoadProgress, copy_rows
 from taxi_ingest.load.counts import check_counts
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
 from taxi_ingest.load.destination import TableChanged
-from taxi_ingest.load.ledger import LoadRecord
+from taxi_ingest.load.history import LoadRecord
 from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.types import for_postgres
@@ -84,9 +84,9 @@ def _load(
     flow_run_url: str | None,
     on_progress: Callable[[LoadProgress], None],
 ) -> LoadResult:
-    started_at = datetime.now(UTC)
+    started_at, allowance = datetime.now(UTC), job.allowance
     ledger.lock(cursor, target, file, stream.plan)
-    if flow_run_url and (done := ledger.find_run(cursor, target, file.sha256, flow_run_url)):
+    if flow_run_url and (done := history.find_run(cursor, target, file.sha256, flow_run_url)):
         # This very run has committed it before, but did not get the answer.
         return LoadResult(done)
     decision = decide(cursor, stream, file, target, job)
@@ -98,7 +98,7 @@ def _load(
     with RejectSpool(load_id) as spool:
         into = destination.prepare(cursor, load_id)
         counts = copy_rows(cursor, into, stream, spool.add, on_progress, destination.freeze)
-        check_counts(counts, stream, spool, job.allowance)
+        check_counts(counts, stream, spool, allowance)
         spool.store(cursor)
     comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
     comparison.check(job.verify, job.allow_short)

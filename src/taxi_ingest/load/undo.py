@@ -3,13 +3,12 @@
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import ledger, table
+from taxi_ingest.load import ledger, partition, table
 from taxi_ingest.load.database import Database
-from taxi_ingest.load.history import known_load
-from taxi_ingest.load.ledger import LoadRecord
-from taxi_ingest.load.patience import patiently
+from taxi_ingest.load.history import LoadRecord, known_load
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.trust import check_ledger
+from taxi_ingest.load.waiting import patiently
 
 
 def undo(database: Database, load_id: int) -> LoadRecord:
@@ -26,7 +25,7 @@ def undo(database: Database, load_id: int) -> LoadRecord:
 def _undo(cursor: Cursor, load_id: int) -> LoadRecord:
     table.lock_definition(cursor, known_load(cursor, load_id).target)
     record = known_load(cursor, load_id)
-    table.drop_partition(cursor, _holder(cursor, record), load_id)
+    partition.drop(cursor, _holder(cursor, record), load_id)
     ledger.end(cursor, load_id, "undone")
     return record
 
@@ -38,7 +37,7 @@ def _holder(cursor: Cursor, record: LoadRecord) -> Target:
             f"Load {record.load_id} is {record.status} already: its rows are not in {record.target}.",
             "`taxi-ingest loads` tells what became of each load.",
         )
-    if holder := table.table_with(cursor, record.load_id):
+    if holder := partition.table_with(cursor, record.load_id):
         return holder
     existing = table.look_up(cursor, record.target)
     if existing and not existing.partitioned:

@@ -9,8 +9,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load.database import one
-from taxi_ingest.load.locks import say_waiting
 from taxi_ingest.load.trust import check_ledger
+from taxi_ingest.load.waiting import say_waiting
 
 LATEST = 4
 """The number of the last file."""

@@ -1,19 +1,24 @@
-"""Locking a table that others use: asked for briefly, again and again, so that nobody queues behind us.
+"""Waiting for others: for who is at the same work, for who uses a table.
 
-Who reads a table lets us wait; and whoever comes after us would wait for us
+Advisory locks are held to the end of the transaction, or until it goes back to a savepoint from before.
+A table's lock is asked for briefly, again and again, so that nobody queues behind us: who reads the table
+lets us wait, and whoever comes after us would wait for us
 (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES).
 """
 
+import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.load.locks import say_waiting
+from taxi_ingest.load.database import one
+
+_log = logging.getLogger(__name__)
 
 _LOCK_TIMEOUT = "500ms"
 _PAUSE_SECONDS = (0.5, 1.0)
@@ -22,6 +27,24 @@ wait do not ask in step."""
 _PATIENCE_SECONDS = 600.0
 
 Result = TypeVar("Result")
+
+
+def wait_for(cursor: Cursor, keys: Sequence[str], doing: str) -> None:
+    """Wait until no one else has the locks of these keys, in turn; say what the other is doing."""
+    numbered, waiting = "hashtextextended(%s, 0)", False
+    for key in keys:
+        cursor.execute(f"SELECT pg_try_advisory_xact_lock({numbered})", (key,))
+        if one(cursor)[0]:
+            continue
+        if not waiting:
+            say_waiting(f"Another run is {doing}: waiting for it.")
+            waiting = True
+        cursor.execute(f"SELECT pg_advisory_xact_lock({numbered})", (key,))
+
+
+def say_waiting(message: str) -> None:
+    """Tell who watches why nothing seems to happen."""
+    _log.warning(message)
 
 
 def patiently(
