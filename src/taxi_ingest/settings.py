@@ -12,6 +12,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_ingest.tlc import TLC_URL
 
+DEFAULT_BLOCK = "postgres-connector"
+"""The Prefect block whose database is used, if there is one and no other is named."""
+
+
+LOGIN_FORM = "write https://user:password@host, special characters percent-encoded"
+"""What to do about a `source_login` that is none."""
+
 _HTTP = ("http://", "https://")
 _URL_WITH_LOGIN = re.compile(r"https?://[^\s/?#]+@[^\s/?#@]", re.IGNORECASE)
 
@@ -89,5 +96,5 @@ class Settings(BaseSettings):
     def _check_login(cls, value: SecretStr | None) -> SecretStr | None:
         text = value.get_secret_value() if value else ""
         if text.lower().startswith(_HTTP) and not all(map(_URL_WITH_LOGIN.match, text.split())):
-            raise ValueError("write https://user:password@host, special characters percent-encoded")
+            raise ValueError(LOGIN_FORM)
         return value

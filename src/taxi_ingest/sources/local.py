@@ -25,6 +25,8 @@ _STDIN = "-"
 _PIPE = "pipe:"
 """What can be read only once has no address but its content: `pipe:` and the content's sha256."""
 
+_STDIN_URL = f"{_PIPE}{_STDIN}"
+
 _BLOCK_BYTES = 1 << 20
 
 
@@ -89,7 +91,7 @@ class Pipe(Source):
 
     def check(self) -> None:
         """Raise UsageError if it is standard input, and nothing can come from there."""
-        if self.url != f"{_PIPE}{_STDIN}":
+        if self.url != _STDIN_URL:
             return
         # Python has none if it was closed.
         if sys.stdin is None:
@@ -101,7 +103,7 @@ class Pipe(Source):
             )
 
     def _opened(self) -> BinaryIO:
-        if self.path is None and self.url != f"{_PIPE}{_STDIN}":
+        if self.path is None and self.url != _STDIN_URL:
             raise SourceError("What came from a pipe can't be read again.", "Pipe it into --url - once more.")
         try:
             return self.path.open("rb") if self.path else os.fdopen(os.dup(0), "rb")
@@ -153,7 +155,7 @@ def parse_file_url(url: str, logins: Logins) -> Source:
 def parse_path(text: str) -> Source:
     """What a path names; `-` is standard input. Raises UsageError for what is meant for something else."""
     if text == _STDIN:
-        return Pipe(f"{_PIPE}{_STDIN}", f"{_PIPE}{_STDIN}", "stdin", None)
+        return Pipe(_STDIN_URL, _STDIN_URL, "stdin", None)
     if os.path.lexists(text):
         return _at(text)
     if text.startswith(_PIPE):

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from pydantic import SecretStr
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings import LOGIN_FORM, Settings
 from taxi_ingest.sources.address import http_url, origin_of, userinfo_in
 from taxi_ingest.tlc import TLC_URL
 
@@ -56,11 +56,10 @@ def logins_of(settings: Settings) -> Logins:
         user, _, password = text.partition(":")
         return Logins(of_mirror, Login(user, password))
     try:
-        return Logins({**_by_origin(*text.split()), **of_mirror})
+        return Logins({**of_mirror, **_by_origin(*text.split())})
     except UsageError:
         raise UsageError(
-            "TAXI_INGEST_SOURCE_LOGIN is wrong: write https://user:password@host, special characters "
-            "percent-encoded.",
+            f"TAXI_INGEST_SOURCE_LOGIN is wrong: {LOGIN_FORM}.",
             ".env.example explains each setting.",
         ) from None
 

@@ -74,8 +74,7 @@ class DownloadProgress:
 class Source(ABC):
     """Where a file comes from: parsed once, it knows how to say "unchanged" and how to fetch itself.
 
-    Each kind of source is a subclass in a module of its own. None shows its login, nor keeps one in a field
-    that is shown.
+    Each kind of source is a subclass in a module of its own. The login that one needs is never shown.
     """
 
     url: str
