@@ -18,7 +18,7 @@ import psutil
 import psycopg2
 import pytest
 
-from helpers import free_port, run_python, value
+from helpers import free_port, value
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
 from taxi_ingest.settings import Settings
@@ -468,8 +468,3 @@ def test_prefect_that_dies_at_start_shows_the_end_of_its_log(stack_home: Path) -
         server.wait()
     assert "file is not a database" in str(caught.value) + caught.value.hint
     assert str(server.log) in caught.value.hint
-
-
-def test_nothing_here_imports_prefect() -> None:
-    code = "import sys, taxi_ingest.stack; print('prefect' in sys.modules)"
-    assert run_python(code).stdout == "False\n"
