@@ -44,10 +44,8 @@ HOMES = {
 @cache
 def modules() -> dict[str, Path]:
     """Each of our modules, by its full name."""
-    named = {
-        ".".join(path.relative_to(SOURCES).with_suffix("").parts): path for path in SOURCES.rglob("*.py")
-    }
-    return {name.removesuffix(".__init__"): path for name, path in named.items()}
+    paths = [path.relative_to(SOURCES) for path in SOURCES.rglob("*.py")]
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): SOURCES / path for path in paths}
 
 
 def imported(module: str) -> Iterator[str]:
