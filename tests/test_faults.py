@@ -335,7 +335,7 @@ def test_a_run_whose_prefect_is_gone_is_told_as_loaded_and_put_right_by_the_next
     for name, value in (("HOME", tmp_path / "home"), ("PREFECT_PORT", free_port())):
         monkeypatch.setenv(f"TAXI_INGEST_{name}", str(value))
     settings = Settings()
-    stack.launch_prefect(settings).wait()
+    stack.launch_prefect(settings).wait(600)
     try:
         path = any_rows(tmp_path, 100_000)
         loading = start(path, embedded_database_url, "--chunk-size", "1000", "--json")
@@ -352,7 +352,7 @@ def test_a_run_whose_prefect_is_gone_is_told_as_loaded_and_put_right_by_the_next
         )
         told = json.loads(stdout)
         assert (told["status"], told["rows_loaded"]) == ("loaded", 100_000)
-        stack.launch_prefect(settings).wait()
+        stack.launch_prefect(settings).wait(600)
         again = start(path, embedded_database_url, "--json")
         assert json.loads(again.communicate(timeout=60)[0])["status"] == "skipped"
         with prefect_api(settings):

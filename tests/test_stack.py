@@ -76,7 +76,7 @@ def stack_settings() -> Iterator[Settings]:
             shell.setenv(name, value)
         server = stack.launch_prefect(settings)
         stack.start_database(settings)
-    server.wait()
+    server.wait(600)
     yield settings
     stack.stop(settings)
     shutil.rmtree(settings.home)
@@ -89,7 +89,7 @@ def stack_database(stack_settings: Settings) -> str:
 
 @pytest.fixture
 def stack_prefect(stack_settings: Settings) -> str:
-    return stack.launch_prefect(stack_settings).wait()
+    return stack.launch_prefect(stack_settings).wait(600)
 
 
 # Both
@@ -115,7 +115,7 @@ def test_resident_processes_have_a_session_of_their_own(stack_settings: Settings
 
 def test_starting_twice_gives_the_same_servers(stack_settings: Settings) -> None:
     before = stack.status(stack_settings)
-    url, api_url = stack.start_database(stack_settings), stack.launch_prefect(stack_settings).wait()
+    url, api_url = stack.start_database(stack_settings), stack.launch_prefect(stack_settings).wait(600)
     assert (url, api_url) == (before.database.address, before.prefect.address)
     assert stack.status(stack_settings) == before
     assert before.database.running
@@ -355,7 +355,7 @@ def test_prefect_launch_returns_at_once_and_stop_ends_it(
     assert residents.process(before.pid) is None
     server = stack.launch_prefect(stack_settings)
     assert stack.status(stack_settings).prefect.note == "starting"
-    assert server.wait() == stack_prefect
+    assert server.wait(600) == stack_prefect
 
 
 def test_killed_prefect_is_started_again_by_one_of_two(stack_settings: Settings, stack_prefect: str) -> None:
@@ -363,7 +363,7 @@ def test_killed_prefect_is_started_again_by_one_of_two(stack_settings: Settings,
     gone = stack.status(stack_settings).prefect
     assert (gone.running, gone.note) == (False, "stale pid file")
     pids = in_two_processes(stack_settings, "stack.launch_prefect(settings).pid")
-    assert stack.launch_prefect(stack_settings).wait() == stack_prefect
+    assert stack.launch_prefect(stack_settings).wait(600) == stack_prefect
     assert pids == [str(stack.status(stack_settings).prefect.pid)] * 2
 
 
@@ -429,7 +429,7 @@ def test_a_server_of_an_older_version_without_a_key_is_started_anew_also_in_a_ho
             f'{{"pid": {server.pid}, "created": 1.0, "port": {settings.prefect_port}}}'
         )
         assert "older version" in stack.status(settings).prefect.note
-        stack.launch_prefect(settings).wait()
+        stack.launch_prefect(settings).wait(600)
         assert server.poll() is not None
     assert (home / "prefect" / "prefect.db").exists()
     assert stack.stop_prefect(settings).running
@@ -459,6 +459,6 @@ def test_prefect_that_dies_at_start_shows_the_end_of_its_log(stack_home: Path) -
     (stack_home / "prefect" / "prefect.db").write_text("no database" * 100)
     server = stack.launch_prefect(settings_for(stack_home))
     with pytest.raises(PrefectError, match="ended while it was starting") as caught:
-        server.wait()
+        server.wait(600)
     assert "file is not a database" in str(caught.value) + caught.value.hint
     assert str(server.log) in caught.value.hint
