@@ -54,7 +54,10 @@ def prefect_server(settings: Settings) -> str:
 
 @pytest.fixture(scope="session")
 def embedded_url(settings: Settings) -> str:
-    return stack.start_database(settings)
+    url = stack.start_database(settings)
+    # Nothing here outlives the machine.
+    execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -133,14 +133,18 @@ def test_down_waits_for_no_load_that_was_killed(world: World) -> None:
 def test_no_load_begins_while_down_stops_the_stack(settings: Settings) -> None:
     begins = (
         "from taxi_ingest import Settings, stack\n"
+        "print('begins', flush=True)\n"
         "with stack.use_of_stack('green', Settings()):\n"
         "    stack.enter()\n"
     )
     with without_loads(settings, force=False, on_wait=lambda _: None):
-        other = subprocess.Popen([sys.executable, "-c", begins])
+        other = subprocess.Popen([sys.executable, "-c", begins], stdout=subprocess.PIPE, text=True)
+        assert other.stdout
+        assert other.stdout.readline() == "begins\n"
         with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(4)
-    assert other.wait(60) == 0
+            other.wait(1)
+    assert other.communicate(timeout=100)[0] == ""
+    assert other.returncode == 0
 
 
 def test_down_knows_all_loads_and_forgets_those_that_ended(settings: Settings) -> None:

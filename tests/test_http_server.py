@@ -51,13 +51,13 @@ def test_a_fault_lasts_as_many_requests_as_told(server: Server, url: str) -> Non
 def test_a_promise_of_more_bytes_is_broken(server: Server, url: str, fault: dict[str, object]) -> None:
     server.fault("trips of may.csv", **fault)
     with pytest.raises(httpx.TransportError):
-        httpx.get(url, timeout=1)
+        httpx.get(url, timeout=10)
 
 
 def test_a_silent_server_is_silent(server: Server, url: str) -> None:
     server.fault("trips of may.csv", stall_seconds=0.5)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.get(url, timeout=0.1)
+        httpx.get(url, timeout=httpx.Timeout(60, read=0.1))
 
 
 def test_redirects_may_lead_anywhere(server: Server) -> None:

@@ -13,15 +13,14 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from conftest import query
+from builders import row, trips
+from helpers import COPYING, WAITING, loaded, query, totals
+from prefect_runs import block
 from taxi_ingest import Settings, prefect_api
 from taxi_ingest.job import Job
 from taxi_ingest.load import Database, cancel_all, database_at, listening_for_signals, load_file, parse_target
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
-from test_databases import of_block
-from test_load import load_file as loaded
-from test_load import row, totals, trips
 
 PARENT = """
 import pickle, signal, sys
@@ -44,8 +43,6 @@ print(*(type(load.exception()).__name__ for load in loads))
 """A parent with two loads in threads, which waits for them, or itself for a lock as well."""
 
 ENDED = (b"interrupted\nKeyboardInterrupt KeyboardInterrupt\n", b"")
-WAITING = "wait_event_type = 'Lock'"
-COPYING = "query LIKE 'COPY%'"
 
 
 def work(path: Path, database: Database, table: str = "trips") -> tuple[object, ...]:
@@ -148,7 +145,7 @@ def test_a_signal_ends_those_quietly_whose_connections_a_block_makes(
 ) -> None:
     loaded(trips(tmp_path, [row(1)]), database_at(embedded_database_url))
     with prefect_api(settings):
-        database = of_block(embedded_database_url)
+        database = block(embedded_database_url, "interrupted")
     months = (trips(tmp_path, [row(n)], f"yellow_tripdata_2024-{n:02}.csv") for n in (2, 3))
     with locked(embedded_database_url):
         parent = start([work(month, database) for month in months], None)

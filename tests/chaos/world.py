@@ -177,7 +177,7 @@ def world(folder: Path) -> Iterator[World]:
     settings = Settings(home=folder / "home", cache_dir=folder / "cache", prefect_port=free_port())
     url = stack.start_database(settings)
     try:
-        stack.launch_prefect(settings).wait()
+        stack.launch_prefect(settings).wait(600)
         with serve(files) as http, proxy_before(url) as proxy:
             yield World(settings, join_dsn(url, {"options": _ORDINARY}, None), http, proxy)
     finally:

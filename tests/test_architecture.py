@@ -1,0 +1,119 @@
+"""Imports point one way, and what is heavy or somebody else's is imported in one place."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from helpers import ROOT, run_python
+
+SOURCES = ROOT / "src"
+HEAVY = ("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx")
+PARTS = (
+    *("cli", "flows", "databases", "outcome", "load", "transform", "read"),
+    *("sources", "job", "stack", "tlc", "settings", "errors"),
+)
+"""What the top folder shows, from the top down: each imports only what stands behind it."""
+
+# Each row is to go when it is mended.
+OPEN_IMPORTS = {
+    ("databases", "taxi_ingest.flows.blocks"),
+    ("settings", "taxi_ingest.sources"),
+    ("settings", "taxi_ingest.tlc"),
+    ("stack.postgres", "taxi_ingest.load.connection"),
+}
+OPEN_OUTSIDERS = {
+    ("cli.display", "prefect"),
+    ("cli.watch", "prefect"),
+    ("databases", "prefect"),
+    ("databases", "psycopg2"),
+}
+OPEN_PARTS = {"outcome"}  # goes into job.py
+
+HOMES = {
+    "prefect": ("flows", "stack.prefect_app"),  # which runs inside Prefect's server
+    "prefect_sqlalchemy": ("flows",),
+    "psycopg2": ("load", "stack", "flows.blocks"),
+}
+"""Who may import it: a part with all that is in it, or one module."""
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Each of our modules, by its full name."""
+    paths = [path.relative_to(SOURCES) for path in SOURCES.rglob("*.py")]
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): SOURCES / path for path in paths}
+
+
+def imported(module: str) -> Iterator[str]:
+    """What a module imports, wherever in it; of ours the very module."""
+    for node in ast.walk(ast.parse(modules()[module].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in modules() else str(node.module) for name in whole)
+
+
+def part_of(module: str) -> str:
+    """`load` of taxi_ingest.load.copy; empty for what stands above all parts."""
+    name = module.split(".")[1] if "." in module else ""
+    return "" if name == "__main__" else name
+
+
+def short(module: str) -> str:
+    return module.removeprefix("taxi_ingest.")
+
+
+def test_the_top_folder_shows_a_dozen_names_in_their_order() -> None:
+    assert {part_of(module) for module in modules()} - {""} == set(PARTS)
+    assert len(set(PARTS) - OPEN_PARTS) <= 12
+
+
+def test_imports_point_downwards() -> None:
+    upwards = {
+        (short(module), name)
+        for module in modules()
+        for name in imported(module)
+        if name in modules() and part_of(module) and part_of(name)
+        if PARTS.index(part_of(name)) < PARTS.index(part_of(module))
+    }
+    assert upwards == OPEN_IMPORTS
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module: set(imported(module)) & modules().keys() - {module} for module in modules()}
+    # What the package itself offers is imported when it is asked for; some rows above close a circle.
+    graph["taxi_ingest"] = set()
+    for module, name in OPEN_IMPORTS:
+        graph[f"taxi_ingest.{module}"].discard(name)
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_what_is_somebody_elses_is_imported_in_its_home_alone() -> None:
+    strayed = {
+        (short(module), outsider)
+        for module in modules()
+        for outsider in {name.partition(".")[0] for name in imported(module)} & HOMES.keys()
+        if not any(f"{short(module)}.".startswith(f"{home}.") for home in HOMES[outsider])
+    }
+    assert strayed == OPEN_OUTSIDERS
+
+
+@pytest.mark.parametrize(
+    ("module", "spared"),
+    [
+        ("taxi_ingest", HEAVY),
+        ("taxi_ingest.cli", HEAVY),
+        ("taxi_ingest.cli.shortcut", ("prefect",)),
+        ("taxi_ingest.stack", ("prefect",)),
+        ("taxi_ingest.stack.prefect_app", ("prefect",)),
+    ],
+)
+def test_what_is_imported_later_is_not_imported_at_once(module: str, spared: tuple[str, ...]) -> None:
+    done = run_python(f"import sys, {module}; print(*sys.modules)")
+    assert module in done.stdout.split(), done.stderr
+    assert set(spared) & set(done.stdout.split()) == set()
