@@ -7,7 +7,8 @@ import time
 import pytest
 from rich.console import Console
 
-from taxi_ingest.cli.display import Lines, PlainConsole, PrefectLogHandler, describe, display
+from taxi_ingest.cli.display import Lines, PlainConsole, describe, display
+from taxi_ingest.flows.logs import PrefectLogHandler
 
 
 @pytest.mark.parametrize(

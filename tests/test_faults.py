@@ -237,7 +237,7 @@ def test_readers_see_the_old_rows_or_the_new_and_do_not_wait_for_the_copy(
     big.write_text(big.read_text() + f"{ROWS},one more\n")
     try:
         # The copy goes on when it has read: whoever waited for it would wait for himself.
-        with watching(Watch(on_load=when_copying(read))):
+        with calling(on_load=when_copying(read)):
             assert run(big, embedded_database_url, monkeypatch).status == "replaced"
     finally:
         ended.set()

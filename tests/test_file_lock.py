@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taxi_ingest.file_lock import locked
+from taxi_ingest.sources.file_lock import locked
 
 
 @pytest.fixture

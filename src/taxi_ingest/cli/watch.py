@@ -8,7 +8,7 @@ from threading import Thread
 from rich.console import Console
 
 from taxi_ingest import stack
-from taxi_ingest.cli.display import Display, display, show_prefect_logs
+from taxi_ingest.cli.display import Display, display
 from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.job import Job
@@ -69,6 +69,7 @@ class _Run:
         prefetched = None if self.source.is_remote else self._prefetch()
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
         from taxi_ingest.flows.api import own_api_url
+        from taxi_ingest.flows.logs import show_prefect_logs
 
         show_prefect_logs(self.console, self.quiet)
         if server is None and not own_api_url():
@@ -84,11 +85,9 @@ class _Run:
     def _flow(
         self, server: stack.PrefectServer | None, prefetched: Future[SourceFile | None] | None
     ) -> Outcome:
-        from prefect.exceptions import CancelledRun
-
         from taxi_ingest.flows.api import prefect_api
         from taxi_ingest.flows.caller import calling
-        from taxi_ingest.flows.ingest import ingest
+        from taxi_ingest.flows.ingest import run
 
         following = calling(
             on_download=self._show_download,
@@ -96,10 +95,7 @@ class _Run:
             prefetched={self.source.url: prefetched} if prefetched else {},
         )
         with following, prefect_api(self.settings, server):
-            try:
-                return ingest(**vars(self.job))
-            except CancelledRun:
-                raise KeyboardInterrupt from None
+            return run(self.job)
 
     def _prefetch(self) -> Future[SourceFile | None]:
         """Begin to fetch the file in a thread, which an interrupt does not wait for."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
+from prefect.exceptions import CancelledRun
 
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
@@ -116,6 +117,14 @@ def ingest(
                 return Outcome.planned(plan, stream, file, target, database, began, own_url())
             result = tasks.load(job, stream, file, target, database)
         return Outcome.of(result, target, database, began, own_url())
+
+
+def run(job: Job) -> Outcome:
+    """Run the flow. Raises KeyboardInterrupt where it was interrupted, and is Cancelled in Prefect by now."""
+    try:
+        return ingest(**vars(job))
+    except CancelledRun:
+        raise KeyboardInterrupt from None
 
 
 @flow(name="log-table-name", flow_run_name="{table}")

@@ -24,8 +24,8 @@ from typing import BinaryIO
 import psutil
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.file_lock import locked
-from taxi_ingest.sources.source import Validators
+from taxi_ingest.sources.file import Validators
+from taxi_ingest.sources.file_lock import locked
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ENTRY = re.compile("[0-9a-f]{32}")

@@ -17,7 +17,8 @@ import httpx
 
 from taxi_ingest.errors import SourceError
 from taxi_ingest.sources.cache import Entry, Version, storing
-from taxi_ingest.sources.source import DownloadProgress, SourceFile, Validators, look_at
+from taxi_ingest.sources.file import SourceFile, Validators, look_at
+from taxi_ingest.sources.source import DownloadProgress
 
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 300

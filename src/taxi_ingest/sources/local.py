@@ -16,8 +16,9 @@ from taxi_ingest import tlc
 from taxi_ingest.errors import SourceError, UsageError, without_login
 from taxi_ingest.sources.address import HINT, scheme_of
 from taxi_ingest.sources.cache import Cache, storing
+from taxi_ingest.sources.file import SourceFile, Validators, look_at
 from taxi_ingest.sources.logins import Logins
-from taxi_ingest.sources.source import Source, SourceFile, Validators, look_at
+from taxi_ingest.sources.source import Source
 
 _STDIN = "-"
 """As a source: standard input."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from fasteners import InterProcessLock  # type: ignore[import-untyped]
 
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.settings import Settings
@@ -124,25 +123,24 @@ def home_folder(settings: Settings) -> Path:
 @contextmanager
 def lock(path: Path, error: type[TaxiIngestError]) -> Iterator[None]:
     """Let one process at a time start or stop a server; raise `error` if another takes minutes over it."""
+    # It brings httpx along, which those who only look at the servers need not wait for.
+    from taxi_ingest.sources.file_lock import locked
+
     private_folder(path.parent, error)
-    guard = InterProcessLock(path)
     try:
-        os.close(open_private(path, os.O_RDWR))
-        entered = guard.acquire(timeout=_LOCK_SECONDS, delay=0.02, max_delay=0.02)
+        held = locked(path, lambda: open_private(path, os.O_RDWR), _LOCK_SECONDS)
     except OSError as problem:
         raise error(
             f"The lock {path} can't be opened: {problem.strerror}.",
             "Set TAXI_INGEST_HOME to a folder that you can write to.",
         ) from problem
-    if not entered:
+    if held is None:
         raise error(
             f"Another process has held the lock {path} for {_LOCK_SECONDS} seconds.",
             "End the other taxi-ingest that is starting or stopping the local stack.",
         )
-    try:
+    with held:
         yield
-    finally:
-        guard.release()
 
 
 def process(pid: int) -> psutil.Process | None:
