@@ -237,7 +237,15 @@ def test_rows_are_looked_at_before_the_table_is_locked(
     """Attaching would else look at all of them while no one else can attach, and at a replacement read."""
     monkeypatch.setenv("PGOPTIONS", "-c client_min_messages=debug1")
     told: list[str] = []
-    loaded(trips(tmp_path, [row(1)]), _Listening(embedded_database.address, embedded_database, told))
+
+    class Listened(Database):
+        @contextmanager
+        def open(self) -> Iterator[psycopg2.extensions.connection]:
+            with embedded_database.open() as connection:
+                yield connection
+                told.extend(connection.notices)
+
+    load_file(trips(tmp_path, [row(1)]), Listened(embedded_database.address))
     assert any('"load_1" is implied by existing constraints' in notice for notice in told), told
 
 
