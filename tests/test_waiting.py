@@ -245,7 +245,7 @@ def test_rows_are_looked_at_before_the_table_is_locked(
                 yield connection
                 told.extend(connection.notices)
 
-    load_file(trips(tmp_path, [row(1)]), Listened(embedded_database.address))
+    loaded(trips(tmp_path, [row(1)]), Listened(embedded_database.address))
     assert any('"load_1" is implied by existing constraints' in notice for notice in told), told
 
 
