@@ -95,7 +95,7 @@ def test_a_database_that_was_sent_to_another_process_is_loaded_into_from_there(
     assert sent.server_version().startswith("PostgreSQL ")
     stream, file = open_stream(trips, trips.name, 10), local_file(str(trips))
     work = pickle.dumps((stream, file, parse_target("green"), sent, Job(file.url, "green")))
-    done = subprocess.run([sys.executable, "-c", _LOAD], input=work, capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", _LOAD], input=work, stdout=subprocess.PIPE, check=True)
     assert (done.stdout, query(database_url, "SELECT count(*) FROM green")) == (b"1\n", [(2,)])
     assert undo(sent, 1).rows_loaded == 2
 
@@ -104,7 +104,7 @@ def test_so_is_the_local_stacks(settings: Settings, embedded_url: str) -> None:
     embedded = choose_database(settings, None, _blocks())
     program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).server_version())"
     work = pickle.dumps(embedded)
-    done = subprocess.run([sys.executable, "-c", program], input=work, capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], input=work, stdout=subprocess.PIPE, check=True)
     assert done.stdout.decode().strip() == database_at(embedded_url).server_version()
 
 

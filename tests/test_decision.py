@@ -203,14 +203,13 @@ def test_a_file_that_breaks_off_and_lacks_most_of_its_month_is_refused_unless_al
     path = trips(tmp_path, CUT, "yellow_tripdata_2021-01.csv")
     content = (path.read_text() + "1,2021-0").encode()
     path.write_bytes(pack(content) if pack else content)
-    some = "1"
     with pytest.raises(
         DataError, match=r"has 21 rows; .* known to have 1,369,765\. It breaks off"
     ) as failure:
-        loaded(path, embedded_database, allowance=some)
+        loaded(path, embedded_database, max_rejects="1")
     assert "--allow-short" in failure.value.hint
     assert query(embedded_database_url, "SELECT to_regclass('trips') IS NULL") == [(True,)]
-    allowed = loaded(path, embedded_database, allowance=some, allow_short=True)
+    allowed = loaded(path, embedded_database, max_rejects="1", allow_short=True)
     assert (allowed.record.verdict, allowed.record.known_rows, allowed.record.rows_read) == (
         "short",
         1_369_765,

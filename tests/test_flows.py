@@ -76,7 +76,7 @@ def test_the_ledger_names_a_childs_own_run_and_not_its_parents(
     ledger = "SELECT load_id, flow_run_url FROM taxi_ingest.loads"
     assert sorted(query(embedded_database_url, ledger)) == sorted(children)
     for _, url in children:
-        child = flow_run(url)
+        child = flow_run(id_of(url))
         assert (child.parameters["table"], str(child.id) == parent) == ("green", False)
     assert len({url for _, url in children}) == 3
 

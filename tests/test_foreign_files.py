@@ -765,7 +765,8 @@ from taxi_ingest.transform import open_stream
 stream = open_stream(Path(sys.argv[1]), sys.argv[1], 10)
 job = Job(sys.argv[1], "t")
 result = load_file(stream, local_file(sys.argv[1]), parse_target("t"), database_at(sys.argv[2]), job)
-print(result.rows_loaded, result.rows_rejected, [name for name in sys.modules if name == "pandas"])
+record = result.record
+print(record.rows_loaded, record.rows_rejected, [name for name in sys.modules if name == "pandas"])
 """
 
 KINDS = {

@@ -130,7 +130,7 @@ def test_a_tlc_file_gets_all_columns_of_its_dataset_and_loads_those_it_has(tmp_p
 
 def test_a_bad_row_is_rejected_with_line_column_reason_and_text(tmp_path: Path) -> None:
     path = trips(tmp_path, [row(2), row(3, "many"), row(4)])
-    (batch,) = consume(open_stream(path, path.name, 10))
+    (batch,) = consume(for_postgres(open_stream(path, path.name, 10)))
     assert batch.rows.column("total_amount").to_pylist() == [2.0, 4.0]
     (reject,) = batch.rejects
     assert (reject.number, reject.column) == (3, "passenger_count")

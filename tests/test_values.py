@@ -241,7 +241,7 @@ def test_decimals_of_every_scale_arrive_digit_by_digit(
         )
         for scale in range(39)
     }
-    loaded(parquet_of(tmp_path, columns), database)
+    loaded(parquet_of(tmp_path, columns), database, "t")
     for name, values in columns.items():
         # Not by str(), which writes 1E-38.
         assert texts_of(database_url, name) == [*(f"{value:f}" for value in values.to_pylist()[:-1]), None]
@@ -253,7 +253,7 @@ def test_the_digits_of_decimals_beside_nulls_need_no_common_scale(
     texts = [f"1{'0' * 30}", "", f"0.{'0' * 29}1", "", "-2.5"] * 5000
     path = csv_of(tmp_path, "a,b", *(f"{text},{number}" for number, text in enumerate(texts)))
     execute(embedded_database_url, "CREATE TABLE t (a numeric, b bigint)")
-    loaded(path, embedded_database)
+    loaded(path, embedded_database, "t")
     stored = query(embedded_database_url, "SELECT a FROM t ORDER BY b")
     assert [value for (value,) in stored] == [Decimal(text) if text else None for text in texts]
 

@@ -6,7 +6,6 @@ stand in its database in the clear.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -95,8 +94,9 @@ class BlockDatabase(Database):
         from sqlalchemy.exc import DBAPIError
 
         try:
-            # One of its own, as several threads may have a connection each.
-            with deepcopy(self.connector) as connector, connector.get_connection(begin=False) as connection:
+            # A connector has one connection; several threads may want one each.
+            own = type(self.connector)(**vars(self.connector))
+            with own as connector, connector.get_connection(begin=False) as connection:
                 try:
                     yield cast(Connection, connection.connection.driver_connection)
                 except BaseException:
