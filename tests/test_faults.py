@@ -180,7 +180,7 @@ def test_the_embedded_server_killed_while_copying_is_started_again(
         os.kill(pid, signal.SIGKILL)
 
     try:
-        with calling(on_load=when_copying(kill)):
+        with calling(on_load=when_copying(kill), settings=settings):
             outcome = ingest(url=str(big), table="big", chunk_size=1000)
         assert outcome.status == "loaded"
         assert state(url) == WHOLE

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest.read.constants import constant
 from taxi_ingest.read.texts import DECIMAL, only
 
 _BASE = 10_000
@@ -30,12 +31,12 @@ def binary_numeric(decimals: pa.Array) -> pa.Array:
     For the layout see numeric_recv in Postgres' src/backend/utils/adt/numeric.c: it drops zeros on both
     sides, so that all values can be sent with the same digits.
     """
-    filled = decimals.fill_null(0)
+    filled = pc.fill_null(decimals, constant(0, decimals.type)) if decimals.null_count else decimals
     digits, exponent = _digits(pc.abs(filled))
     words = np.empty((len(filled), 4 + len(digits)), ">i2")
     words[:, 0] = len(digits)
     words[:, 1] = exponent + len(digits) - 1
-    words[:, 2] = _NEGATIVE * pc.less(filled, pa.scalar(0, filled.type)).to_numpy(zero_copy_only=False)
+    words[:, 2] = _NEGATIVE * (_steps(filled)[:, -1] >> (_LIMB_BITS - 1))
     words[:, 3] = _scale_needed(digits, exponent) if filled.type == DECIMAL else filled.type.scale
     for place, digit in enumerate(reversed(digits), 4):
         words[:, place] = digit
@@ -58,11 +59,15 @@ def _digits(decimals: pa.Array) -> tuple[list[_Numbers], int]:
 
 def _limbs(decimals: pa.Array) -> list[_Numbers]:
     """The digits of base 2^32, the last place first."""
-    content = np.frombuffer(decimals.buffers()[1], np.uint32)
-    rows = content.reshape(-1, decimals.type.bit_width // _LIMB_BITS)[decimals.offset :][: len(decimals)]
-    limbs = list(rows.T.astype(np.uint64))
+    limbs = list(_steps(decimals).T.astype(np.uint64))
     _strip(limbs, -1)
     return limbs
+
+
+def _steps(decimals: pa.Array) -> _Numbers:
+    """The bits of each number in steps of 32, the lowest first. The highest of all is the sign."""
+    content = np.frombuffer(decimals.buffers()[1], np.uint32)
+    return content.reshape(-1, decimals.type.bit_width // _LIMB_BITS)[decimals.offset :][: len(decimals)]
 
 
 def _divide(limbs: list[_Numbers], divisor: int) -> _Numbers:
