@@ -18,7 +18,6 @@ _WRITE = """
 import sys
 from pathlib import Path
 from taxi_ingest.tlc.sample import write_sample
-from taxi_ingest.sample import write_sample
 write_sample("yellow", sys.argv[3], Path(sys.argv[1]), rows=int(sys.argv[2]))
 """
 

@@ -256,3 +256,8 @@ def looked_ahead(path: Path, database: Database, table: str = "trips", **how: An
 def totals(url: str, table: str = "trips") -> list[object]:
     """What each trip of a table has cost, in order."""
     return [amount for (amount,) in query(url, f"SELECT total_amount FROM {table} ORDER BY 1")]
+
+
+def said(log: pytest.LogCaptureFixture) -> list[str]:
+    """What load/ has told in log lines."""
+    return [record.getMessage() for record in log.records if record.name.startswith("taxi_ingest.load")]

@@ -11,10 +11,9 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from builders import months, row, trips
-from helpers import execute, loaded, query, totals, url_with
+from helpers import execute, loaded, query, said, totals, url_with
 from taxi_ingest.load import Database, database_at, undo
 from taxi_ingest.transform.plan import Names
-from test_waiting import said
 
 MONTHS = [f"2021-{month:02}" for month in range(1, 13)]
 ROWS = 80_000

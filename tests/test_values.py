@@ -253,7 +253,7 @@ def test_the_digits_of_decimals_beside_nulls_need_no_common_scale(
     texts = [f"1{'0' * 30}", "", f"0.{'0' * 29}1", "", "-2.5"] * 5000
     path = csv_of(tmp_path, "a,b", *(f"{text},{number}" for number, text in enumerate(texts)))
     execute(embedded_database_url, "CREATE TABLE t (a numeric, b bigint)")
-    loaded(path, embedded_database, "t")
+    load_any(path, embedded_database)
     stored = query(embedded_database_url, "SELECT a FROM t ORDER BY b")
     assert [value for (value,) in stored] == [Decimal(text) if text else None for text in texts]
 

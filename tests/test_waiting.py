@@ -19,6 +19,7 @@ from helpers import (
     held,
     loaded,
     query,
+    said,
     totals,
     until_session,
     url_with,
@@ -30,10 +31,6 @@ from taxi_ingest.load.waiting import patiently
 from taxi_ingest.sources import local_file
 
 SAID = "waiting"
-
-
-def said(log: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in log.records if record.name.startswith("taxi_ingest.load")]
 
 
 def test_a_replacement_that_waits_for_a_reader_holds_up_no_other_load(

@@ -45,7 +45,10 @@ def parse_allowance(text: str) -> Allowance:
 
 @dataclass(frozen=True)
 class Job:
-    """One file into one table. All of it may be shown and stored: no login and no password is here."""
+    """One file into one table; what a flow gets, so that Prefect stores it and shows it to everyone.
+
+    The command line takes a login out of `url` before that (cli/watch.py).
+    """
 
     url: str
     """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
@@ -79,11 +82,7 @@ class Job:
     """Whether a CSV's first row has the names, found out unless told."""
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a chunk of no rows, and for a `max_rejects` that says nothing."""
-        if self.chunk_size < 1:
-            raise UsageError(
-                f"A chunk of {self.chunk_size} rows holds nothing.", "Give --chunk-size at least 1."
-            )
+        """Raise UsageError for a `max_rejects` that says nothing."""
         parse_allowance(self.max_rejects)
 
     @property

@@ -12,10 +12,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_ingest.tlc import TLC_URL
 
-DEFAULT_BLOCK = "postgres-connector"
-"""The Prefect block whose database is used, if there is one and no other is named."""
-
-
 LOGIN_FORM = "write https://user:password@host, special characters percent-encoded"
 """What to do about a `source_login` that is none."""
 

@@ -256,16 +256,11 @@ def add_columns(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]
 
 
 def widen_column(cursor: Cursor, target: Target, column: PlannedColumn) -> None:
-    """Give a column a type that holds its values and more.
-
-    Where that is text, the values are spelled as Postgres spells them, whatever the session's settings: a
-    double with all its digits, a time as ISO 8601 has it.
-    """
+    """Give a column a type that holds its values and more; where that is text, as our sessions spell them."""
     cursor.execute(
-        sql.SQL(
-            "SET LOCAL extra_float_digits = 1; SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC';"
-            "ALTER TABLE {} ALTER COLUMN {} TYPE {}"
-        ).format(target.sql, sql.Identifier(column.name), sql.SQL(name_of(column.type)))
+        sql.SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
+            target.sql, sql.Identifier(column.name), sql.SQL(name_of(column.type))
+        )
     )
 
 

@@ -38,7 +38,7 @@ def inspect(path: Path, delimiter: str | None = None, header: bool | None = None
     `delimiter` and `header` say of a CSV what else is found out: what separates the fields, and whether
     the first row has the names. Raises SourceError for what is no data: empty, an HTML page, a Git LFS
     pointer, cut short; DataError for a header that can't be read or seems to be missing, and for more
-    columns than a table can have; UsageError for a Parquet file with `delimiter` or `header`.
+    columns than any table holds; UsageError for a Parquet file with `delimiter` or `header`.
     """
     format = detect_format(path)
     if format is not Format.PARQUET:

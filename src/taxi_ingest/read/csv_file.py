@@ -194,7 +194,7 @@ class CsvReader:
         lines = self._lines(content) + (not content.endswith(self._rules.line_end))
         if table.num_rows != lines and table.num_rows != len(self._records(content)):
             return None
-        return Batch(table, (), self._locator(piece), piece.position)
+        return Batch(table, (), self._locator(piece))
 
     def _without(self, ragged: list[pacsv.InvalidRow], table: pa.Table, piece: Piece) -> Batch | None:
         """The rows but for those that have another number of fields; None where that is not sure."""
@@ -211,7 +211,7 @@ class CsvReader:
             rejects.append(Reject(piece.first_number + line, None, reason, _readable(raw)))
         left_out = {row.number - 1 for row in ragged}
         kept = [record for index, record in enumerate(records) if index not in left_out]
-        return Batch(table, tuple(rejects), self._locator(piece, kept), piece.position)
+        return Batch(table, tuple(rejects), self._locator(piece, kept))
 
     def _records(self, content: bytes) -> list[tuple[int, int, int]]:
         """Start, end and line (from 0) of each row of a piece; blank lines are none."""
@@ -261,7 +261,7 @@ class CsvReader:
             for name, values in zip(self._layout.header, columns, strict=True)
             if name in self._types
         }
-        return Batch(pa.table(texts), tuple(rejects), places.__getitem__, piece.position)
+        return Batch(pa.table(texts), tuple(rejects), places.__getitem__)
 
     def _fields(self, raw: bytes) -> list[str | None] | str:
         """A row's values, None for empty ones; or the reason why it is no row."""

@@ -146,7 +146,7 @@ def check_width(name: str, columns: int) -> None:
     """Raise DataError for more columns than are looked at."""
     if columns > _MOST_COLUMNS:
         raise DataError(
-            f"{name} has {columns:,} columns, which is more than a table holds.",
+            f"{name} has {columns:,} columns, which is more than any table holds.",
             "Leave columns out, or make rows of them.",
         )
 

@@ -84,7 +84,6 @@ class Batch:
     rejects: tuple[Reject, ...]
     locate: Callable[[int], tuple[int, str]]
     """From the index of a row in `rows` to its number and raw text, for a reject."""
-    position: int
 
     @property
     def rows_read(self) -> int:

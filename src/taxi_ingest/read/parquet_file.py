@@ -78,7 +78,7 @@ class ParquetReader:
             row = {name: readable(table.column(name)[index]) for name in table.schema.names}
             return piece.first_number + index, json.dumps(row, default=str)
 
-        return Batch(table, (), locate, piece.position)
+        return Batch(table, (), locate)
 
 
 @contextmanager

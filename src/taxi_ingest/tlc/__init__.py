@@ -73,11 +73,6 @@ class Dataset:
     first_month: str
     """`2009-01`; all later ones exist, up to about two months ago. Empty for a lookup."""
 
-    @property
-    def pickup(self) -> Column:
-        """The column of the trip's start, which says what month a row belongs to."""
-        return next(column for column in self.columns if column.snake == "pickup_datetime")
-
     def column_of(self, header_name: str, header: frozenset[str]) -> Column | None:
         """The column that a file's name stands for; one that holds only in this era goes first."""
         claims = [column for column in self.columns if column.claims(header_name, header)]
@@ -101,7 +96,7 @@ class FileName:
 
 @cache
 def datasets() -> tuple[Dataset, ...]:
-    """All datasets, from `columns.csv`."""
+    """All datasets, from `datasets.csv` and `columns.csv`."""
     columns = _table("columns.csv")
     return tuple(
         Dataset(
