@@ -1,4 +1,4 @@
-"""The ledger's loads, one row for each file that was loaded, in the schema `taxi_ingest` of the same database.
+"""The ledger's loads, a row for each file that was loaded, in the schema `taxi_ingest` of the same database.
 
 Written here, read by history.py; attempts.py and rejects.py have the other tables, `migrations` makes all.
 """
