@@ -255,3 +255,14 @@ def test_a_name_that_someone_has_taken_fails_no_load(
     execute(database_url, "CREATE TABLE taxi_ingest.load_2_pickup ()")
     assert not loaded(second, database).skipped
     assert totals(database_url) == [1, 2]
+
+
+def test_without_index_neither_the_load_nor_an_earlier_one_gets_it(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    for path in months(tmp_path, range(1, 3)):
+        loaded(path, embedded_database, index=False)
+    indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'taxi_ingest' AND indexname LIKE '%_pickup'"
+    assert query(embedded_database_url, indexes) == [(0,)]
+    loaded(months(tmp_path, range(3, 4))[0], embedded_database)
+    assert query(embedded_database_url, indexes) == [(3,)]

@@ -76,6 +76,8 @@ class Job:
     """Whether a month that the table has from another address is loaded beside it."""
     allow_short: bool = False
     """Whether a CSV is loaded that was cut, most of its month's known rows missing."""
+    index: bool = True
+    """Whether the load gets an index on the pickup time."""
     delimiter: str | None = None
     """What separates a CSV's fields, found out unless told: one character, or `tab`."""
     header: bool | None = None

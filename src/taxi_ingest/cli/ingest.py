@@ -68,6 +68,10 @@ def ingest(
         bool,
         typer.Option("--keep-both", help="Load a month beside the one that the table has from elsewhere."),
     ] = Job.keep_both,
+    index: Annotated[
+        bool,
+        typer.Option("--index/--no-index", help="Whether the load gets an index on the pickup time."),
+    ] = Job.index,
     delimiter: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +129,7 @@ def ingest(
             dry_run=dry_run,
             keep_both=keep_both,
             allow_short=allow_short,
+            index=index,
             delimiter=delimiter,
             header=header,
         )

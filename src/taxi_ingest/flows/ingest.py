@@ -51,6 +51,7 @@ def ingest(
     dry_run: bool = Job.dry_run,
     keep_both: bool = Job.keep_both,
     allow_short: bool = Job.allow_short,
+    index: bool = Job.index,
     delimiter: str | None = Job.delimiter,
     header: bool | None = Job.header,
 ) -> Outcome:
@@ -72,6 +73,7 @@ def ingest(
         dry_run: Find out what would happen, and load nothing.
         keep_both: Whether a month that the table has from another address is loaded beside it.
         allow_short: Whether a CSV is loaded that was cut, most of its month's known rows missing.
+        index: Whether the load gets an index on the pickup time.
         delimiter: What separates a CSV's fields, found out unless told: one character, or `tab`.
         header: Whether a CSV's first row has the names, found out unless told.
 
@@ -94,6 +96,7 @@ def ingest(
         dry_run=dry_run,
         keep_both=keep_both,
         allow_short=allow_short,
+        index=index,
         delimiter=delimiter,
         header=header,
     )

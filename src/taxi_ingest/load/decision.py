@@ -62,7 +62,7 @@ def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job
     replaces = known.load_id if known else _replaced(cursor, stream, file, target, record, job)
     stream = fitted(stream, target, existing)
     check_table(cursor, target)
-    destination = choose(cursor, stream, target, existing, replaces)
+    destination = choose(cursor, stream, target, existing, replaces, job.index)
     destination.check(cursor)
     return Decision(stream, existing, destination, known, replaces, changed)
 

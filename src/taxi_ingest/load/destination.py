@@ -37,15 +37,21 @@ class Destination(Protocol):
 
 
 def choose(
-    cursor: Cursor, stream: Stream, target: Target, existing: ExistingTable | None, replaces: int | None
+    cursor: Cursor,
+    stream: Stream,
+    target: Target,
+    existing: ExistingTable | None,
+    replaces: int | None,
+    indexed: bool,
 ) -> Destination:
-    """The destination for a file; `replaces` is the load whose rows it replaces."""
+    """The destination for a file; `replaces` is the load whose rows it replaces, `indexed` whether it gets an
+    index on the pickup time, if it is a partition."""
     plan = stream.plan
     if is_lookup(plan) and (existing is None or table.is_marked(cursor, target)):
         return Lookup(plan, target, existing is not None)
     if existing and not existing.partitioned:
         return PlainTable(plan, target, existing, replaces)
-    return Partition(stream, target, existing, replaces)
+    return Partition(stream, target, existing, replaces, indexed)
 
 
 def is_lookup(plan: Plan) -> bool:
@@ -61,6 +67,7 @@ class Partition:
     target: Target
     existing: ExistingTable | None
     replaces: int | None
+    indexed: bool
     freeze: bool = True
 
     def check(self, cursor: Cursor) -> None:
@@ -89,7 +96,8 @@ class Partition:
         copied = table.look_up(cursor, partition.target_of(load_id))
         assert copied, "it was made in this transaction"
         partition.prove(cursor, load_id)
-        index.create(cursor, load_id, self.stream.plan)
+        if self.indexed:
+            index.create(cursor, load_id, self.stream.plan)
         return patiently(cursor, lambda: self._join(cursor, load_id, copied))
 
     def _join(self, cursor: Cursor, load_id: int, copied: ExistingTable) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ def load_file(
             with database.transaction() as cursor:
                 ledger.make_or_upgrade(cursor)
                 result = _load(cursor, stream, file, target, job, flow_run_url, on_progress)
-                unindexed = [] if result.skipped else index.lacking(cursor, target, stream.plan)
+                wanted = job.index and not result.skipped
+                unindexed = index.lacking(cursor, target, stream.plan) if wanted else []
             index.complete(database, target, stream.plan, unindexed)
             return result
         except Misjudged as reason:
