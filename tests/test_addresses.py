@@ -400,3 +400,17 @@ def test_a_file_of_a_link_loop_or_of_a_long_name_is_an_error(tmp_path: Path) -> 
     for name in ("loop", "x" * 300):
         with pytest.raises(SourceError):
             parse_source(str(tmp_path / name)).fetch(tmp_path, Cache(tmp_path, 0))
+
+
+def test_a_pipe_that_a_shell_has_opened_is_one_source_though_its_link_leads_nowhere(tmp_path: Path) -> None:
+    """As `<(…)` of bash names it."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write("a,b\n1,2\n")
+    source = parse_source(f"/dev/fd/{reading}")
+    again = parse_source(source.named_url)
+    assert again == source
+    file = again.fetch(tmp_path, Cache(tmp_path / "cache", 0))
+    os.close(reading)
+    assert file
+    assert file.path.read_text() == "a,b\n1,2\n"

@@ -27,7 +27,7 @@ _STOPS_AT = """
 import signal, sys
 from prefect.client.orchestration import SyncPrefectClient
 from taxi_ingest import Settings, ingest, prefect_api
-from taxi_ingest.flows import ingest as flows
+from taxi_ingest.flows import ingest as flow, tasks
 
 moment, url = sys.argv[1:]
 create = SyncPrefectClient.create_flow_run
@@ -45,7 +45,7 @@ def create_and_stop(*args, **kwargs):
 if moment == "created":
     SyncPrefectClient.create_flow_run = create_and_stop
 else:
-    setattr(flows, moment, stop)
+    setattr(tasks if moment == "open_stream" else flow, moment, stop)
 with prefect_api(Settings()):
     ingest(url=url, table="killed")
 """

@@ -169,7 +169,8 @@ def parse_path(text: str) -> Source:
 def _at(path: str) -> Source:
     url, named_url = _file_url(path, os.path.realpath), _file_url(path, _in_real_folder)
     if _is_pipe(_path_in(named_url)):
-        return Pipe(url, named_url, _name_in(named_url), Path(_path_in(named_url)))
+        # What is behind a pipe's name has none of its own.
+        return Pipe(named_url, named_url, _name_in(named_url), Path(_path_in(named_url)))
     # Of a link's name and that of the file behind it, the one that tells the month.
     names = [_name_in(named_url), _name_in(url)]
     name = next((name for name in names if tlc.parse_file_name(name).month), names[0])
