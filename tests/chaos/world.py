@@ -140,7 +140,9 @@ class World:
             self.database_url,
             "SELECT load_id, source, rows_loaded FROM taxi_ingest.loads WHERE status = 'loaded'",
         )
-        counted = dict(query(self.database_url, f"SELECT _load_id, count(*) FROM {TABLE} GROUP BY 1"))
+        # The ledger is made first, so that after a failed first load it stands alone.
+        counts = f"SELECT _load_id, count(*) FROM {TABLE} GROUP BY 1"
+        counted = dict(query(self.database_url, counts)) if exists(self.database_url, TABLE) else {}
         partitions = query(
             self.database_url, r"SELECT substr(relname, 6)::int FROM pg_class WHERE relname ~ '^load_\d+$'"
         )
