@@ -1,6 +1,7 @@
 """The flow as Prefect sees it: one sub-flow, then three tasks; nothing secret in it."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,14 @@ def test_of_the_runs_of_one_parent_each_tells_its_own(api: str, trips: Path) -> 
     assert (first.status, again.status) == ("loaded", "skipped")
     assert first.flow_run_url != again.flow_run_url
     assert flow_run(id_of(again.flow_run_url)).name == "green"
+
+
+def test_where_no_api_is_set_a_run_goes_to_the_local_stack_also_in_a_plain_thread(
+    prefect_server: str, trips: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread does not inherit its parent's context, and Prefect would start a server of its own."""
+    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(ingest, url=str(trips), table="green").result()
+    assert outcome.status == "loaded"
+    assert str(outcome.flow_run_url).startswith(prefect_server.removesuffix("/api"))

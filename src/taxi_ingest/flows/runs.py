@@ -3,7 +3,8 @@
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
@@ -19,7 +20,7 @@ from prefect.states import Cancelled, Completed, Crashed
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
-from taxi_ingest.flows.api import uses_local_server
+from taxi_ingest.flows.api import own_api_url, prefect_api, uses_local_server
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
 from taxi_ingest.flows.outcome import Outcome
@@ -41,12 +42,14 @@ class TiedFlow(Flow[Parameters, Result]):
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:  # type: ignore[override]
         """Run the flow, as Flow does; what it has committed is told, though Prefect be gone by then.
 
-        Raises what the flow raises where nothing was committed.
+        Where no API is set, as in a thread that did not inherit its parent's context, it is the local stack's
+        (Prefect would start a temporary one). Raises what the flow raises where nothing was committed.
         """
         tags = TagsContext.get().current_tags | tags_of(os.getpid())
         done: list[Outcome] = []
         # These settings end what part_from_prefect sets.
-        with TagsContext(current_tags=tags), calling(on_outcome=done.append), temporary_settings():
+        following = calling(on_outcome=done.append)
+        with _some_api(), TagsContext(current_tags=tags), following, temporary_settings():
             try:
                 return super().__call__(*args, **kwargs)
             except Exception as error:
@@ -59,6 +62,15 @@ class TiedFlow(Flow[Parameters, Result]):
         flow = super().with_options(**options)
         flow.__class__ = type(self)
         return cast(Self, flow)
+
+
+@contextmanager
+def _some_api() -> Iterator[None]:
+    if own_api_url():
+        yield
+        return
+    with prefect_api(settings_in_use()):
+        yield
 
 
 def _untold(error: Exception) -> str:
