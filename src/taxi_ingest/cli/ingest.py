@@ -164,12 +164,13 @@ def zones(
 
 def _load(job: Job, database_url: str | None, known: dict[str, Any], json: bool, quiet: bool) -> None:
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
+    known["table"] = job.table
+    # Before what is imported now, which would end us without a word where there is too little of something.
+    check_environment()
     from taxi_ingest.cli.summary import summary
     from taxi_ingest.cli.watch import run_ingest
     from taxi_ingest.sources import parse_source, with_login_in
 
-    known["table"] = job.table
-    check_environment()
     _check_text(table=job.table, block=job.block)
     known["url"] = parse_source(job.url).url
     settings, block = chosen_settings(job.block, database_url)
