@@ -29,7 +29,7 @@ def choose_database(
     if found is None and block is not None:
         raise no_such_block(block)
     if found is None or stack.is_embedded(settings, found.address):
-        return EmbeddedDatabase(database_at(stack.status(settings).database.address).address, settings)
+        return EmbeddedDatabase(database_at(stack.database_status(settings).address).address, settings)
     return found
 
 
@@ -50,7 +50,7 @@ class EmbeddedDatabase(Database):
     @property
     def runs(self) -> bool:
         """Whether it would not have to be started."""
-        return stack.status(self.settings).database.running
+        return stack.database_status(self.settings).running
 
     @contextmanager
     def open(self) -> Iterator[Connection]:

@@ -85,7 +85,7 @@ def _load(
     flow_run_url: str | None,
     on_progress: Callable[[LoadProgress], None],
 ) -> LoadResult:
-    started_at, allowance = datetime.now(UTC), job.allowance
+    started_at = datetime.now(UTC)
     ledger.lock(cursor, target, file, stream.plan)
     if flow_run_url and (done := history.find_run(cursor, target, file.sha256, flow_run_url)):
         # This very run has committed it before, but did not get the answer.
@@ -99,7 +99,7 @@ def _load(
     with RejectSpool(load_id) as spool:
         into = destination.prepare(cursor, load_id)
         counts = copy_rows(cursor, into, stream, spool.add, on_progress, destination.freeze)
-        check_counts(counts, stream, spool, allowance)
+        check_counts(counts, stream, spool, job.allowance)
         spool.store(cursor)
     comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
     comparison.check(job.verify, job.allow_short)

@@ -31,6 +31,7 @@ __all__ = [
     "PrefectServer",
     "ServiceStatus",
     "StackStatus",
+    "database_status",
     "enter",
     "is_embedded",
     "launch_prefect",
