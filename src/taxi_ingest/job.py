@@ -43,17 +43,10 @@ def parse_allowance(text: str) -> Allowance:
     return allowance
 
 
-@dataclass(frozen=True)
-class Job:
-    """One file into one table; what a flow gets, so that Prefect stores it and shows it to everyone.
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How files are loaded; what a flow gets, so that Prefect stores it and shows it to everyone."""
 
-    The command line takes a login out of `url` before that (cli/watch.py).
-    """
-
-    url: str
-    """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
-    table: str
-    """Table, or schema.table; made where it is missing."""
     chunk_size: int = 100_000
     """Rows to take at a time."""
     block: str | None = None
@@ -91,3 +84,16 @@ class Job:
     def allowance(self) -> Allowance:
         """`max_rejects`, parsed."""
         return parse_allowance(self.max_rejects)
+
+
+@dataclass(frozen=True)
+class Job(LoadOptions):
+    """One file into one table, and how.
+
+    The command line takes a login out of `url` before a flow gets it (cli/watch.py).
+    """
+
+    url: str
+    """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
+    table: str
+    """Table, or schema.table; made where it is missing."""

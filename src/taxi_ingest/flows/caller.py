@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.load import LoadProgress
+from taxi_ingest.load import Database, LoadProgress
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 
@@ -19,6 +19,8 @@ class Caller:
 
     settings: Settings | None = None
     """Secrets included; None for those of the environment."""
+    database: Database | None = None
+    """The database that a parent flow has chosen for its children."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
     """Told the file's address and how far it has come."""
     on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None

@@ -14,11 +14,12 @@ from taxi_ingest.sources.file import SourceFile, Validators
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, parse_file_url, parse_path
 from taxi_ingest.sources.logins import NO_LOGINS, Logins, logins_of, with_login_in
-from taxi_ingest.sources.source import DownloadProgress, Source
+from taxi_ingest.sources.source import DownloadProgress, Found, Source
 
 __all__ = [
     "Cache",
     "DownloadProgress",
+    "Found",
     "Logins",
     "Source",
     "SourceFile",

@@ -35,4 +35,4 @@ def _first_that_exists(addresses: Sequence[str], settings: Settings) -> str:
     """The first address under which a file lies; the very first one if none is found, or it is TLC's own."""
     sources = [parse_source(address, logins_of(settings)) for address in addresses]
     own = settings.tlc_url == tlc.TLC_URL
-    return next((source for source in sources if own or source.exists()), sources[0]).named_url
+    return next((source for source in sources if own or source.find()), sources[0]).named_url
