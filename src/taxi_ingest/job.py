@@ -63,8 +63,6 @@ class LoadOptions:
     """`module:function` of the user's, from DataFrame to DataFrame, called with each chunk."""
     cache: bool = True
     """Whether a download is kept, and taken from those kept before."""
-    dry_run: bool = False
-    """Whether to find out what would happen, and load nothing."""
     keep_both: bool = False
     """Whether a month that the table has from another address is loaded beside it."""
     allow_short: bool = False
@@ -86,6 +84,9 @@ class LoadOptions:
         return parse_allowance(self.max_rejects)
 
 
+DEFAULT_OPTIONS = LoadOptions()
+
+
 @dataclass(frozen=True)
 class Job(LoadOptions):
     """One file into one table, and how.
@@ -97,3 +98,5 @@ class Job(LoadOptions):
     """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
     table: str
     """Table, or schema.table; made where it is missing."""
+    dry_run: bool = False
+    """Whether to find out what would happen, and load nothing."""

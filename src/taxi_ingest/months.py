@@ -10,8 +10,18 @@ from datetime import date
 from typing import Literal, TypeVar
 
 from taxi_ingest import tlc
-from taxi_ingest.errors import DatabaseError, SourceError
-from taxi_ingest.load import Attempt, Database, LoadRecord, Pace, Target, coverage, free_bytes
+from taxi_ingest.errors import DatabaseError, SourceError, UsageError, without_login
+from taxi_ingest.load import (
+    Attempt,
+    Database,
+    LoadRecord,
+    Pace,
+    Target,
+    coverage,
+    free_bytes,
+    pace,
+    parse_target,
+)
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Found, logins_of, parse_source
 from taxi_ingest.sources.months import month_address
@@ -50,6 +60,11 @@ class Month:
     """Its latest load whose rows are in the table."""
     attempt: Attempt | None = None
     """Its last try, where that failed."""
+
+    @property
+    def name(self) -> str:
+        """`yellow 2024-01`."""
+        return f"{self.dataset} {self.month}"
 
     @property
     def known_rows(self) -> int | None:
@@ -162,10 +177,9 @@ class Estimate:
     seconds: float | None
 
 
-def estimates(
-    months: Sequence[Month], settings: Settings, paces: Mapping[str, Pace | None]
-) -> list[Estimate]:
+def estimates(database: Database, months: Sequence[Month], settings: Settings) -> list[Estimate]:
     """What each month would take, by its known rows, its file's length and the pace of earlier loads."""
+    paces = paces_of(database, months)
     files = _side_by_side(lambda month: _file(month, settings), months)
     return [
         _estimate(month, file.bytes if file else None, paces[month.dataset])
@@ -188,13 +202,84 @@ def _usual_row_bytes(dataset: str) -> int:
     return _ROW_OVERHEAD_BYTES + _VALUE_BYTES * len(tlc.dataset_named(dataset).columns)
 
 
-def check_room(database: Database, planned: Sequence[Estimate]) -> None:
+def check_room(database: Database, months: Sequence[Month]) -> None:
     """Raise DatabaseError where the months surely don't fit on the disk of a server on this machine."""
-    needed = sum(estimate.table_bytes or 0 for estimate in planned)
     free = free_bytes(database)
-    if free is not None and needed > free - _SPARE_BYTES:
+    if free is None:
+        return
+    paces = paces_of(database, months)
+    needed = sum(_estimate(month, None, paces[month.dataset]).table_bytes or 0 for month in months)
+    if needed > free - _SPARE_BYTES:
         raise DatabaseError(
-            f"These {len(planned)} months need about {needed / 1e9:,.1f} GB; the database's disk has "
+            f"These {len(months)} months need about {needed / 1e9:,.1f} GB; the database's disk has "
             f"{free / 1e9:,.1f} GB left.",
             "Free disk space, or name fewer months.",
         )
+
+
+def paces_of(database: Database, months: Sequence[Month]) -> dict[str, Pace | None]:
+    """How fast the datasets of these months were loaded."""
+    return {dataset: pace(database, dataset) for dataset in {month.dataset for month in months}}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which months of a range are to be loaded."""
+
+    months: tuple[Month, ...]
+    """All of the range, in order."""
+    loading: tuple[Month, ...]
+    """Those to be loaded, in the order in which they are."""
+
+
+def plan(
+    database: Database,
+    datasets: Sequence[str],
+    months: str,
+    *,
+    table: str | None,
+    reprocess: Reprocess,
+    newest_first: bool,
+    settings: Settings,
+    today: date,
+) -> Plan:
+    """Compare a range of months with the ledger, and with what is published where its end is open.
+
+    Raises UsageError for what is no dataset or no range, SourceError where no file can be found at all.
+    """
+    if table and len(datasets) > 1:
+        raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
+    found = [
+        month
+        for name in dict.fromkeys(datasets)
+        for month in _months(database, tlc.dataset_named(name), months, table, settings, today)
+    ]
+    if reprocess == "revised":
+        found = with_revisions(found, settings)
+    found.sort(key=lambda month: month.month)
+    return Plan(tuple(found), tuple(sorted(to_load(found, reprocess), key=_order, reverse=newest_first)))
+
+
+def _order(month: Month) -> str:
+    return month.month
+
+
+def _months(
+    database: Database, dataset: tlc.Dataset, text: str, table: str | None, settings: Settings, today: date
+) -> list[Month]:
+    wanted = tlc.parse_range(text, dataset, today)
+    found = compare(database, target_of(dataset.name, table), dataset.name, wanted.months, today)
+    if not wanted.open_end:
+        return named(found)
+    found = published(found, settings)
+    if found[0].state == "unpublished" and found[0].month <= _months_before(today, _LAG_MONTHS):
+        raise SourceError(
+            f"{without_login(settings.tlc_url)} has no file of {dataset.name} from {found[0].month} on.",
+            "Check TAXI_INGEST_TLC_URL.",
+        )
+    return found
+
+
+def target_of(dataset: str, table: str | None) -> Target:
+    """The table that a dataset's months go to: the one that is named, else its usual one."""
+    return parse_target(table or tlc.dataset_named(dataset).table)

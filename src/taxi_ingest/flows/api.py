@@ -45,10 +45,17 @@ def prefect_api(settings: Settings, server: stack.PrefectServer | None = None) -
     """
     own = own_api_url()
     updates = {} if own else _local_settings(server or stack.launch_prefect(settings))
-    with temporary_settings(updates), calling(settings=settings), _failures_explained():
+    with temporary_settings(updates), calling(settings=settings), failures_explained():
         if own:
             _check_reachable(own)
         yield own or str(updates[PREFECT_API_URL])
+
+
+def restart_local_server(settings: Settings) -> bool:
+    """Start the local server again where it is gone and flows run against it; whether it answers now."""
+    if not uses_local_server(settings):
+        return False
+    return stack.launch_prefect(settings).wait() == own_api_url()
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,8 @@ def _check_reachable(api_url: str) -> None:
 
 
 @contextmanager
-def _failures_explained() -> Iterator[None]:
+def failures_explained() -> Iterator[None]:
+    """Raise PrefectError for what Prefect's client raises where its API can't be reached or breaks off."""
     try:
         yield
     except (PrefectException, httpx.HTTPError) as error:

@@ -7,8 +7,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, LoadProgress
+from taxi_ingest.months import Plan
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 
@@ -21,10 +22,16 @@ class Caller:
     """Secrets included; None for those of the environment."""
     database: Database | None = None
     """The database that a parent flow has chosen for its children."""
+    tags: frozenset[str] = frozenset()
+    """The flow run's, and not its tasks'."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
     """Told the file's address and how far it has come."""
     on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
-    on_outcome: Callable[[Outcome], None] = lambda _: None
+    on_plan: Callable[[Plan], None] = lambda _: None
+    """Told what a backfill is going to load."""
+    on_end: Callable[[str, Outcome | NotLoaded], None] = lambda _, __: None
+    """Told what has become of one of several loads, and its name."""
+    on_outcome: Callable[[Outcome | BackfillOutcome], None] = lambda _: None
     """Told when all is committed, before Prefect is told."""
     prefetched: Mapping[str, Future[SourceFile | None]] = field(default_factory=dict)
     """Downloads that were begun before the flow, by the address that the ledger knows."""
