@@ -40,7 +40,7 @@ from taxi_ingest.load import (
     look_back,
     parse_target,
 )
-from taxi_ingest.load.address import address_of
+from taxi_ingest.load.database import address_of
 from taxi_ingest.load.refusals import explained
 from taxi_ingest.load.verdict import compare
 from taxi_ingest.tlc import known_rows
