@@ -11,6 +11,7 @@ from taxi_ingest.load.history import (
     LookBack,
     Status,
     TableRecord,
+    Verdict,
     committed_runs,
     list_loads,
     look_back,
@@ -21,7 +22,6 @@ from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.transaction import LoadResult, load_file
 from taxi_ingest.load.undo import undo
-from taxi_ingest.load.verdict import Verdict
 
 __all__ = [
     "Attempt",

@@ -13,11 +13,11 @@ from psycopg2.extras import Json
 
 from taxi_ingest import tlc
 from taxi_ingest.load import migrations
+from taxi_ingest.load.checks import Comparison
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.database import one
 from taxi_ingest.load.history import COLUMNS, LoadRecord
 from taxi_ingest.load.table import Target
-from taxi_ingest.load.verdict import Comparison
 from taxi_ingest.load.waiting import wait_for
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Plan

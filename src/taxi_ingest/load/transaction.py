@@ -9,8 +9,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.job import Job
 from taxi_ingest.load import history, index, ledger
+from taxi_ingest.load.checks import check_counts, compare
 from taxi_ingest.load.copy import LoadProgress, copy_rows
-from taxi_ingest.load.counts import check_counts
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
 from taxi_ingest.load.destination import TableChanged
@@ -18,7 +18,6 @@ from taxi_ingest.load.history import LoadRecord
 from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.types import for_postgres
-from taxi_ingest.load.verdict import compare
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Stream
 
