@@ -20,8 +20,7 @@ from taxi_ingest.load.ledger import note_attempt
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.table import Target, parse_target
-from taxi_ingest.load.transaction import LoadResult, load_file
-from taxi_ingest.load.undo import undo
+from taxi_ingest.load.transaction import LoadResult, load_file, undo
 
 __all__ = [
     "Attempt",
