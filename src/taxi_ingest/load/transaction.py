@@ -9,7 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
 from taxi_ingest.job import Job
-from taxi_ingest.load import history, index, ledger, partition, table
+from taxi_ingest.load import history, ledger, partition, table
 from taxi_ingest.load.checks import check_counts, compare
 from taxi_ingest.load.copy import LoadProgress, copy_rows
 from taxi_ingest.load.database import Database
@@ -56,7 +56,7 @@ def load_file(
     too many rejects, for rows that are missing where that is to be verified or where most are, and for
     all that `decide` refuses; DatabaseError for what Postgres refuses; SourceError for a damaged file.
 
-    After the commit, what the table has of earlier versions gets its index too (see index.py), or a log
+    After the commit, what the table has of earlier versions gets its index too (see partition.py), or a log
     line says why not.
 
     After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
@@ -69,8 +69,8 @@ def load_file(
                 ledger.make_or_upgrade(cursor)
                 result = _load(cursor, stream, file, target, job, flow_run_url, on_progress)
                 wanted = job.index and not result.skipped
-                unindexed = index.lacking(cursor, target, stream.plan) if wanted else []
-            index.complete(database, target, stream.plan, unindexed)
+                unindexed = partition.without_index(cursor, target, stream.plan) if wanted else []
+            partition.complete_indexes(database, target, stream.plan, unindexed)
             return result
         except Misjudged as reason:
             stream = reason.corrected(stream)
