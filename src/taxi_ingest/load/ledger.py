@@ -1,7 +1,7 @@
 """The ledger as it is written: a row for each file that was loaded, one for each try that failed.
 
 It lies in the schema `taxi_ingest` of the same database; `migrations` makes its tables, rejects.py fills that
-of the rejects, history.py reads.
+of the rejects, history.py and coverage.py read.
 """
 
 from collections.abc import Sequence
