@@ -17,7 +17,7 @@ from builders import csv_of, parquet_of, row, trips
 from helpers import execute, loaded, query
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import Database, LoadResult
-from taxi_ingest.read.infer import infer
+from taxi_ingest.read.csv_file import infer
 from taxi_ingest.read.texts import DECIMAL, NULL_WORDS, Origin, parse
 from taxi_ingest.transform import open_stream
 from taxi_ingest.transform.cast import cast

@@ -13,7 +13,7 @@ from taxi_ingest.errors import UsageError
 from taxi_ingest.job import Names
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.read.constants import from_numpy
-from taxi_ingest.read.infer import shows_day_first
+from taxi_ingest.read.csv_file import shows_day_first
 from taxi_ingest.read.layout import readable
 from taxi_ingest.read.texts import are_numbers
 from taxi_ingest.transform.cast import cast
