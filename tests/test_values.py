@@ -20,8 +20,7 @@ from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.read.csv_file import infer
 from taxi_ingest.read.texts import DECIMAL, NULL_WORDS, Origin, parse
 from taxi_ingest.transform import open_stream
-from taxi_ingest.transform.cast import cast
-from taxi_ingest.transform.types import column_type
+from taxi_ingest.transform.types import cast, column_type
 
 _names = count()
 
