@@ -8,12 +8,11 @@ object store say, is one new module with a subclass of Source, and one row in th
 from collections.abc import Callable, Mapping
 
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.sources.address import HINT, scheme_of
+from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
 from taxi_ingest.sources.cache import Cache, run_folder
 from taxi_ingest.sources.file import SourceFile, Validators
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, parse_file_url, parse_path
-from taxi_ingest.sources.logins import NO_LOGINS, Logins, logins_of, with_login_in
 from taxi_ingest.sources.source import DownloadProgress, Source
 
 __all__ = [

@@ -12,11 +12,10 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.sources.address import file_name, http_url
+from taxi_ingest.sources.address import Login, Logins, file_name, http_url, login_in
 from taxi_ingest.sources.cache import Cache, DiskFull, linked, storing
 from taxi_ingest.sources.download import Downloader, PassingError
 from taxi_ingest.sources.file import SourceFile, Validators
-from taxi_ingest.sources.logins import Login, Logins, login_in
 from taxi_ingest.sources.source import DEFAULT_TRIES, DownloadProgress, Source
 
 _CONNECT_SECONDS = 10
