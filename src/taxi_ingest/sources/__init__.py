@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
-from taxi_ingest.sources.cache import Cache, run_folder
-from taxi_ingest.sources.file import SourceFile, Validators
+from taxi_ingest.sources.cache import Cache, Validators, run_folder
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, parse_file_url, parse_path
-from taxi_ingest.sources.source import DownloadProgress, Source
+from taxi_ingest.sources.source import DownloadProgress, Source, SourceFile
 
 __all__ = [
     "Cache",
