@@ -6,19 +6,17 @@
     row_end     the line end of each row
     fields      in a row; those beyond the header are empty
     quoted      `all` fields, or those of `string`; the header in both cases
-    style       how numbers are written (see `STYLES` in csv_text.py)
-    values      `column=value*weight/value`, where they differ from values.py; no value means null
+    style       how numbers are written (see `STYLES` beside `write_sample`)
+    values      `column=value*weight/value`, where they differ from `CHOICES`; no value means null
     empty       `column=share` of nulls; columns with the same share are null in the same rows
     header      the names, with their types in Parquet
 
 A new era is a new row.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 import pyarrow as pa
 
@@ -64,8 +62,7 @@ class Era:
 @cache
 def eras() -> tuple[Era, ...]:
     """All eras."""
-    with resources.files(__package__).joinpath("eras.csv").open(encoding="utf-8") as file:
-        return tuple(_era(row) for row in csv.DictReader(file))
+    return tuple(_era(row) for row in tlc.read_table("sample/eras.csv"))
 
 
 def era_of(dataset: str, month: str, format: str) -> Era:
