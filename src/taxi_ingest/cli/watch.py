@@ -68,8 +68,7 @@ class _Run:
         """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
         prefetched = None if self.source.is_remote else self._prefetch()
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
-        from taxi_ingest.flows.api import own_api_url
-        from taxi_ingest.flows.logs import show_prefect_logs
+        from taxi_ingest.flows.api import own_api_url, show_prefect_logs
 
         show_prefect_logs(self.console, self.quiet)
         if server is None and not own_api_url():
@@ -85,8 +84,7 @@ class _Run:
     def _flow(
         self, server: stack.PrefectServer | None, prefetched: Future[SourceFile | None] | None
     ) -> Outcome:
-        from taxi_ingest.flows.api import prefect_api
-        from taxi_ingest.flows.caller import calling
+        from taxi_ingest.flows.api import calling, prefect_api
         from taxi_ingest.flows.ingest import run
 
         following = calling(

@@ -15,8 +15,8 @@ from prefect.exceptions import CancelledRun
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
+from taxi_ingest.flows.api import settings_in_use
 from taxi_ingest.flows.blocks import find_block
-from taxi_ingest.flows.caller import settings_in_use
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.job import IfLoaded, Job, Names
