@@ -167,8 +167,7 @@ def _load(job: Job, database_url: str | None, known: dict[str, Any], json: bool,
     known["table"] = job.table
     # Before what is imported now, which would end us without a word where there is too little of something.
     check_environment()
-    from taxi_ingest.cli.summary import summary
-    from taxi_ingest.cli.watch import run_ingest
+    from taxi_ingest.cli.watch import run_ingest, summary
     from taxi_ingest.sources import parse_source, with_login_in
 
     _check_text(table=job.table, block=job.block)

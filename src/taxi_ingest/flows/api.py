@@ -68,7 +68,7 @@ def prefect_api(settings: Settings, server: stack.PrefectServer | None = None) -
 class Dashboard:
     """Where the flows' runs are shown."""
 
-    address: str
+    url: str
     login_page: Path | None
     """A local file that opens it logged in; None for a dashboard that isn't ours."""
 
@@ -79,7 +79,7 @@ def dashboard(settings: Settings) -> Dashboard:
         return Dashboard(str(PREFECT_UI_URL.value() or "").rstrip("/"), None)
     server = stack.launch_prefect(settings)
     server.wait()
-    return Dashboard(server.address, server.login_page())
+    return Dashboard(server.dashboard_url, server.login_page())
 
 
 def _local_settings(server: stack.PrefectServer) -> dict[Any, str | None]:
