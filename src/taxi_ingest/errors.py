@@ -58,6 +58,15 @@ class PrefectError(TaxiIngestError):
     exit_code = 6
 
 
+def bug(error: Exception) -> TaxiIngestError:
+    """An error that nobody foresaw, as one of ours."""
+    what = without_login(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+    return TaxiIngestError(
+        f"taxi-ingest has met a bug: {what}",
+        "Please report it, with the command line that led to it and the log of the flow run.",
+    )
+
+
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0, DEL and C1 (what a terminal obeys), marks that turn the direction of writing, line separators,
 and the halves of characters that stand for bytes which are not UTF-8."""

@@ -43,17 +43,10 @@ def parse_allowance(text: str) -> Allowance:
     return allowance
 
 
-@dataclass(frozen=True)
-class Job:
-    """One file into one table; what a flow gets, so that Prefect stores it and shows it to everyone.
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How files are loaded; what a flow gets, so that Prefect stores it and shows it to everyone."""
 
-    The command line takes a login out of `url` before that (cli/watch.py).
-    """
-
-    url: str
-    """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
-    table: str
-    """Table, or schema.table; made where it is missing."""
     chunk_size: int = 100_000
     """Rows to take at a time."""
     block: str | None = None
@@ -70,8 +63,6 @@ class Job:
     """`module:function` of the user's, from DataFrame to DataFrame, called with each chunk."""
     cache: bool = True
     """Whether a download is kept, and taken from those kept before."""
-    dry_run: bool = False
-    """Whether to find out what would happen, and load nothing."""
     keep_both: bool = False
     """Whether a month that the table has from another address is loaded beside it."""
     allow_short: bool = False
@@ -91,3 +82,21 @@ class Job:
     def allowance(self) -> Allowance:
         """`max_rejects`, parsed."""
         return parse_allowance(self.max_rejects)
+
+
+DEFAULT_OPTIONS = LoadOptions()
+
+
+@dataclass(frozen=True)
+class Job(LoadOptions):
+    """One file into one table, and how.
+
+    The command line takes a login out of `url` before a flow gets it (cli/watch.py).
+    """
+
+    url: str
+    """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
+    table: str
+    """Table, or schema.table; made where it is missing."""
+    dry_run: bool = False
+    """Whether to find out what would happen, and load nothing."""

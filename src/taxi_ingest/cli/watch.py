@@ -103,7 +103,8 @@ class _Run:
         self, server: stack.PrefectServer | None, prefetched: Future[SourceFile | None] | None
     ) -> Outcome:
         from taxi_ingest.flows.api import calling, prefect_api
-        from taxi_ingest.flows.ingest import run
+        from taxi_ingest.flows.ingest import ingest
+        from taxi_ingest.flows.runs import interruptible
 
         following = calling(
             on_download=self._show_download,
@@ -111,7 +112,7 @@ class _Run:
             prefetched={self.source.url: prefetched} if prefetched else {},
         )
         with following, prefect_api(self.settings, server):
-            return run(self.job)
+            return interruptible(lambda: ingest(**vars(self.job)))
 
     def _prefetch(self) -> Future[SourceFile | None]:
         """Begin to fetch the file in a thread, which an interrupt does not wait for."""

@@ -32,8 +32,9 @@ from rich.text import Text
 
 from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError, printable, printable_lines, without_login
-from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.load import LoadProgress
+from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
+from taxi_ingest.load import Database, LoadProgress
+from taxi_ingest.months import Plan
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 from taxi_ingest.stack.prefect_server import prefect_status
@@ -58,10 +59,17 @@ def prefect_api(settings: Settings, server: stack.PrefectServer | None = None) -
     """
     own = own_api_url()
     updates = {} if own else _local_settings(server or stack.launch_prefect(settings))
-    with temporary_settings(updates), calling(settings=settings), _failures_explained():
+    with temporary_settings(updates), calling(settings=settings), failures_explained():
         if own:
             _check_reachable(own)
         yield own or str(updates[PREFECT_API_URL])
+
+
+def restart_local_server(settings: Settings) -> bool:
+    """Start the local server again where it is gone and flows run against it; whether it answers now."""
+    if not uses_local_server(settings):
+        return False
+    return stack.launch_prefect(settings).wait() == own_api_url()
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,8 @@ def _check_reachable(api_url: str) -> None:
 
 
 @contextmanager
-def _failures_explained() -> Iterator[None]:
+def failures_explained() -> Iterator[None]:
+    """Raise PrefectError for what Prefect's client raises where its API can't be reached or breaks off."""
     try:
         yield
     except (PrefectException, httpx.HTTPError) as error:
@@ -134,10 +143,18 @@ class Caller:
 
     settings: Settings | None = None
     """Secrets included; None for those of the environment."""
+    database: Database | None = None
+    """The database that a parent flow has chosen for its children."""
+    tags: frozenset[str] = frozenset()
+    """The flow run's, and not its tasks'."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
     """Told the file's address and how far it has come."""
     on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
-    on_outcome: Callable[[Outcome], None] = lambda _: None
+    on_plan: Callable[[Plan], None] = lambda _: None
+    """Told what a backfill is going to load."""
+    on_end: Callable[[str, Outcome | NotLoaded], None] = lambda _, __: None
+    """Told what has become of one of several loads, and its name."""
+    on_outcome: Callable[[Outcome | BackfillOutcome], None] = lambda _: None
     """Told when all is committed, before Prefect is told."""
     prefetched: Mapping[str, Future[SourceFile | None]] = field(default_factory=dict)
     """Downloads that were begun before the flow, by the address that the ledger knows."""

@@ -10,16 +10,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
-from prefect.exceptions import CancelledRun
 
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
-from taxi_ingest.flows.api import settings_in_use
+from taxi_ingest.flows.api import caller, settings_in_use
 from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
-from taxi_ingest.job import IfLoaded, Job, Names
+from taxi_ingest.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.load import (
     Database,
     LoadResult,
@@ -30,12 +29,11 @@ from taxi_ingest.load import (
     parse_target,
     preview,
 )
-from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
-from taxi_ingest.tlc import parse_file_name
+from taxi_ingest.sources import Source, logins_of, month_address, parse_source, run_folder
+from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
 
 
 @tied_flow(name="ingest", flow_run_name="{table}")
-@known_to_down
 @told_first
 def ingest(
     url: str,
@@ -80,54 +78,89 @@ def ingest(
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
-    began = time.monotonic()
-    log_table_name(table, dry_run)
-    job = Job(
-        url=url,
-        table=table,
-        chunk_size=chunk_size,
-        block=block,
-        if_loaded=if_loaded,
-        max_rejects=max_rejects,
-        verify=verify,
-        names=names,
-        transform=transform,
-        cache=cache,
-        dry_run=dry_run,
-        keep_both=keep_both,
-        allow_short=allow_short,
-        index=index,
-        delimiter=delimiter,
-        header=header,
+    return load_job(
+        Job(
+            url=url,
+            table=table,
+            chunk_size=chunk_size,
+            block=block,
+            if_loaded=if_loaded,
+            max_rejects=max_rejects,
+            verify=verify,
+            names=names,
+            transform=transform,
+            cache=cache,
+            dry_run=dry_run,
+            keep_both=keep_both,
+            allow_short=allow_short,
+            index=index,
+            delimiter=delimiter,
+            header=header,
+        )
     )
+
+
+@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}")
+@told_first
+def ingest_month(
+    dataset: str, month: str, table: str | None = None, options: LoadOptions = DEFAULT_OPTIONS
+) -> Outcome:
+    """Load a month of one of TLC's datasets, exactly once.
+
+    Args:
+        dataset: yellow, green, fhv or fhvhv.
+        month: The month, `2024-01`.
+        table: Table, or schema.table; the dataset's usual one (`yellow_tripdata`) if none is named.
+        options: How it is loaded.
+
+    Raises:
+        TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
+    """
+    url = month_address(dataset, month, settings_in_use())
+    job = Job(url=url, table=table or dataset_named(dataset).table, **vars(options))
+    return load_job(job, FileName(dataset, month))
+
+
+def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
+    """The body of a flow run that loads one file; `known_as` is what a month's file is, if that is known."""
+    with known_to_down(job.table):
+        return _load_job(job, known_as)
+
+
+def _load_job(job: Job, known_as: FileName | None) -> Outcome:
+    began = time.monotonic()
+    log_table_name(job.table, job.dry_run)
     settings = settings_in_use()
-    source, target = parse_source(url, logins_of(settings)), parse_target(table)
-    database = choose_database(settings, block, find_block)
-    end_dead_runs(database)
-    with failure_noted(job, source, target, database):
+    source, target = parse_source(job.url, logins_of(settings)), parse_target(job.table)
+    database = chosen_database(job.block)
+    with failure_noted(job, source, target, database, known_as or parse_file_name(source.name)):
         known = tasks.look_back(database, target, source)
-        if known.file and if_loaded == "fail":
+        if known.file and job.if_loaded == "fail":
             raise already_loaded(known.file, target)
         with run_folder(settings.cache_dir) as folder:
-            unless_same = known.file if if_loaded == "skip" and not dry_run else None
+            unless_same = known.file if job.if_loaded == "skip" and not job.dry_run else None
             file = tasks.extract(job, source, folder, unless_same, settings)
             if file is None:
                 assert known.file, "only a known file can be unchanged"
                 return Outcome.of(LoadResult(known.file, skipped=True), target, database, began, own_url())
-            stream = tasks.transform(job, file, chosen_names(names, known.table, target))
-            if dry_run:
+            stream = tasks.transform(job, file, chosen_names(job.names, known.table, target))
+            if job.dry_run:
                 plan = preview(stream, file, target, database, job)
                 return Outcome.planned(plan, stream, file, target, database, began, own_url())
             result = tasks.load(job, stream, file, target, database)
         return Outcome.of(result, target, database, began, own_url())
 
 
-def run(job: Job) -> Outcome:
-    """Run the flow. Raises KeyboardInterrupt where it was interrupted, and is Cancelled in Prefect by now."""
-    try:
-        return ingest(**vars(job))
-    except CancelledRun:
-        raise KeyboardInterrupt from None
+def chosen_database(block: str | None) -> Database:
+    """The parent flow's database, where it has chosen one; else what the block or the settings name.
+
+    Runs that were killed are put right on the way, where no parent has done that.
+    """
+    if chosen := caller().database:
+        return chosen
+    database = choose_database(settings_in_use(), block, find_block)
+    end_dead_runs(database)
+    return database
 
 
 @flow(name="log-table-name", flow_run_name="{table}")
@@ -150,13 +183,14 @@ def chosen_names(wanted: Names | None, record: TableRecord | None, target: Targe
 
 
 @contextmanager
-def failure_noted(job: Job, source: Source, target: Target, database: Database) -> Iterator[None]:
+def failure_noted(
+    job: Job, source: Source, target: Target, database: Database, known_as: FileName
+) -> Iterator[None]:
     """Have the ledger keep a try that fails: which file, when, why."""
     started_at = datetime.now(UTC)
     try:
         yield
     except TaxiIngestError as error:
-        hint = parse_file_name(source.name)
         if not job.dry_run:
             note_attempt(
                 database,
@@ -164,8 +198,8 @@ def failure_noted(job: Job, source: Source, target: Target, database: Database) 
                 target=target,
                 source=source.url,
                 started_at=started_at,
-                dataset=hint.dataset,
-                month=hint.month,
+                dataset=known_as.dataset,
+                month=known_as.month,
                 flow_run_url=own_url(),
             )
         raise

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, TypeGuard
 
+from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.load import Database, LoadResult, Preview, Target
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
@@ -118,3 +119,109 @@ class Outcome:
     def with_note(self, note: str) -> "Outcome":
         """The same, and something more that its reader should know."""
         return replace(self, notes=(*self.notes, note))
+
+
+@dataclass(frozen=True)
+class NotLoaded:
+    """A file of several that was not loaded."""
+
+    status: Literal["failed", "unpublished", "waiting"]
+    """Its load failed; TLC has not published it yet; or it was not begun, as too many others had failed."""
+    table: str
+    url: str | None
+    dataset: str | None
+    month: str | None
+    error: str | None = None
+    hint: str | None = None
+    exit_code: int = 0
+    """What `ingest` of this file would have ended with."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same object as of a file that was loaded; what there is not is null."""
+        empty = {field.name: None for field in fields(Outcome) if field.name != "plan"}
+        known = asdict(self)
+        del known["exit_code"]
+        return {**empty, **known}
+
+
+@dataclass(frozen=True)
+class BackfillOutcome:
+    """The result of `backfill`, and of `ingest` of several files, as `--json` prints it."""
+
+    months: tuple[Outcome | NotLoaded, ...]
+    """What has become of each, in the order of the months."""
+    seconds: float
+    flow_run_url: str | None
+    database: str
+    """Where the tables are: a libpq URL without a password."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """failed where one has failed, loaded where one was loaded, else skipped."""
+        if self.failures:
+            return "failed"
+        return "loaded" if self.count("loaded", "replaced") else "skipped"
+
+    @property
+    def failures(self) -> list[NotLoaded]:
+        """Those that failed, in their order."""
+        return [month for month in self.months if isinstance(month, NotLoaded) and month.status == "failed"]
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first failure."""
+        return self.failures[0].exit_code if self.failures else 0
+
+    @property
+    def rows_loaded(self) -> int:
+        """The rows of those that were loaded now."""
+        return sum(month.rows_loaded for month in self.months if _is_new(month))
+
+    def count(self, *statuses: str) -> int:
+        """How many have one of these statuses."""
+        return sum(month.status in statuses for month in self.months)
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain object for `--json`."""
+        return {
+            "status": self.status,
+            "months": [month.as_json() for month in self.months],
+            "loaded": self.count("loaded", "replaced"),
+            "skipped": self.count("skipped"),
+            "failed": self.count("failed"),
+            "unpublished": self.count("unpublished"),
+            "waiting": self.count("waiting"),
+            "rows_loaded": self.rows_loaded,
+            "seconds": self.seconds,
+            "flow_run_url": self.flow_run_url,
+            "database": self.database,
+            "notes": list(self.notes),
+        }
+
+    def with_note(self, note: str) -> "BackfillOutcome":
+        """The same, and something more that its reader should know."""
+        return replace(self, notes=(*self.notes, note))
+
+
+def _is_new(month: Outcome | NotLoaded) -> TypeGuard[Outcome]:
+    return isinstance(month, Outcome) and month.status in ("loaded", "replaced")
+
+
+class MonthsFailed(TaxiIngestError):
+    """Some of several loads have failed; the exit code is that of the first."""
+
+    def __init__(self, outcome: BackfillOutcome) -> None:
+        first = outcome.failures[0]
+        name = f"{first.dataset} {first.month}" if first.month else str(first.url)
+        number = f"{len(outcome.failures)} of {len(outcome.months)} failed, the first of them"
+        super().__init__(f"{number} {name}: {first.error}", first.hint or "")
+        self.outcome = outcome
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """That of the first failure."""
+        return self.outcome.exit_code
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.outcome,)

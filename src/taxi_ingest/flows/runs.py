@@ -1,6 +1,5 @@
 """What becomes of a flow run when its process is interrupted or killed, or Prefect is gone."""
 
-import inspect
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed
@@ -29,7 +28,7 @@ from taxi_ingest.flows.api import (
     uses_local_server,
 )
 from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
-from taxi_ingest.flows.outcome import Outcome
+from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
 from taxi_ingest.load import Database, committed_runs
 
 _PREFECT_SECONDS = 5
@@ -40,6 +39,7 @@ _UNFINISHED = [kind for kind in StateType if kind not in TERMINAL_STATES]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+AnyOutcome = TypeVar("AnyOutcome", Outcome, BackfillOutcome)
 
 
 class TiedFlow(Flow[Parameters, Result]):
@@ -51,15 +51,15 @@ class TiedFlow(Flow[Parameters, Result]):
         Where no API is set, as in a thread that did not inherit its parent's context, it is the local stack's
         (Prefect would start a temporary one). Raises what the flow raises where nothing was committed.
         """
-        tags = TagsContext.get().current_tags | tags_of(os.getpid())
-        done: list[Outcome] = []
+        tags = TagsContext.get().current_tags | _own_tags()
+        done: list[Outcome | BackfillOutcome] = []
         # These settings end what part_from_prefect sets.
         following = calling(on_outcome=done.append)
         with _some_api(), TagsContext(current_tags=tags), following, temporary_settings():
             try:
                 return super().__call__(*args, **kwargs)
             except Exception as error:
-                if not done:
+                if not done or isinstance(error, MonthsFailed):
                     raise
                 return cast(Result, done[0].with_note(_untold(error)))
 
@@ -96,14 +96,18 @@ def tied_flow(
 
 
 def _untagged(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Keep the run's tags from its tasks: for each tag of a task Prefect asks the server for a limit."""
+    """Keep the run's own tags from its tasks: for each tag of a task Prefect asks the server for a limit."""
 
     @wraps(function)
     def without_tags(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        with TagsContext(current_tags=TagsContext.get().current_tags - tags_of(os.getpid())):
+        with TagsContext(current_tags=TagsContext.get().current_tags - _own_tags()):
             return function(*args, **kwargs)
 
     return without_tags
+
+
+def _own_tags() -> set[str]:
+    return tags_of(os.getpid()) | caller().tags
 
 
 def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -122,11 +126,11 @@ def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callab
     return cancellable
 
 
-def told_first(function: Callable[Parameters, Outcome]) -> Callable[Parameters, Outcome]:
+def told_first(function: Callable[Parameters, AnyOutcome]) -> Callable[Parameters, AnyOutcome]:
     """Tell the caller what a flow has done before Prefect is told, which may be gone by then."""
 
     @wraps(function)
-    def telling(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Outcome:
+    def telling(*args: Parameters.args, **kwargs: Parameters.kwargs) -> AnyOutcome:
         outcome = function(*args, **kwargs)
         caller().on_outcome(outcome)
         part_from_prefect()
@@ -135,19 +139,22 @@ def told_first(function: Callable[Parameters, Outcome]) -> Callable[Parameters, 
     return telling
 
 
-def known_to_down(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Have `taxi-ingest down` wait for a flow that has a parameter `table`, if it uses the local stack."""
-    signature = inspect.signature(function)
+def interruptible(call: Callable[[], Result]) -> Result:
+    """Call a flow. Raises KeyboardInterrupt where it was interrupted, and is Cancelled in Prefect by now."""
+    try:
+        return call()
+    except CancelledRun:
+        raise KeyboardInterrupt from None
 
-    @wraps(function)
-    def known(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        settings = settings_in_use()
-        with stack.use_of_stack(signature.bind(*args, **kwargs).arguments["table"], settings):
-            if uses_local_server(settings):
-                stack.enter()
-            return function(*args, **kwargs)
 
-    return known
+@contextmanager
+def known_to_down(table: str) -> Iterator[None]:
+    """Have `taxi-ingest down` wait for a flow that loads into this table, if it uses the local stack."""
+    settings = settings_in_use()
+    with stack.use_of_stack(table, settings):
+        if uses_local_server(settings):
+            stack.enter()
+        yield
 
 
 def part_from_prefect() -> None:

@@ -2,6 +2,7 @@
 
 from taxi_ingest.load.attempts import note_attempt
 from taxi_ingest.load.copy import LoadProgress
+from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, pace
 from taxi_ingest.load.database import Database, database_at
 from taxi_ingest.load.decision import already_loaded
 from taxi_ingest.load.history import (
@@ -23,12 +24,15 @@ from taxi_ingest.load.undo import undo
 from taxi_ingest.load.verdict import Verdict
 
 __all__ = [
+    "Attempt",
+    "Coverage",
     "Database",
     "Filter",
     "LoadProgress",
     "LoadRecord",
     "LoadResult",
     "LookBack",
+    "Pace",
     "Preview",
     "Status",
     "TableRecord",
@@ -37,12 +41,15 @@ __all__ = [
     "already_loaded",
     "cancel_all",
     "committed_runs",
+    "coverage",
     "database_at",
+    "free_bytes",
     "list_loads",
     "listening_for_signals",
     "load_file",
     "look_back",
     "note_attempt",
+    "pace",
     "parse_target",
     "preview",
     "rejects_of",

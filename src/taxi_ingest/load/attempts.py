@@ -10,7 +10,7 @@ from taxi_ingest.load.database import Database
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.trust import check_ledger
 
-_SINCE = 4
+ATTEMPTS_SINCE = 4
 """The ledger's first version that has attempts."""
 
 _LONGEST_MESSAGE = 1_000
@@ -57,5 +57,5 @@ def note_attempt(
     }
     with suppress(Exception), database.transaction() as cursor:
         check_ledger(cursor)
-        if migrations.version(cursor) >= _SINCE:
+        if migrations.version(cursor) >= ATTEMPTS_SINCE:
             cursor.execute(_INSERT, values)

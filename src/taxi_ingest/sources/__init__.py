@@ -15,11 +15,12 @@ from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, sche
 from taxi_ingest.sources.cache import Cache, Validators, run_folder
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, parse_file_url, parse_path
-from taxi_ingest.sources.source import DownloadProgress, Source, SourceFile
+from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 __all__ = [
     "Cache",
     "DownloadProgress",
+    "Found",
     "Logins",
     "Source",
     "SourceFile",
@@ -89,4 +90,4 @@ def _first_that_exists(addresses: Sequence[str], settings: Settings) -> str:
     """The first address under which a file lies; the very first one if none is found, or it is TLC's own."""
     sources = [parse_source(address, logins_of(settings)) for address in addresses]
     own = settings.tlc_url == tlc.TLC_URL
-    return next((source for source in sources if own or source.exists()), sources[0]).named_url
+    return next((source for source in sources if own or source.find()), sources[0]).named_url

@@ -16,7 +16,7 @@ from taxi_ingest.settings import DOWNLOAD_TRIES
 from taxi_ingest.sources.address import Login, Logins, file_name, http_url, login_in
 from taxi_ingest.sources.cache import Cache, DiskFull, Validators, linked, storing
 from taxi_ingest.sources.download import Downloader, PassingError
-from taxi_ingest.sources.source import DownloadProgress, Source, SourceFile
+from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 _CONNECT_SECONDS = 10
 _SILENCE_SECONDS = 60
@@ -78,20 +78,32 @@ class Http(Source):
     def is_unchanged(self, sha256: str, validators: Validators) -> bool:
         """Whether its server says that it is still this version; one round trip."""
         del sha256
-        if not validators:
-            return False
-        with _request(self.url, self.login, validators.unless_same()) as response:
-            return response.status_code == httpx.codes.NOT_MODIFIED
+        return self._answer_unless_same(validators) == httpx.codes.NOT_MODIFIED
 
-    def exists(self) -> bool:
-        """Whether its server has it."""
+    def is_changed(self, sha256: str, validators: Validators) -> bool:
+        """Whether its server says that it is another version; one round trip."""
+        del sha256
+        return self._answer_unless_same(validators) == httpx.codes.OK
+
+    def _answer_unless_same(self, validators: Validators) -> int | None:
+        """The status of the answer to a conditional request; None where there is no condition."""
+        if not validators:
+            return None
+        with _request(self.url, self.login, validators.unless_same()) as response:
+            return response.status_code
+
+    def find(self) -> Found | None:
+        """Whether its server has it, and what it says of its length."""
         try:
             # Not every server knows HEAD; the body of this answer is not waited for.
             with _request(self.url, self.login, {}) as response:
-                return response.status_code not in _NOT_THERE
+                if response.status_code in _NOT_THERE:
+                    return None
+                length = response.headers.get("Content-Length", "")
+                return Found(int(length) if response.is_success and length.isdecimal() else None)
         except SourceError:
             # Fetching it meets the same difficulty, tries again, and says what it is.
-            return True
+            return Found()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from taxi_ingest import tlc
 from taxi_ingest.errors import SourceError, UsageError, without_login
 from taxi_ingest.sources.address import HINT, Logins, scheme_of
 from taxi_ingest.sources.cache import Cache, Validators, storing
-from taxi_ingest.sources.source import Source, SourceFile, look_at
+from taxi_ingest.sources.source import Found, Source, SourceFile, look_at
 
 _STDIN = "-"
 """As a source: standard input."""
@@ -52,9 +52,18 @@ class LocalFile(Source):
         del validators
         return self.look().sha256 == sha256
 
-    def exists(self) -> bool:
-        """Whether there is anything of its name."""
-        return self.path.exists()
+    def is_changed(self, sha256: str, validators: Validators) -> bool:
+        """Whether its content hashes to something else now."""
+        return not self.is_unchanged(sha256, validators)
+
+    def find(self) -> Found | None:
+        """Whether there is anything of its name, and its length."""
+        try:
+            return Found(self.path.stat().st_size)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            return Found()
 
 
 @dataclass(frozen=True)
@@ -84,9 +93,14 @@ class Pipe(Source):
         del sha256, validators
         return False
 
-    def exists(self) -> bool:
-        """Always: nobody can tell before it is read."""
-        return True
+    def is_changed(self, sha256: str, validators: Validators) -> bool:
+        """Nobody can tell before it is read."""
+        del sha256, validators
+        return False
+
+    def find(self) -> Found:
+        """Nobody can tell before it is read."""
+        return Found()
 
     def check(self) -> None:
         """Raise UsageError if it is standard input, and nothing can come from there."""

@@ -50,6 +50,14 @@ class DownloadProgress:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A file that is there."""
+
+    bytes: int | None = None
+    """Its length, where that is told."""
+
+
+@dataclass(frozen=True)
 class Source(ABC):
     """Where a file comes from: parsed once, it knows how to say "unchanged" and how to fetch itself.
 
@@ -91,8 +99,15 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def exists(self) -> bool:
-        """Whether there is such a file; also where that can't be found out, as fetching it says why."""
+    def is_changed(self, sha256: str, validators: Validators) -> bool:
+        """Whether the file surely is another now; not where that can't be told. Raises SourceError."""
+
+    @abstractmethod
+    def find(self) -> Found | None:
+        """What is known of the file before it is fetched; None where there is no such file.
+
+        Nothing is known, too, where that can't be found out: fetching it says why.
+        """
 
     def check(self) -> None:  # noqa: B027
         """Raise UsageError for what can be told to be in vain before anything is fetched."""

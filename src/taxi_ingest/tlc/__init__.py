@@ -35,6 +35,7 @@ ZONES_FILES = ("taxi_zone_lookup.csv", "taxi+_zone_lookup.csv")
 _FORMATS = ("parquet", "csv.gz", "csv")
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_YEAR = re.compile(r"\d{4}")
 _NEARLY_MONTH = re.compile(r"(?P<year>\d{4})[-_/. ]?(?P<month>\d{1,2})([-_/. ]\d{1,2})?")
 _FILE_NAME = re.compile(
     r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)"
@@ -151,12 +152,82 @@ def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple
     if dataset.kind != "trips":
         raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
     if not dataset.first_month <= parse_month(month) <= f"{today:%Y-%m}":
-        raise UsageError(
-            f"TLC has no {dataset.name} trips of {month}.",
-            f"They begin in {dataset.first_month} and end now.",
-        )
+        raise no_such_trips(dataset, month)
     stem = f"{base_url.rstrip('/')}/{dataset.name}_tripdata_{month}"
     return tuple(f"{stem}.{format}" for format in _FORMATS)
+
+
+@dataclass(frozen=True)
+class MonthRange:
+    """Some months of a dataset, in order."""
+
+    months: tuple[str, ...]
+    open_end: bool
+    """Whether its last months are those that there are, and need not be published yet."""
+
+
+def parse_range(text: str, dataset: Dataset, today: date) -> MonthRange:
+    """The months that `2019-01..2021-07`, `2019-01`, `2019..2021`, `2019`, `2023-01..` or `all` stand for.
+
+    A year stands for those of its months that the dataset has. Raises UsageError for what is no range, one
+    that runs backwards, and months that are named but before the dataset's first or yet to come.
+    """
+    if dataset.kind != "trips":
+        raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
+    now = f"{today:%Y-%m}"
+    first_text, dots, last_text = ("", "..", "") if text == "all" else text.strip().partition("..")
+    if not first_text and text != "all":
+        raise UsageError(f"{text!r} is no range of months.", _RANGE_HINT)
+    first = _first_month(first_text, dataset) if first_text else dataset.first_month
+    last = now if dots and not last_text else _last_month(last_text or first_text, now)
+    if last < first:
+        raise UsageError(f"{text} ends before it begins.", _RANGE_HINT)
+    if first < dataset.first_month or last > now:
+        raise no_such_trips(dataset, first if first < dataset.first_month else last)
+    named = _MONTH.fullmatch(last_text or first_text) if last_text or not dots else None
+    return MonthRange(_months_between(first, last), not named and last >= f"{today.year - 1}-12")
+
+
+_RANGE_HINT = "Write 2019-01..2021-07, 2019-01, 2019, 2019..2021, 2023-01.. (till now) or all."
+
+
+def _first_month(text: str, dataset: Dataset) -> str:
+    if _YEAR.fullmatch(text):
+        within = f"{text}-01" <= dataset.first_month <= f"{text}-12"
+        return dataset.first_month if within else f"{text}-01"
+    return _month_of_range(text)
+
+
+def _last_month(text: str, now: str) -> str:
+    if _YEAR.fullmatch(text):
+        return now if text == now[:4] else f"{text}-12"
+    return _month_of_range(text)
+
+
+def _month_of_range(text: str) -> str:
+    try:
+        return parse_month(text)
+    except UsageError as error:
+        near = error.hint if error.hint.startswith("Did you mean") else _RANGE_HINT
+        raise UsageError(f"{text!r} is no month and no range of months.", near) from None
+
+
+def _months_between(first: str, last: str) -> tuple[str, ...]:
+    numbers = range(_month_number(first), _month_number(last) + 1)
+    return tuple(f"{number // 12}-{number % 12 + 1:02}" for number in numbers)
+
+
+def _month_number(month: str) -> int:
+    year, _, number = month.partition("-")
+    return int(year) * 12 + int(number) - 1
+
+
+def no_such_trips(dataset: Dataset, month: str) -> UsageError:
+    """The error for a month that the dataset does not have."""
+    return UsageError(
+        f"TLC has no {dataset.name} trips of {month}.",
+        f"They begin in {dataset.first_month} and end now.",
+    )
 
 
 def coded_values(dataset: str) -> list[tuple[str, str, str]]:

@@ -1,0 +1,151 @@
+"""The flow `backfill`: each month of a range that the ledger lacks, by a child run of its own."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Literal
+
+from prefect.runtime import flow_run
+
+from taxi_ingest.errors import TaxiIngestError, UsageError, bug
+from taxi_ingest.flows.api import caller, calling, settings_in_use
+from taxi_ingest.flows.ingest import chosen_database, ingest_month
+from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
+from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
+from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.load import Database, LoadResult
+from taxi_ingest.months import Month, Reprocess, check_room, plan, target_of
+from taxi_ingest.settings import Settings
+from taxi_ingest.sources import logins_of, month_address, parse_source
+
+_MOST_JOBS = 8
+
+
+def usual_jobs() -> int:
+    """How many loads at once the cores bear: each keeps a backend busy, and its client half a core."""
+    return min(len(os.sched_getaffinity(0)), _MOST_JOBS)
+
+
+def _name() -> str:
+    parameters = flow_run.get_parameters()
+    return f"backfill {' '.join(parameters['datasets'])} {parameters['months']}"
+
+
+@tied_flow(name="backfill", flow_run_name=_name)
+def backfill(
+    datasets: list[str],
+    months: str,
+    table: str | None = None,
+    jobs: int | None = None,
+    reprocess: Reprocess = "missing",
+    newest_first: bool = False,
+    max_failures: int | None = None,
+    options: LoadOptions = DEFAULT_OPTIONS,
+) -> BackfillOutcome:
+    """Load all months of a range that the table has not yet, each exactly once.
+
+    Args:
+        datasets: yellow, green, fhv, fhvhv.
+        months: `2019-01..2021-07`, `2019`, `2023-01..` (till now) or `all`.
+        table: Table, or schema.table, of the one dataset; each dataset's usual one if none is named.
+        jobs: How many to load at once; as many as the cores bear if not told.
+        reprocess: Which months to load: `missing`, `failed`, `revised` or `all`.
+        newest_first: Whether to begin with the latest month.
+        max_failures: After how many failures no other month is begun.
+        options: How each is loaded.
+
+    Raises:
+        MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
+        TaxiIngestError: nothing was begun.
+    """
+    if (jobs is not None and jobs < 1) or (max_failures is not None and max_failures < 1):
+        raise UsageError(
+            "Less than one job or failure makes no backfill.", "Give 1 or more, or leave it out."
+        )
+    outcome = _backfill(datasets, months, table, jobs, reprocess, newest_first, max_failures, options)
+    if outcome.failures:
+        raise MonthsFailed(outcome)
+    return outcome
+
+
+@told_first
+def _backfill(
+    datasets: Sequence[str],
+    months: str,
+    table: str | None,
+    jobs: int | None,
+    reprocess: Reprocess,
+    newest_first: bool,
+    max_failures: int | None,
+    options: LoadOptions,
+) -> BackfillOutcome:
+    began, settings = time.monotonic(), settings_in_use()
+    with known_to_down(f"backfill {' '.join(datasets)} {months}"):
+        database = chosen_database(options.block)
+        planned = plan(
+            database,
+            datasets,
+            months,
+            table=table,
+            reprocess=reprocess,
+            newest_first=newest_first,
+            settings=settings,
+            today=date.today(),
+        )
+        check_room(database, planned.loading)
+        caller().on_plan(planned)
+        options = replace(options, if_loaded="replace") if reprocess == "all" else options
+        loads = [_load(month, table, options, settings) for month in planned.loading]
+        with calling(database=database):
+            results = load_side_by_side(
+                loads,
+                jobs=jobs or usual_jobs(),
+                cache=options.cache,
+                max_failures=max_failures,
+                on_end=lambda load, result: caller().on_end(load.name, result),
+            )
+    done = {load.name: result for load, result in zip(loads, results, strict=True)}
+    return BackfillOutcome(
+        months=tuple(_become(month, done, table, database) for month in planned.months),
+        seconds=round(time.monotonic() - began, 3),
+        flow_run_url=own_url(),
+        database=database.address,
+    )
+
+
+def _load(month: Month, table: str | None, options: LoadOptions, settings: Settings) -> Load:
+    return Load(
+        name=month.name,
+        find=lambda: parse_source(month_address(month.dataset, month.month, settings), logins_of(settings)),
+        run=lambda: ingest_month(month.dataset, month.month, table, options),
+        failed=lambda error: _failed(month, table, error),
+        tags=frozenset({month.dataset, month.month, "backfill"}),
+    )
+
+
+def _failed(month: Month, table: str | None, error: Exception) -> NotLoaded:
+    known = error if isinstance(error, TaxiIngestError) else bug(error)
+    return NotLoaded(
+        "failed",
+        str(target_of(month.dataset, table)),
+        None,
+        month.dataset,
+        month.month,
+        str(known),
+        known.hint,
+        known.exit_code,
+    )
+
+
+def _become(month: Month, done: Mapping[str, Result | None], table: str | None, database: Database) -> Result:
+    """What has become of a month of the plan."""
+    target = target_of(month.dataset, table)
+    if month.name in done:
+        return done[month.name] or NotLoaded("waiting", str(target), None, month.dataset, month.month)
+    if month.load:
+        return Outcome.of(LoadResult(month.load, skipped=True), target, database, time.monotonic(), None)
+    status: Literal["unpublished", "waiting"] = "unpublished" if month.state == "unpublished" else "waiting"
+    return NotLoaded(status, str(target), None, month.dataset, month.month)

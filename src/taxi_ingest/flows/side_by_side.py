@@ -1,0 +1,220 @@
+"""Several loads under one parent flow, so many at once: what `backfill` and `ingest` of several files share.
+
+Each load is a flow run of its own in a thread. One's failure stops no other. Files are fetched ahead of the
+loads that need them, a few at a time, each into a folder that is removed with its load.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from prefect.context import FlowRunContext
+from prefect.exceptions import CancelledRun
+
+from taxi_ingest import stack
+from taxi_ingest.errors import PrefectError, TaxiIngestError
+from taxi_ingest.flows.api import caller, calling, failures_explained, restart_local_server, settings_in_use
+from taxi_ingest.flows.outcome import NotLoaded, Outcome
+from taxi_ingest.load import cancel_all, listening_for_signals
+from taxi_ingest.settings import Settings
+from taxi_ingest.sources import Cache, DownloadProgress, Source, SourceFile, run_folder
+
+_AHEAD = 2
+"""How many files are fetched beside those that are being loaded."""
+
+_NUMBERS_A_LOAD = 10
+
+
+@dataclass(frozen=True)
+class Load:
+    """One of several: where its file is, and the flow run that loads it."""
+
+    name: str
+    """What is shown of it: `yellow 2019-01`."""
+    find: Callable[[], Source]
+    """Where its file is; may ask a mirror. Raises TaxiIngestError."""
+    run: Callable[[], Outcome]
+    """Calls the flow. Raises what it raises."""
+    failed: Callable[[Exception], NotLoaded]
+    """Says of which file this is the failure."""
+    tags: frozenset[str] = frozenset()
+
+
+Result = Outcome | NotLoaded
+
+
+def load_side_by_side(
+    loads: Sequence[Load],
+    *,
+    jobs: int,
+    cache: bool,
+    max_failures: int | None = None,
+    on_end: Callable[[Load, Result], None] = lambda _, __: None,
+) -> list[Result | None]:
+    """What has become of each load, in their order; None for those not begun after `max_failures`.
+
+    Called in a flow run. Raises KeyboardInterrupt when all that was under way is cancelled, and DatabaseError
+    where the local stack was stopped under it.
+    """
+    with listening_for_signals(), _Work(jobs, cache) as work:
+        return work.do(loads, max_failures, on_end)
+
+
+class _Work:
+    """Loads that run in threads, and the files that are fetched ahead of them."""
+
+    def __init__(self, jobs: int, cache: bool) -> None:
+        self._jobs, self._cache = jobs, cache
+        self._settings = settings_in_use()
+        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="load")
+        self._downloads = threading.Semaphore(max(_AHEAD, jobs))
+        self._fetches: list[_Fetch] = []
+
+    def __enter__(self) -> "_Work":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for fetch in self._fetches:
+            fetch.stop()
+        if kind:
+            cancel_all()
+        self._threads.shutdown()
+
+    def do(
+        self, loads: Sequence[Load], max_failures: int | None, on_end: Callable[[Load, Result], None]
+    ) -> list[Result | None]:
+        results: list[Result | None] = [None] * len(loads)
+        left = deque(range(len(loads)))
+        running: dict[Future[Result], int] = {}
+        while running or (left and not _enough(results, max_failures)):
+            # Raises where `down --force` has ended it: what is loaded next would start the stack again.
+            stack.enter()
+            while left and len(running) < self._jobs and not _enough(results, max_failures):
+                number = left.popleft()
+                future = self._begun(loads, number)
+                running[future] = number
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number = running.pop(future)
+                results[number] = future.result()
+                on_end(loads[number], future.result())
+        return results
+
+    def _begun(self, loads: Sequence[Load], number: int) -> "Future[Result]":
+        for load in loads[len(self._fetches) : number + 1 + _AHEAD]:
+            self._fetches.append(_Fetch(load, self._settings, self._cache, self._downloads))
+        context = copy_context()
+        return self._threads.submit(context.run, self._run, loads[number], self._fetches[number], number)
+
+    def _run(self, load: Load, fetch: "_Fetch", number: int) -> Result:
+        try:
+            with _numbered_apart(number), calling(tags=load.tags, prefetched=fetch.prefetched()):
+                return self._run_with_prefect(load)
+        except CancelledRun:
+            raise KeyboardInterrupt from None
+        except Exception as error:
+            return load.failed(error)
+        finally:
+            fetch.close()
+
+    def _run_with_prefect(self, load: Load) -> Outcome:
+        """Run the flow; once more where Prefect's local server had died, and could be started again."""
+        try:
+            with failures_explained():
+                return load.run()
+        except PrefectError:
+            if not restart_local_server(self._settings):
+                raise
+        with failures_explained():
+            return load.run()
+
+
+def _enough(results: Sequence[Result | None], max_failures: int | None) -> bool:
+    failed = sum(isinstance(result, NotLoaded) for result in results)
+    return max_failures is not None and failed >= max_failures
+
+
+class _Fetch:
+    """A file on its way here, in a thread that nobody waits for."""
+
+    def __init__(self, load: Load, settings: Settings, cache: bool, downloads: threading.Semaphore) -> None:
+        self._load, self._settings, self._cache = load, settings, cache
+        self._stopped = threading.Event()
+        self._source: Future[Source] = Future()
+        self._file: Future[SourceFile | None] = Future()
+        self._lasting = ExitStack()
+        Thread(target=copy_context().run, args=(self._work, downloads), daemon=True).start()
+
+    def prefetched(self) -> dict[str, Future[SourceFile | None]]:
+        """The file, by its address; nothing where no address was found, as the flow then says why."""
+        try:
+            return {self._source.result().url: self._file}
+        except TaxiIngestError:
+            return {}
+
+    def stop(self) -> None:
+        """Let it go no further; whoever waits for it is interrupted."""
+        self._stopped.set()
+        for future in (self._source, self._file):
+            with suppress(InvalidStateError):
+                future.set_exception(KeyboardInterrupt())
+
+    def close(self) -> None:
+        """Remove the file, which is loaded."""
+        self.stop()
+        self._lasting.close()
+
+    def _work(self, downloads: threading.Semaphore) -> None:
+        try:
+            source = self._load.find()
+            self._source.set_result(source)
+            with downloads:
+                folder = self._lasting.enter_context(run_folder(self._settings.cache_dir))
+                self._file.set_result(self._fetched(source, folder))
+        except BaseException as error:
+            for future in (self._source, self._file):
+                with suppress(InvalidStateError):
+                    future.set_exception(error)
+
+    def _fetched(self, source: Source, folder: Path) -> SourceFile | None:
+        return source.fetch(
+            folder,
+            Cache(self._settings.cache_dir if self._cache else folder, self._settings.cache_bytes),
+            tries=self._settings.download_tries,
+            on_progress=lambda progress: self._told(source, progress),
+        )
+
+    def _told(self, source: Source, progress: DownloadProgress) -> None:
+        if self._stopped.is_set():
+            raise KeyboardInterrupt
+        caller().on_download(source.url, progress)
+
+
+@contextmanager
+def _numbered_apart(load: int) -> Iterator[None]:
+    """Call flows as children of the parent's run, numbered apart from those of other threads.
+
+    Prefect counts a run's children without a lock, and takes two of the same number for one.
+    """
+    context = FlowRunContext.get()
+    assert context, "loads are children of a flow run"
+    with context.model_copy(update={"task_run_dynamic_keys": _NumbersFrom(load * _NUMBERS_A_LOAD)}):
+        yield
+
+
+class _NumbersFrom(dict[str, int]):
+    """Counters that all begin at a number."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: str) -> int:
+        return self._start

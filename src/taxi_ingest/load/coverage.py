@@ -1,0 +1,151 @@
+"""Which months a table has, how the last try to load one of the others ended, and what loading them takes."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from psycopg2.extensions import cursor as Cursor
+
+from taxi_ingest.load import history, migrations
+from taxi_ingest.load.address import parse_address
+from taxi_ingest.load.attempts import ATTEMPTS_SINCE
+from taxi_ingest.load.database import Database, one
+from taxi_ingest.load.history import LoadRecord
+from taxi_ingest.load.table import Target
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A try that failed; its fields are columns of `taxi_ingest.attempts`."""
+
+    dataset: str
+    month: str
+    source: str
+    failed_at: datetime
+    exit_code: int
+    message: str
+    flow_run_url: str | None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the ledger says of a dataset's months in one table."""
+
+    loads: dict[str, LoadRecord]
+    """The latest load of each month whose rows are there."""
+    attempts: dict[str, Attempt]
+    """The last try of each other month, where it failed."""
+
+
+_LOADED_PARTITIONS = f"""
+SELECT DISTINCT ON (month) {history.COLUMNS} FROM taxi_ingest.loads
+WHERE status = 'loaded' AND dataset = %(dataset)s AND month = ANY (%(months)s) AND load_id IN (
+    SELECT substring(relname FROM 6)::integer
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = to_regclass(%(target)s) AND NOT inhdetachpending
+      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$')
+ORDER BY month, load_id DESC
+"""  # noqa: S608
+"""From the table's partitions to the ledger, however many loads that has."""
+
+_LOADED_PLAINLY = f"""
+SELECT {history.COLUMNS} FROM unnest(%(months)s) AS wanted (wanted_month) CROSS JOIN LATERAL (
+    SELECT * FROM taxi_ingest.loads
+    WHERE status = 'loaded' AND dataset = %(dataset)s AND month = wanted_month
+      AND is_partition IS NOT TRUE AND table_schema = %(schema)s AND table_name = %(table)s
+    ORDER BY load_id DESC LIMIT 1) AS loads
+WHERE (SELECT relkind FROM pg_class WHERE oid = to_regclass(%(target)s)) = 'r'
+"""  # noqa: S608
+"""A user's own table has no partitions."""
+
+_FAILED = f"""
+SELECT {", ".join(field.name for field in fields(Attempt))}
+FROM unnest(%(months)s) AS wanted (wanted_month) CROSS JOIN LATERAL (
+    SELECT * FROM taxi_ingest.attempts
+    WHERE dataset = %(dataset)s AND month = wanted_month
+      AND table_schema = %(schema)s AND table_name = %(table)s
+    ORDER BY attempt_id DESC LIMIT 1) AS attempts
+WHERE NOT EXISTS (
+    SELECT FROM taxi_ingest.loads
+    WHERE loads.dataset = attempts.dataset AND loads.month = attempts.month AND started_at > failed_at
+      AND loads.table_schema = attempts.table_schema AND loads.table_name = attempts.table_name)
+"""  # noqa: S608
+"""A try that was followed by a load is past, also where that load has been undone since."""
+
+
+def coverage(database: Database, target: Target, dataset: str, months: Sequence[str]) -> Coverage:
+    """What the ledger says of these months (`2024-01`); nothing where there is no ledger yet."""
+    values: dict[str, object] = {
+        "dataset": dataset,
+        "months": list(months),
+        "schema": target.schema,
+        "table": target.name,
+        "target": target.quoted_whole,
+    }
+    with database.connect() as connection, connection.cursor() as cursor:
+        if not history.exists(cursor):
+            return Coverage({}, {})
+        return Coverage(_loads(cursor, values), _attempts(cursor, values))
+
+
+def _loads(cursor: Cursor, values: dict[str, object]) -> dict[str, LoadRecord]:
+    found = {}
+    for query in (_LOADED_PLAINLY, _LOADED_PARTITIONS):
+        cursor.execute(query, values)
+        records = [LoadRecord(*row) for row in cursor.fetchall()]
+        found.update({record.month: record for record in records if record.month})
+    return found
+
+
+def _attempts(cursor: Cursor, values: dict[str, object]) -> dict[str, Attempt]:
+    if migrations.version(cursor) < ATTEMPTS_SINCE:
+        return {}
+    cursor.execute(_FAILED, values)
+    return {attempt.month: attempt for attempt in (Attempt(*row) for row in cursor.fetchall())}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What loads of a dataset have taken, on the average of the latest ones."""
+
+    rows_per_second: float
+    table_bytes_per_row: float
+    file_bytes_per_row: float
+
+
+_PACE = """
+SELECT sum(rows_loaded) / sum(extract(epoch FROM finished_at - started_at)),
+       sum(pg_total_relation_size('taxi_ingest.load_' || load_id)) / sum(rows_loaded),
+       sum(bytes) / sum(rows_loaded)
+FROM (
+    SELECT * FROM taxi_ingest.loads
+    WHERE dataset = %s AND status = 'loaded' AND rows_loaded > 0 AND finished_at > started_at
+      AND to_regclass('taxi_ingest.load_' || load_id) IS NOT NULL
+    ORDER BY load_id DESC LIMIT 24) AS latest
+"""
+
+
+def pace(database: Database, dataset: str) -> Pace | None:
+    """How fast loads of a dataset were, and how much room their rows take; None where there are none yet."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        if not history.exists(cursor):
+            return None
+        cursor.execute(_PACE, (dataset,))
+        facts = one(cursor)
+        return None if None in facts else Pace(*map(float, facts))
+
+
+def free_bytes(database: Database) -> int | None:
+    """How much room the disk of a server on this machine has; None for one elsewhere, and where it can't be
+    told."""
+    host = parse_address(database.address).get("host", "")
+    if not (host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")):
+        return None
+    with database.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'data_directory'")
+        row = cursor.fetchone()
+    try:
+        return shutil.disk_usage(row[0]).free if row else None
+    except OSError:
+        return None

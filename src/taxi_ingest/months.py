@@ -1,0 +1,284 @@
+"""The catalogue against the ledger: what has become of each month of a dataset.
+
+Backfill, status and schedule are three views of this one comparison.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Literal, TypeVar
+
+from taxi_ingest import tlc
+from taxi_ingest.errors import DatabaseError, SourceError, UsageError, without_login
+from taxi_ingest.load import (
+    Attempt,
+    Database,
+    LoadRecord,
+    Pace,
+    Target,
+    coverage,
+    free_bytes,
+    pace,
+    parse_target,
+)
+from taxi_ingest.settings import Settings
+from taxi_ingest.sources import Found, logins_of, month_address, parse_source
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+State = Literal["loaded", "short", "revised", "failed", "missing", "unpublished"]
+
+Reprocess = Literal["missing", "failed", "revised", "all"]
+"""Which months to load: all that the table has not, those whose last try failed, those whose file has changed
+since, or every one anew."""
+
+_LAG_MONTHS = 2
+"""TLC publishes a month about two months later
+(https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page)."""
+
+_REQUESTS_AT_ONCE = 8
+
+_SPARE_BYTES = 500_000_000
+"""What is left to others of a disk that a plan may fill."""
+
+_ROW_OVERHEAD_BYTES = 36
+_VALUE_BYTES = 7
+
+
+@dataclass(frozen=True)
+class Month:
+    """A month of a dataset, and what has become of it in one table."""
+
+    dataset: str
+    month: str
+    """`2024-01`."""
+    state: State
+    load: LoadRecord | None = None
+    """Its latest load whose rows are in the table."""
+    attempt: Attempt | None = None
+    """Its last try, where that failed."""
+
+    @property
+    def name(self) -> str:
+        """`yellow 2024-01`."""
+        return f"{self.dataset} {self.month}"
+
+    @property
+    def known_rows(self) -> int | None:
+        """How many rows TLC's file of it is known to have."""
+        return tlc.known_rows(self.dataset, self.month, "parquet") or tlc.known_rows(
+            self.dataset, self.month, "csv"
+        )
+
+
+def compare(
+    database: Database, target: Target, dataset: str, months: Sequence[str], today: date
+) -> list[Month]:
+    """What the ledger says of these months (`2024-01`) of a dataset; no file is asked for.
+
+    A month that TLC has hardly published yet is `unpublished`.
+    """
+    known = coverage(database, target, dataset, months)
+    lately = _months_before(today, _LAG_MONTHS)
+
+    def state_of(month: str) -> State:
+        if load := known.loads.get(month):
+            return "short" if load.verdict == "short" else "loaded"
+        if month in known.attempts:
+            return "failed"
+        return "unpublished" if month > lately else "missing"
+
+    return [
+        Month(dataset, month, state_of(month), known.loads.get(month), known.attempts.get(month))
+        for month in months
+    ]
+
+
+def _months_before(today: date, number: int) -> str:
+    months = today.year * 12 + today.month - 1 - number
+    return f"{months // 12}-{months % 12 + 1:02}"
+
+
+def with_revisions(months: Sequence[Month], settings: Settings) -> list[Month]:
+    """The same; those that are loaded, and whose file has surely changed since, are `revised`."""
+
+    def looked_at(month: Month) -> Month:
+        if month.load and is_revised(month.load, settings):
+            return replace(month, state="revised")
+        return month
+
+    return _side_by_side(looked_at, months)
+
+
+def is_revised(load: LoadRecord, settings: Settings) -> bool:
+    """Whether a load's file surely is another now, as a conditional request tells."""
+    try:
+        return parse_source(load.source, logins_of(settings)).is_changed(load.sha256, load.validators)
+    except SourceError:
+        return False
+
+
+def published(months: Sequence[Month], settings: Settings) -> list[Month]:
+    """The months of an open range, in order: those after the last one that has a file are `unpublished`."""
+    end = _end_of_published(months, settings)
+    return [*named(months[:end]), *(replace(month, state="unpublished") for month in months[end:])]
+
+
+def named(months: Sequence[Month]) -> list[Month]:
+    """Months that somebody has named, so that they are to be there: none is `unpublished`."""
+    return [replace(month, state="missing") if month.state == "unpublished" else month for month in months]
+
+
+def _end_of_published(months: Sequence[Month], settings: Settings) -> int:
+    def is_there(month: Month) -> bool:
+        return month.load is not None or _file(month, settings) is not None
+
+    for end in range(len(months), 0, -_REQUESTS_AT_ONCE):
+        there = _side_by_side(is_there, months[max(0, end - _REQUESTS_AT_ONCE) : end])
+        if any(there):
+            return end - there[::-1].index(True)
+    return 0
+
+
+def _file(month: Month, settings: Settings) -> Found | None:
+    address = month_address(month.dataset, month.month, settings)
+    return parse_source(address, logins_of(settings)).find()
+
+
+def _side_by_side(function: Callable[[T], Result], values: Sequence[T]) -> list[Result]:
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        return list(pool.map(function, values))
+
+
+def to_load(months: Sequence[Month], reprocess: Reprocess) -> list[Month]:
+    """Those of the months that are to be loaded."""
+    return [month for month in months if month.state in _REPROCESSED[reprocess]]
+
+
+_REPROCESSED: Mapping[Reprocess, tuple[State, ...]] = {
+    "missing": ("missing", "failed"),
+    "failed": ("failed",),
+    "revised": ("revised",),
+    "all": ("missing", "failed", "loaded", "short", "revised"),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What loading a month takes; None for what can't be known."""
+
+    month: Month
+    rows: int | None
+    file_bytes: int | None
+    table_bytes: int | None
+    seconds: float | None
+
+
+def estimates(database: Database, months: Sequence[Month], settings: Settings) -> list[Estimate]:
+    """What each month would take, by its known rows, its file's length and the pace of earlier loads."""
+    paces = paces_of(database, months)
+    files = _side_by_side(lambda month: _file(month, settings), months)
+    return [
+        _estimate(month, file.bytes if file else None, paces[month.dataset])
+        for month, file in zip(months, files, strict=True)
+    ]
+
+
+def _estimate(month: Month, file_bytes: int | None, pace: Pace | None) -> Estimate:
+    rows = month.known_rows
+    if rows is None and file_bytes and pace:
+        rows = round(file_bytes / pace.file_bytes_per_row)
+    if rows is None:
+        return Estimate(month, None, file_bytes, None, None)
+    width = pace.table_bytes_per_row if pace else _usual_row_bytes(month.dataset)
+    seconds = rows / pace.rows_per_second if pace else None
+    return Estimate(month, rows, file_bytes, round(rows * width), seconds)
+
+
+def _usual_row_bytes(dataset: str) -> int:
+    return _ROW_OVERHEAD_BYTES + _VALUE_BYTES * len(tlc.dataset_named(dataset).columns)
+
+
+def check_room(database: Database, months: Sequence[Month]) -> None:
+    """Raise DatabaseError where the months surely don't fit on the disk of a server on this machine."""
+    free = free_bytes(database)
+    if free is None:
+        return
+    paces = paces_of(database, months)
+    needed = sum(_estimate(month, None, paces[month.dataset]).table_bytes or 0 for month in months)
+    if needed > free - _SPARE_BYTES:
+        raise DatabaseError(
+            f"These {len(months)} months need about {needed / 1e9:,.1f} GB; the database's disk has "
+            f"{free / 1e9:,.1f} GB left.",
+            "Free disk space, or name fewer months.",
+        )
+
+
+def paces_of(database: Database, months: Sequence[Month]) -> dict[str, Pace | None]:
+    """How fast the datasets of these months were loaded."""
+    return {dataset: pace(database, dataset) for dataset in {month.dataset for month in months}}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which months of a range are to be loaded."""
+
+    months: tuple[Month, ...]
+    """All of the range, in order."""
+    loading: tuple[Month, ...]
+    """Those to be loaded, in the order in which they are."""
+
+
+def plan(
+    database: Database,
+    datasets: Sequence[str],
+    months: str,
+    *,
+    table: str | None,
+    reprocess: Reprocess,
+    newest_first: bool,
+    settings: Settings,
+    today: date,
+) -> Plan:
+    """Compare a range of months with the ledger, and with what is published where its end is open.
+
+    Raises UsageError for what is no dataset or no range, SourceError where no file can be found at all.
+    """
+    if table and len(datasets) > 1:
+        raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
+    found = [
+        month
+        for name in dict.fromkeys(datasets)
+        for month in _months(database, tlc.dataset_named(name), months, table, settings, today)
+    ]
+    if reprocess == "revised":
+        found = with_revisions(found, settings)
+    found.sort(key=lambda month: month.month)
+    return Plan(tuple(found), tuple(sorted(to_load(found, reprocess), key=_order, reverse=newest_first)))
+
+
+def _order(month: Month) -> str:
+    return month.month
+
+
+def _months(
+    database: Database, dataset: tlc.Dataset, text: str, table: str | None, settings: Settings, today: date
+) -> list[Month]:
+    wanted = tlc.parse_range(text, dataset, today)
+    found = compare(database, target_of(dataset.name, table), dataset.name, wanted.months, today)
+    if not wanted.open_end:
+        return named(found)
+    found = published(found, settings)
+    if found[0].state == "unpublished" and found[0].month <= _months_before(today, _LAG_MONTHS):
+        raise SourceError(
+            f"{without_login(settings.tlc_url)} has no file of {dataset.name} from {found[0].month} on.",
+            "Check TAXI_INGEST_TLC_URL.",
+        )
+    return found
+
+
+def target_of(dataset: str, table: str | None) -> Target:
+    """The table that a dataset's months go to: the one that is named, else its usual one."""
+    return parse_target(table or tlc.dataset_named(dataset).table)
