@@ -20,8 +20,17 @@ from taxi_ingest import tlc
 from taxi_ingest.read.constants import text_array
 from taxi_ingest.read.csv_header import Header, read_header, whole_rows
 from taxi_ingest.read.csv_rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
-from taxi_ingest.read.format import Format, check_text, check_unpacked, check_width, open_unpacked
-from taxi_ingest.read.layout import Batch, Layout, Piece, Reject
+from taxi_ingest.read.file import (
+    Batch,
+    Format,
+    Layout,
+    Piece,
+    Reject,
+    check_text,
+    check_unpacked,
+    check_width,
+    open_unpacked,
+)
 from taxi_ingest.read.texts import DECIMAL, SLASHED, parse, spelled_by_arrow, without_null_words
 
 _SAMPLE_BYTES = 1 << 20
