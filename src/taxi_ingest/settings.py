@@ -1,4 +1,8 @@
-"""Settings: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder."""
+"""Settings, for all loads: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder.
+
+What each load may be told otherwise, such as its chunk size, stands in job.py with its default: that is read
+for `--help` too, which need not wait a quarter of a second for pydantic.
+"""
 
 import os
 import re
