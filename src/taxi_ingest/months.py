@@ -22,7 +22,7 @@ from taxi_ingest.load import (
     pace,
     parse_target,
 )
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Found, logins_of, month_address, parse_source
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from taxi_ingest.cli.shared import (
     stdout,
 )
 from taxi_ingest.errors import UsageError
-from taxi_ingest.job import IfLoaded, Job, Names
+from taxi_ingest.settings.job import IfLoaded, Job, Names
 
 app = typer.Typer()
 

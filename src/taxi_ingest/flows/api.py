@@ -35,7 +35,7 @@ from taxi_ingest.errors import PrefectError, printable, printable_lines, without
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, LoadProgress
 from taxi_ingest.months import Plan
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 from taxi_ingest.stack.prefect_server import prefect_status
 

@@ -16,10 +16,10 @@ from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_na
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
-from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, Reprocess, check_room, plan, target_of
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.sources import logins_of, month_address, parse_source
 
 _MOST_JOBS = 8

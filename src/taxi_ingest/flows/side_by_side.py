@@ -22,7 +22,7 @@ from taxi_ingest.flows.api import caller, calling, failures_explained, restart_l
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.runs import interruptible
 from taxi_ingest.load import cancel_all, listening_for_signals
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Cache, DownloadProgress, Source, SourceFile, run_folder
 
 _AHEAD = 2
