@@ -18,8 +18,8 @@ from taxi_ingest import month_address
 from taxi_ingest.errors import SourceError, UsageError, without_login
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Cache, local_file, logins_of, parse_source, with_login_in
+from taxi_ingest.sources.address import Login, Logins
 from taxi_ingest.sources.http import Http
-from taxi_ingest.sources.logins import Login, Logins
 
 
 def canonical_url(text: str) -> str:

@@ -353,6 +353,11 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert (done.returncode, f"Example: taxi-ingest {command}" in done.stdout) == (0, True)
 
 
+def test_python_runs_the_package_as_the_same_program() -> None:
+    run = "import runpy; runpy.run_module('taxi_ingest', run_name='__main__')"
+    assert run_python(run, "--version").stdout == run_cli("--version").stdout
+
+
 def test_help_and_version_need_no_heavy_import() -> None:
     code = (
         "import sys; from taxi_ingest.cli import app; app(['--help'], standalone_mode=False);"

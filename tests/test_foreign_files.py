@@ -35,7 +35,7 @@ from taxi_ingest.load.types import for_postgres
 from taxi_ingest.read import Batch, Format, Reject, inspect, open_reader
 from taxi_ingest.read import csv_rows as row_rules
 from taxi_ingest.read.csv_rows import RowRules, cut, row_ends
-from taxi_ingest.sources.file import look_at
+from taxi_ingest.sources.source import look_at
 from taxi_ingest.transform import open_stream
 
 

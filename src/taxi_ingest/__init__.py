@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from taxi_ingest.flows.ingest import ingest
     from taxi_ingest.flows.outcome import Outcome
     from taxi_ingest.settings import Settings
-    from taxi_ingest.sources.months import month_address
+    from taxi_ingest.sources import month_address
 
 __all__ = [
     "DataError",
@@ -47,7 +47,7 @@ _HOMES = {
     "Outcome": "taxi_ingest.flows.outcome",
     "Settings": "taxi_ingest.settings",
     "ingest": "taxi_ingest.flows.ingest",
-    "month_address": "taxi_ingest.sources.months",
+    "month_address": "taxi_ingest.sources",
     "prefect_api": "taxi_ingest.flows.api",
 }
 

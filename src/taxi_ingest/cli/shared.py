@@ -85,8 +85,7 @@ def check_environment() -> None:
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
     check_environment()
-    from taxi_ingest.flows.api import prefect_api
-    from taxi_ingest.flows.logs import show_prefect_logs
+    from taxi_ingest.flows.api import prefect_api, show_prefect_logs
 
     show_prefect_logs(stderr(), quiet)
     with prefect_api(read_settings()):

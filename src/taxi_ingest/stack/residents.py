@@ -30,6 +30,7 @@ class ServiceStatus:
     """One server: where it is or would be, whether it answers, its process, and what is odd about it."""
 
     address: str
+    """What its clients connect to: a libpq URL, or the URL of an API."""
     running: bool
     pid: int | None = None
     note: str = ""
