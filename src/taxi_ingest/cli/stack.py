@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.shared import Json, Quiet, read_settings, stderr, stdout
+from taxi_ingest.cli.options import Json, Quiet
+from taxi_ingest.cli.shared import read_settings, stderr, stdout
 
 app = typer.Typer()
 
