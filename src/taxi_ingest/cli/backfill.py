@@ -223,7 +223,7 @@ class _Taken:
     def shown(self) -> "Table":
         from rich.table import Table
 
-        shown = Table(box=None, header_style="cyan", pad_edge=False, show_footer=bool(self.estimates))
+        shown = Table(box=None, header_style="cyan", pad_edge=False, show_footer=True)
         for heading, total in zip(_HEADINGS, self._totals(), strict=True):
             shown.add_column(heading, total, justify="left" if heading in _TEXTS else "right", no_wrap=True)
         by_name = {estimate.month.name: estimate for estimate in self.estimates}

@@ -20,7 +20,7 @@ _LEAST_SECONDS = 1.0
 """In less, neither a rate nor the time that is left can be told."""
 
 _BAR_WIDTH = 12
-_NAME_WIDTH = 24
+_LEAST_WIDTH, _NAME_WIDTH = 14, 24
 
 
 class PlainConsole(Console):
@@ -159,7 +159,7 @@ class _Followed:
 
 
 class Bars:
-    """A live line for each stage of a load and one for the whole; above them a line for each load that ended."""
+    """A live line for each stage of a load, one for the whole; above them a line for each load that ended."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -301,7 +301,11 @@ class _Cell(ProgressColumn):
     """A text that is cut where the terminal is too narrow for it."""
 
     def __init__(self, name: str, width: int | None = None) -> None:
-        super().__init__(Column(no_wrap=True, overflow="ellipsis", max_width=width))
+        super().__init__(
+            Column(
+                no_wrap=True, overflow="ellipsis", max_width=width, min_width=_LEAST_WIDTH if width else None
+            )
+        )
         self._name = name
 
     def render(self, task: Task) -> Text:

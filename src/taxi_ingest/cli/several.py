@@ -59,9 +59,8 @@ class Several:
                 raise MonthsFailed(outcome)
         except MonthsFailed as failure:
             command = shlex.join(self.again(failure.outcome))
-            self.known.update(failure.outcome.as_json())
+            self.known.update({**failure.outcome.as_json(), "retry": command})
             self._print(failure.outcome, command)
-            failure.hint = f"{failure.hint} Then: {command}"
             raise
         if self.context.params["json"]:
             print_json(outcome.as_json())
