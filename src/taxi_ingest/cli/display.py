@@ -64,7 +64,7 @@ class _Stage:
     """How far a stage of a load has come."""
 
     rows_at_first: int
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     bytes: int = 0
     total_bytes: int | None = None
     rows: int | None = None
