@@ -9,7 +9,8 @@ from rich.console import Console
 
 from taxi_ingest import stack
 from taxi_ingest.cli.display import Display, display
-from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
+from taxi_ingest.cli.local_api import prefect_may_be_configured
+from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.job import Job
 from taxi_ingest.load import LoadProgress, parse_target

@@ -2,7 +2,7 @@
 
 from taxi_ingest.load.attempts import note_attempt
 from taxi_ingest.load.copy import LoadProgress
-from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, pace
+from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, holders, pace
 from taxi_ingest.load.database import Database, database_at
 from taxi_ingest.load.decision import already_loaded
 from taxi_ingest.load.history import (
@@ -44,6 +44,7 @@ __all__ = [
     "coverage",
     "database_at",
     "free_bytes",
+    "holders",
     "list_loads",
     "listening_for_signals",
     "load_file",
