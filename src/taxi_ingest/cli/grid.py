@@ -82,8 +82,8 @@ def show(calendar: Calendar, where: Sequence[str]) -> None:
 
 def _row(year: str, months: Sequence[Month]) -> Text:
     before = "   " * (int(months[0].month[5:]) - 1)
-    cells = (part for month in months for part in (" ", _SIGNS[month.state], " "))
-    return Text.assemble(f"{year}  {before}", *cells)
+    cells = (part for month in months for part in ("  ", _SIGNS[month.state]))
+    return Text.assemble(f"{year} {before}", *cells)
 
 
 def _counts(calendar: Calendar) -> Text:
