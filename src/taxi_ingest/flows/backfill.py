@@ -3,17 +3,19 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from typing import Literal
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.errors import TaxiIngestError, UsageError, bug
+from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError, bug
+from taxi_ingest.flows.api import failures_explained
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
-from taxi_ingest.flows.ingest import chosen_database, ingest_month
+from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
-from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
 from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.load import Database, LoadResult
@@ -98,6 +100,8 @@ def _backfill(
         )
         check_room(database, planned.loading)
         caller().on_plan(planned)
+        for dataset in dict.fromkeys(month.dataset for month in planned.loading):
+            log_table_name(str(target_of(dataset, table)))
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
         loads = [_load(month, table, options, settings) for month in planned.loading]
         with calling(database=database):
@@ -108,6 +112,9 @@ def _backfill(
                 max_failures=max_failures,
                 on_end=lambda load, result: caller().on_end(load.name, result),
             )
+    with suppress(PrefectError), failures_explained():
+        # Runs of ours that Prefect could not be told the end of, as its server restarted in between.
+        end_dead_runs(database)
     done = {load.name: result for load, result in zip(loads, results, strict=True)}
     return BackfillOutcome(
         months=tuple(_become(month, done, table, database) for month in planned.months),
