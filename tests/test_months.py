@@ -143,11 +143,10 @@ def test_whatever_is_written_is_a_range_of_months_that_there_are_or_refused(text
     every = tlc.parse_range("all", dataset, TODAY).months
     try:
         months = tlc.parse_range(text, dataset, TODAY).months
-    except UsageError as error:
-        assert error.hint
-    else:
-        begin = every.index(months[0])
-        assert months == every[begin : begin + len(months)]
+    except UsageError:
+        return
+    begin = every.index(months[0])
+    assert months == every[begin : begin + len(months)]
 
 
 # What has become of each
