@@ -23,7 +23,7 @@ from helpers import (
     until_session,
 )
 from http_server import Server
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.tlc.sample import write_sample
 
 KEYS = {

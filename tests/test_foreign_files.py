@@ -760,7 +760,7 @@ _LOADED = """
 import sys
 from pathlib import Path
 from taxi_ingest.sources import local_file
-from taxi_ingest.job import Job
+from taxi_ingest.settings.job import Job
 from taxi_ingest.load import database_at, load_file, parse_target
 from taxi_ingest.transform import open_stream
 stream = open_stream(Path(sys.argv[1]), sys.argv[1], 10)

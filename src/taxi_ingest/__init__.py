@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from taxi_ingest.flows.files import ingest_files
     from taxi_ingest.flows.ingest import ingest, ingest_month
     from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
-    from taxi_ingest.settings import Settings
+    from taxi_ingest.settings.environment import Settings
     from taxi_ingest.sources import month_address
 
 __all__ = [
@@ -54,7 +54,7 @@ _HOMES = {
     "BackfillOutcome": "taxi_ingest.flows.outcome",
     "MonthsFailed": "taxi_ingest.flows.outcome",
     "Outcome": "taxi_ingest.flows.outcome",
-    "Settings": "taxi_ingest.settings",
+    "Settings": "taxi_ingest.settings.environment",
     "backfill": "taxi_ingest.flows.backfill",
     "ingest": "taxi_ingest.flows.ingest",
     "ingest_files": "taxi_ingest.flows.files",

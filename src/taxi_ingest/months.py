@@ -3,15 +3,15 @@
 Backfill, status and schedule are three views of this one comparison.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, SourceError, UsageError, without_login
-from taxi_ingest.job import Reprocess
 from taxi_ingest.load import (
     Attempt,
     Database,
@@ -20,10 +20,12 @@ from taxi_ingest.load import (
     Target,
     coverage,
     free_bytes,
+    holders,
     pace,
     parse_target,
 )
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import Reprocess
 from taxi_ingest.sources import Found, logins_of, month_address, parse_source
 
 T = TypeVar("T")
@@ -113,8 +115,64 @@ def is_revised(load: LoadRecord, settings: Settings) -> bool:
     """Whether a load's file surely is another now, as a conditional request tells."""
     try:
         return parse_source(load.source, logins_of(settings)).is_changed(load.sha256, load.validators)
-    except SourceError:
+    except (SourceError, UsageError):
+        # An address may be of a kind that is not known here.
         return False
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """All months of a dataset, and what has become of them in one table."""
+
+    dataset: str
+    target: Target
+    months: tuple[Month, ...]
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many months are in each state."""
+        found = Counter(month.state for month in self.months)
+        return {state: found[state] for state in get_args(State)}
+
+    @property
+    def rows_loaded(self) -> int:
+        """How many rows the latest load of each month has put into the table."""
+        return sum(month.load.rows_loaded for month in self.months if month.load)
+
+    @property
+    def failed(self) -> list[Month]:
+        """Those whose last try failed, and that the table has not."""
+        return [month for month in self.months if month.state == "failed"]
+
+
+def calendars(database: Database, datasets: Sequence[str], table: str | None, today: date) -> list[Calendar]:
+    """All months of each dataset in each table that has loads of it, or whose last try of one failed.
+
+    Only of these datasets and of this table, where any are named; a dataset that is named and has none gets
+    the calendar of its usual table. Raises UsageError for what is no dataset, or has no months.
+    """
+    wanted = datasets or [dataset.name for dataset in tlc.datasets() if dataset.kind == "trips"]
+    held = holders(database)
+    found = []
+    for dataset in dict.fromkeys(wanted):
+        targets = _targets(dataset, table, held)
+        every = [_calendar(database, tlc.dataset_named(dataset), target, today) for target in targets]
+        begun = [
+            calendar for calendar in every if any(month.load or month.attempt for month in calendar.months)
+        ]
+        found += begun or (every[:1] if dataset in datasets else [])
+    return found
+
+
+def _targets(dataset: str, table: str | None, held: Sequence[tuple[str, Target]]) -> list[Target]:
+    usual = target_of(dataset, table)
+    others = {target for name, target in held if name == dataset and not table} - {usual}
+    return [usual, *sorted(others, key=str)]
+
+
+def _calendar(database: Database, dataset: tlc.Dataset, target: Target, today: date) -> Calendar:
+    every = tlc.parse_range("all", dataset, today).months
+    return Calendar(dataset.name, target, tuple(compare(database, target, dataset.name, every, today)))
 
 
 def published(months: Sequence[Month], settings: Settings) -> list[Month]:

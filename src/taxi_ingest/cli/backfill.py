@@ -17,7 +17,7 @@ from taxi_ingest.cli.shared import (
     stdout,
 )
 from taxi_ingest.errors import UsageError
-from taxi_ingest.job import LoadOptions, Reprocess, usual_jobs
+from taxi_ingest.settings.job import LoadOptions, Reprocess, usual_jobs
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,7 +17,7 @@ from taxi_ingest.cli.shared import (
     stdout,
 )
 from taxi_ingest.errors import UsageError
-from taxi_ingest.job import Job, LoadOptions
+from taxi_ingest.settings.job import Job, LoadOptions
 
 app = typer.Typer()
 

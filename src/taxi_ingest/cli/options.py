@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.job import IfLoaded, Names
+from taxi_ingest.settings.job import IfLoaded, Names
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]

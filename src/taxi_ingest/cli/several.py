@@ -16,10 +16,10 @@ from taxi_ingest.cli.shared import stderr, stdout
 from taxi_ingest.cli.watch import Watch, show_download, show_load
 from taxi_ingest.errors import PrefectError, TaxiIngestError, printable
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
-from taxi_ingest.job import LoadOptions
 from taxi_ingest.load import parse_target
 from taxi_ingest.read import parse_delimiter
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import LoadOptions
 from taxi_ingest.stack import psql_command
 from taxi_ingest.transform import load_step
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from taxi_ingest.load import Database
-    from taxi_ingest.settings import Settings
+    from taxi_ingest.settings.environment import Settings
 
 _LEAST_OPEN_FILES = 64
 _LEAST_MEMORY_BYTES = 512 << 20
@@ -37,7 +37,7 @@ def stdout() -> "Console":
 def read_settings() -> "Settings":
     from pydantic import ValidationError
 
-    from taxi_ingest.settings import Settings
+    from taxi_ingest.settings.environment import Settings
 
     try:
         return Settings()
@@ -109,3 +109,43 @@ def chosen_database(block: str | None, database_url: str | None, quiet: bool) ->
             return find_block(name)
 
     return choose_database(settings, block, find_block)
+
+
+def running_database(block: str | None, database_url: str | None) -> "Database | None":
+    """The same database, to be looked at; None where something would have to be started for it."""
+    from taxi_ingest.databases import EmbeddedDatabase, choose_database
+    from taxi_ingest.load import database_at
+
+    settings, block = chosen_settings(block, database_url)
+    try:
+        database = choose_database(settings, block, lambda name: _find_running_block(settings, name))
+    except _Stopped:
+        return None
+    if not isinstance(database, EmbeddedDatabase):
+        return database
+    return database_at(database.address) if database.runs else None
+
+
+class _Stopped(Exception):
+    """Prefect, which may know the block, does not run."""
+
+
+def _find_running_block(settings: "Settings", name: str) -> "Database | None":
+    from taxi_ingest.cli.local_api import local_api, may_have_block, prefect_may_be_configured
+
+    api, configured = local_api(settings), prefect_may_be_configured()
+    if not configured:
+        if api is None:
+            raise _Stopped
+        with api:
+            if not may_have_block(api, name):
+                return None
+    check_environment()
+    from taxi_ingest.flows.api import own_api_url
+
+    if api is None and not own_api_url():
+        raise _Stopped
+    with prefect_context(quiet=True):
+        from taxi_ingest.flows.blocks import find_block
+
+        return find_block(name)

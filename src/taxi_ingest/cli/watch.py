@@ -13,13 +13,14 @@ from rich.text import Text
 
 from taxi_ingest import stack
 from taxi_ingest.cli.display import Display, display, size
-from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
+from taxi_ingest.cli.local_api import prefect_may_be_configured
+from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.errors import printable
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.job import Job
 from taxi_ingest.load import LoadProgress, Preview, parse_target
 from taxi_ingest.read import parse_delimiter
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import (
     Cache,
     DownloadProgress,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import httpx
@@ -34,7 +35,7 @@ from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError, printable, printable_lines, without_login
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, LoadProgress
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 from taxi_ingest.stack.prefect_server import prefect_status
 
@@ -129,11 +130,22 @@ def failures_explained() -> Iterator[None]:
     """Raise PrefectError for what Prefect's client raises where its API can't be reached or breaks off."""
     try:
         yield
-    except (PrefectException, httpx.HTTPError) as error:
+    except Exception as error:
+        if not _is_prefects(error):
+            raise
         raise PrefectError(
             f"Prefect refused: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
             "Is its server still running? `taxi-ingest status` tells of the local one.",
         ) from error
+
+
+def _is_prefects(error: Exception) -> bool:
+    """Whether Prefect has raised it. Its client tells by a bare RuntimeError that an API can't be used."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    by_client = str(frame.f_globals["__name__"]).startswith("prefect.client.")
+    return isinstance(error, PrefectException | httpx.HTTPError) or (
+        by_client and isinstance(error, RuntimeError)
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from taxi_ingest.flows.ingest import chosen_database, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded
 from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, check_numbers, load_side_by_side
-from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.sources import Source, logins_of, parse_source
 from taxi_ingest.tlc import parse_file_name
 

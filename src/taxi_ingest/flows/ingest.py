@@ -18,7 +18,6 @@ from taxi_ingest.flows.api import FOR_ALL, caller, settings_in_use
 from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
-from taxi_ingest.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.load import (
     Database,
     LoadResult,
@@ -29,6 +28,7 @@ from taxi_ingest.load import (
     parse_target,
     preview,
 )
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.sources import Source, logins_of, month_address, parse_source, run_folder
 from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
 

@@ -21,9 +21,9 @@ from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError
 from taxi_ingest.flows.api import caller, calling, failures_explained, restart_local_server, settings_in_use
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.runs import interruptible
-from taxi_ingest.job import usual_jobs
 from taxi_ingest.load import cancel_all, listening_for_signals
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import usual_jobs
 from taxi_ingest.sources import Cache, DownloadProgress, Source, SourceFile, run_folder
 
 _AHEAD = 2

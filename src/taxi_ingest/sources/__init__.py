@@ -10,7 +10,7 @@ from datetime import date
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
 from taxi_ingest.sources.cache import Cache, Validators, run_folder
 from taxi_ingest.sources.http import parse_http

@@ -16,7 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.settings import LOGIN_FORM, Settings
+from taxi_ingest.settings.environment import LOGIN_FORM, Settings
 from taxi_ingest.tlc import TLC_URL
 
 HINT = "Check --url."

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.settings import DOWNLOAD_TRIES
+from taxi_ingest.settings.environment import DOWNLOAD_TRIES
 from taxi_ingest.sources.address import Login, Logins, file_name, http_url, login_in
 from taxi_ingest.sources.cache import Cache, DiskFull, Validators, linked, storing
 from taxi_ingest.sources.download import Downloader, PassingError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.settings import DOWNLOAD_TRIES
+from taxi_ingest.settings.environment import DOWNLOAD_TRIES
 from taxi_ingest.sources.cache import Cache, Validators
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.postgres import (
     database_status,
     is_embedded,

@@ -26,7 +26,7 @@ from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.account import (
     as_account,
     give_to_account,

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from taxi_ingest.errors import PrefectError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.prefect_app import LOGIN_PATH
 from taxi_ingest.stack.residents import (
     ServiceStatus,

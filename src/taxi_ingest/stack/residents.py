@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from taxi_ingest.errors import TaxiIngestError, UsageError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 
 # An allow-list, because a resident process outlives the shell whose secrets it would keep.
 _KEPT_VARIABLES = frozenset(

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest.errors import DataError, UsageError
-from taxi_ingest.job import Names
 from taxi_ingest.read import Layout, Piece, Reader, Reject, inspect, open_reader
 from taxi_ingest.read.constants import from_numpy
 from taxi_ingest.read.csv_file import shows_day_first
 from taxi_ingest.read.file import readable
 from taxi_ingest.read.texts import are_numbers
+from taxi_ingest.settings.job import Names
 from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
 from taxi_ingest.transform.quality import NULL_WORD, count_oddities
 from taxi_ingest.transform.types import ANYWHERE, Store, cast, column_type
