@@ -102,7 +102,8 @@ def _same_file(world: World, random: Random, file: File) -> list[Finished]:
 
 
 def _different_files(world: World, random: Random, file: File) -> list[Finished]:
-    others = [f"yellow_tripdata_{2012 + number}-01.csv" for number in range(random.randint(1, 2))]
+    names = {f"yellow_tripdata_2013-0{month}.csv" for month in (1, 2, 3)} - {file.name}
+    others = random.sample(sorted(names), random.randint(1, 2))
     published = [world.publish(name, random.randint(1000, 20_000)) for name in others]
     finished = world.ingest(file, *published)
     world.expected |= {other.name: other.rows for other in published}

@@ -51,9 +51,16 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is an interrupt, or what pydantic's serializer or a prompt makes of one."""
+    """Whether it is an interrupt, or what pydantic's serializer, a prompt or Python 3.11 makes of one.
+
+    That wraps whatever a __set_name__ raises while a class is made.
+    """
     swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
-    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
+    return (
+        isinstance(error, KeyboardInterrupt | typer.Abort)
+        or isinstance(error.__cause__, KeyboardInterrupt)
+        or any(name in str(error) for name in swallowed)
+    )
 
 
 def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:
@@ -136,7 +143,7 @@ def _report(error: Exception) -> str:
 
 
 def _log() -> Path:
-    from taxi_ingest.settings import Settings
+    from taxi_ingest.settings.environment import Settings
 
     folder = Settings().home
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

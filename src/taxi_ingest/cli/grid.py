@@ -14,7 +14,7 @@ from rich.text import Text
 from taxi_ingest.errors import printable
 from taxi_ingest.load import Attempt, Database
 from taxi_ingest.months import Calendar, Month, State, calendars, target_of, with_revisions
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 
 _SIGNS: Mapping[State, tuple[str, str]] = {
     "loaded": ("#", "green"),

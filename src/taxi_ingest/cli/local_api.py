@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest import stack
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 
 _CONFIGURING_VARIABLES = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 _CONFIGURING_FILES = (

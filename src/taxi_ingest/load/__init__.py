@@ -16,7 +16,7 @@ from taxi_ingest.load.history import (
     look_back,
 )
 from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
-from taxi_ingest.load.ledger import note_attempt
+from taxi_ingest.load.ledger import note_attempt, prepare_ledger
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.table import Target, parse_target
@@ -51,6 +51,7 @@ __all__ = [
     "note_attempt",
     "pace",
     "parse_target",
+    "prepare_ledger",
     "preview",
     "rejects_of",
     "undo",
