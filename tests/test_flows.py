@@ -103,7 +103,7 @@ def test_a_step_is_called_inside_the_flow(
 def test_a_watcher_sees_rows_and_bytes(api: str, trips: Path) -> None:
     del api
     seen: list[tuple[int, int]] = []
-    with calling(on_load=lambda source, progress: seen.append((progress.rows, source.bytes))):
+    with calling(on_load=lambda _, source, progress: seen.append((progress.rows, source.bytes))):
         ingest(url=str(trips), table="green", chunk_size=1)
     assert seen == [(1, len(TRIPS)), (2, len(TRIPS))]
 

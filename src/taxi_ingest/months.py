@@ -25,16 +25,13 @@ from taxi_ingest.load import (
     parse_target,
 )
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import Reprocess
 from taxi_ingest.sources import Found, logins_of, month_address, parse_source
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 State = Literal["loaded", "short", "revised", "failed", "missing", "unpublished"]
-
-Reprocess = Literal["missing", "failed", "revised", "all"]
-"""Which months to load: all that the table has not, those whose last try failed, those whose file has changed
-since, or every one anew."""
 
 _LAG_MONTHS = 2
 """TLC publishes a month about two months later
@@ -60,7 +57,7 @@ class Month:
     load: LoadRecord | None = None
     """Its latest load whose rows are in the table."""
     attempt: Attempt | None = None
-    """Its last try, where that failed."""
+    """Its last try, where that failed; also that of loading anew a month that the table has."""
 
     @property
     def name(self) -> str:
@@ -212,7 +209,11 @@ def _side_by_side(function: Callable[[T], Result], values: Sequence[T]) -> list[
 
 def to_load(months: Sequence[Month], reprocess: Reprocess) -> list[Month]:
     """Those of the months that are to be loaded."""
-    return [month for month in months if month.state in _REPROCESSED[reprocess]]
+    return [
+        month
+        for month in months
+        if month.state in _REPROCESSED[reprocess] or (reprocess == "failed" and month.attempt)
+    ]
 
 
 _REPROCESSED: Mapping[Reprocess, tuple[State, ...]] = {
@@ -289,6 +290,16 @@ class Plan:
     """Those to be loaded, in the order in which they are."""
 
 
+def check(datasets: Sequence[str], months: str, table: str | None, today: date) -> None:
+    """Raise UsageError for what is no dataset, no range of its months or no table of theirs."""
+    if table:
+        parse_target(table)
+    if table and len(set(datasets)) > 1:
+        raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
+    for name in datasets:
+        tlc.parse_range(months, tlc.dataset_named(name), today)
+
+
 def plan(
     database: Database,
     datasets: Sequence[str],
@@ -304,8 +315,7 @@ def plan(
 
     Raises UsageError for what is no dataset or no range, SourceError where no file can be found at all.
     """
-    if table and len(datasets) > 1:
-        raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
+    check(datasets, months, table, today)
     found = [
         month
         for name in dict.fromkeys(datasets)

@@ -14,6 +14,11 @@ from taxi_ingest.errors import PrefectError, TaxiIngestError, printable, printab
 
 _INTERRUPTED = 130
 
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt of several loads; its text says how far they had come."""
+
+
 _REFUSALS = {
     errno.ENOSPC: "Free disk space, also in the folder that TMPDIR names.",
     errno.EDQUOT: "Free disk space, also in the folder that TMPDIR names.",
@@ -44,7 +49,8 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
     except BaseException as error:
         if _is_interrupt(error):
             hint = "Nothing is half-loaded; run the same command again."
-            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+            message = f"Interrupted: {error}" if isinstance(error, Interrupted) else "Interrupted."
+            _fail(message, hint, _INTERRUPTED, json, known)
         if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
             raise
         _fail(*explained(error), json, known)

@@ -1,4 +1,4 @@
-"""What the commands share: flags, the consoles, the settings, the database."""
+"""What the commands share: the consoles, the settings, the database."""
 
 import errno
 import mmap
@@ -6,9 +6,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from taxi_ingest.errors import UsageError
 
@@ -22,19 +20,6 @@ _LEAST_OPEN_FILES = 64
 _LEAST_MEMORY_BYTES = 512 << 20
 """With less a run fails anyway, but without a word or an end: Prefect waits for a thread that could
 not open its files, and OpenBLAS exits."""
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]
-Block = Annotated[str | None, typer.Option(metavar="NAME", help="Use the database of this Prefect block.")]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        metavar="URL",
-        help="Postgres to use, as postgresql://user@host/database. Keep passwords out of it: name a block "
-        "or set TAXI_INGEST_DATABASE_URL, PGPASSWORD or ~/.pgpass.",
-    ),
-]
 
 
 def stderr() -> "Console":
@@ -80,6 +65,15 @@ def check_environment() -> None:
     path = os.environ.get("SSL_CERT_FILE")
     if path and not os.access(path, os.R_OK):
         raise UsageError(f"SSL_CERT_FILE names {path}, which can't be read.", "Mend it, or unset it.")
+
+
+def check_text(**named: str | None) -> None:
+    """Raise UsageError for a flag's value that is not UTF-8."""
+    for name, text in named.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"--{name} is not UTF-8 text.", "Write it in UTF-8.") from None
 
 
 @contextmanager

@@ -5,16 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.shared import (
-    Block,
-    DatabaseUrl,
-    Json,
-    Quiet,
-    read_settings,
-    running_database,
-    stderr,
-    stdout,
-)
+from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
+from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
 
 _UNSEEN = "can't be looked at while the local stack is stopped: `taxi-ingest up` starts it."
 _NOTHING = "none was loaded yet: `taxi-ingest backfill yellow 2024` loads a year of them."

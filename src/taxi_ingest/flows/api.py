@@ -35,7 +35,6 @@ from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError, printable, printable_lines, without_login
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, LoadProgress
-from taxi_ingest.months import Plan
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 from taxi_ingest.stack.prefect_server import prefect_status
@@ -160,11 +159,13 @@ class Caller:
     its children."""
     tags: frozenset[str] = frozenset()
     """The flow run's, and not its tasks'."""
+    load: str = ""
+    """Which of several loads it is that runs here (`yellow 2019-01`); empty for the only one."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
-    """Told the file's address and how far it has come."""
-    on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
-    on_plan: Callable[[Plan], None] = lambda _: None
-    """Told what a backfill is going to load."""
+    """Told of which load the file is, and how far it has come."""
+    on_load: Callable[[str, SourceFile, LoadProgress], None] = lambda _, __, ___: None
+    on_plan: Callable[[Mapping[str, int | None]], None] = lambda _: None
+    """Told what is going to be loaded: the names of all loads, with the rows that each is known to have."""
     on_end: Callable[[str, Outcome | NotLoaded], None] = lambda _, __: None
     """Told what has become of one of several loads, and its name."""
     on_outcome: Callable[[Outcome | BackfillOutcome], None] = lambda _: None
@@ -200,30 +201,39 @@ def calling(**changes: Any) -> Iterator[None]:
 _SHOWN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "taxi_ingest")
 
 
+FOR_ALL = {"for_all": True}
+"""Of a log line's `extra`: it is shown to whoever watches, where others of its level are only with `-v`."""
+
+
 class PrefectLogHandler(logging.Handler):
-    """Prefect's log lines on our console, above the live bar instead of through it.
+    """Prefect's log lines on our console, above the live bar instead of through it: warnings, or all.
 
     A failed run's traceback stays in Prefect's own log: the command line says the error once.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, verbose: bool = False) -> None:
         super().__init__(logging.INFO)
         self._console = console
+        self._least = logging.INFO if verbose else logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR or not record.name.startswith(_SHOWN_LOGGERS):
             return
-        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        run = getattr(record, "task_name", None) or getattr(record, "flow_name", None) or "prefect"
+        if record.levelno < self._least and not hasattr(record, "for_all"):
+            return
+        form = "%H:%M:%S" if self._console.is_terminal else "%Y-%m-%d %H:%M:%S"
+        moment = time.strftime(form, time.localtime(record.created))
+        task, flow = getattr(record, "task_name", None), getattr(record, "flow_name", None)
+        run = caller().load or task or flow or "prefect"
         message = printable_lines(without_login(record.getMessage()))
         line = Text.assemble((f"{moment} ", "dim"), (f"{printable(run):<14} ", "cyan"), message)
         self._console.print(line, soft_wrap=True)
 
 
-def show_prefect_logs(console: Console, quiet: bool) -> None:
-    """Send Prefect's log lines to `console`, or nowhere."""
+def show_prefect_logs(console: Console, quiet: bool, verbose: bool = False) -> None:
+    """Send Prefect's log lines to `console`, warnings or all, or nowhere."""
     setup_logging()
     # Else Prefect complains on stderr, past all handlers, of log lines that it could not send.
     logging.raiseExceptions = False
-    handler = logging.NullHandler() if quiet else PrefectLogHandler(console)
+    handler = logging.NullHandler() if quiet else PrefectLogHandler(console, verbose)
     logging.getLogger().handlers[:] = [handler]
