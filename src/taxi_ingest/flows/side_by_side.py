@@ -213,7 +213,7 @@ def _shared_client() -> Iterator[None]:
         try:
             yield
         finally:
-            run_coro_as_sync(context.client.__aexit__())
+            run_coro_as_sync(context.client.__aexit__(None, None, None))
 
 
 @contextmanager
