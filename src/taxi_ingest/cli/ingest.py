@@ -16,7 +16,7 @@ from taxi_ingest.cli.shared import (
     stderr,
     stdout,
 )
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import UsageError, without_login
 from taxi_ingest.settings.job import Job, LoadOptions
 
 app = typer.Typer()
@@ -207,7 +207,9 @@ def _load_all(
 
     def again(outcome: BackfillOutcome) -> list[str]:
         failed = {failure.url for failure in outcome.failures}
-        words = [file for file, source in zip(files, sources, strict=True) if source.url in failed]
+        words = [
+            without_login(file) for file, source in zip(files, sources, strict=True) if source.url in failed
+        ]
         # A database's address without its password.
         address = outcome.database if database_url else None
         changes = {"database_url": address, **dict.fromkeys(("url", "max_failures", "json", "quiet"))}

@@ -101,6 +101,8 @@ class _Progress:
             with following:
                 return interruptible(run)
         except KeyboardInterrupt:
+            if not self._planned:
+                raise
             done = self._so_far()
             known.update({**done.as_json(), "status": "failed"})
             failed = f", {done.count('failed')} failed" if done.failures else ""
