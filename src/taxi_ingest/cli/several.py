@@ -160,7 +160,7 @@ def _counts(outcome: BackfillOutcome) -> str:
         "skipped": outcome.count("skipped"),
         "failed": outcome.count("failed"),
         "not published yet": outcome.count("unpublished"),
-        "waiting": outcome.count("waiting"),
+        "not begun": outcome.count("waiting"),
     }
     told = [f"{count:,} {name}" for name, count in counts.items() if count]
     return f"{len(outcome.months):,}: {', '.join(told)}"
