@@ -291,7 +291,7 @@ def test_of_a_large_ledger_only_a_few_rows_are_read(months: Database, rows: int)
     until(lambda: sessions(url, "true") == 0)
     found = told(months)
     assert [each["table"] for each in found["datasets"]] == ["yellow_tripdata", "own"]
-    assert [each["counts"]["loaded"] for each in found["datasets"]] == [1, 60]
+    assert [each["counts"]["loaded"] for each in found["datasets"]] == [1, 20]
     until(lambda: sessions(url, "true") == 0)
     [(scanned, fetched)] = query(
         url,

@@ -166,7 +166,7 @@ def calendars(database: Database, datasets: Sequence[str], table: str | None, to
 
 def _targets(dataset: str, table: str | None, held: Sequence[tuple[str, Target]]) -> list[Target]:
     usual = target_of(dataset, table)
-    others = {target for name, target in held if name == dataset and not table} - {usual}
+    others = {target for name, target in held if name == dataset and table is None} - {usual}
     return [usual, *sorted(others, key=str)]
 
 
@@ -349,4 +349,4 @@ def _months(
 
 def target_of(dataset: str, table: str | None) -> Target:
     """The table that a dataset's months go to: the one that is named, else its usual one."""
-    return parse_target(table or tlc.dataset_named(dataset).table)
+    return parse_target(tlc.dataset_named(dataset).table if table is None else table)

@@ -97,7 +97,7 @@ _PYTHONS_OWN = ("Fatal Python error: init_import_site", "Exception ignored in")
 
 def _check_ends(fault: str, ended: list[Finished]) -> None:
     for end in ended:
-        if fault.startswith("client ") and any(text in end.stderr for text in _PYTHONS_OWN):
+        if fault.startswith("client") and any(text in end.stderr for text in _PYTHONS_OWN):
             continue
         assert end.exit_code in ENDS.get(fault, {0}), f"ended with {end.exit_code}: {end.stderr}"
         assert "Traceback" not in end.stderr or end.exit_code < 0, end.stderr
