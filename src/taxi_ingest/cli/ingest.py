@@ -195,10 +195,12 @@ def _load_all(
     for file in files:
         settings = with_login_in(file, settings)
     sources = [parse_source(file, logins_of(settings)) for file in files]
+    # Of two names of one file the first.
+    named: dict[str, str] = {}
     for source in sources:
         source.check()
-    # Of two names of one file the first.
-    urls = list({source.url: source.named_url for source in reversed(sources)}.values())[::-1]
+        named.setdefault(source.url, source.named_url)
+    urls = list(named.values())
 
     def run() -> BackfillOutcome:
         from taxi_ingest.flows.files import ingest_files
