@@ -15,6 +15,7 @@ from builders import months as trips_of_months
 from builders import written
 from helpers import PROGRAM, Cli, exists, on_terminal, query, run_cli, start_cli, until, url_with, value
 from http_server import Server
+from taxi_ingest.sources import files_of
 from taxi_ingest.tlc.sample import write_sample
 
 COUNTS = ("loaded", "skipped", "failed", "unpublished", "waiting", "rows_loaded")
@@ -208,19 +209,12 @@ def test_a_terminal_of_80_columns_gets_bars_that_vanish_and_a_line_for_each_mont
     assert in_ledger(url) == ["2023-01", "2023-02"]
 
 
-@pytest.mark.parametrize("named", ["each", "pattern", "folder", "urls"])
-def test_several_files_are_loaded_however_they_are_named(
-    tmp_path: Path, cli: Cli, url: str, named: str
+def test_several_files_are_loaded_once_each_however_they_are_named(
+    tmp_path: Path, cli: Cli, url: str
 ) -> None:
-    files = trips_of_months(tmp_path, range(1, 4))
+    [first, *_] = trips_of_months(tmp_path, range(1, 4))
     written(tmp_path, "about these files", "README.txt")
-    words = {
-        "each": [*files, files[0]],
-        "pattern": [tmp_path / "*_2024-*.csv"],
-        "folder": [f"{tmp_path}/"],
-        "urls": [part for file in files for part in ("--url", file)],
-    }
-    done = cli("ingest", *words[named], "--table", "trips", "--json")
+    done = cli("ingest", first, f"{tmp_path}/", "--url", first.as_uri(), "--table", "trips", "--json")
     result = result_of(done)
     assert (done.returncode, counts(result)) == (0, {"loaded": 3, "rows_loaded": 3}), done.stderr
     assert [month["month"] for month in result["months"]] == ["2024-01", "2024-02", "2024-03"]
@@ -239,6 +233,16 @@ def test_one_files_failure_stops_no_other_and_the_command_that_is_told_names_it_
     assert value(url, "SELECT count(*) FROM trips") == 2
     same = cli("ingest", first, second, "--table", "trips")
     assert (same.returncode, "files    2: 2 skipped" in same.stdout) == (0, True)
+
+
+def test_a_pattern_and_a_folder_stand_for_their_files(tmp_path: Path) -> None:
+    files = [written(tmp_path, "x", name) for name in ("a.csv.gz", "b.parquet", "odd [1].csv")]
+    text = written(tmp_path, "x", "c.txt")
+    (tmp_path / "d.csv").mkdir()
+    assert files_of(str(tmp_path)) == [str(file) for file in files]
+    assert files_of(f"{tmp_path}/[a-c].*") == [str(file) for file in (*files[:2], text)]
+    for named in (str(files[2]), "-", "http://host/x[1].csv?y=*", "nothing.csv"):
+        assert files_of(named) == [named]
 
 
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:

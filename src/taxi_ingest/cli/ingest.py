@@ -16,7 +16,7 @@ from taxi_ingest.cli.shared import (
     stderr,
     stdout,
 )
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import UsageError, without_login
 from taxi_ingest.settings.job import Job, LoadOptions
 
 app = typer.Typer()
@@ -195,10 +195,12 @@ def _load_all(
     for file in files:
         settings = with_login_in(file, settings)
     sources = [parse_source(file, logins_of(settings)) for file in files]
+    # Of two names of one file the first.
+    named: dict[str, str] = {}
     for source in sources:
         source.check()
-    # Of two names of one file the first.
-    urls = list({source.url: source.named_url for source in reversed(sources)}.values())[::-1]
+        named.setdefault(source.url, source.named_url)
+    urls = list(named.values())
 
     def run() -> BackfillOutcome:
         from taxi_ingest.flows.files import ingest_files
@@ -207,7 +209,9 @@ def _load_all(
 
     def again(outcome: BackfillOutcome) -> list[str]:
         failed = {failure.url for failure in outcome.failures}
-        words = [file for file, source in zip(files, sources, strict=True) if source.url in failed]
+        words = [
+            without_login(file) for file, source in zip(files, sources, strict=True) if source.url in failed
+        ]
         # A database's address without its password.
         address = outcome.database if database_url else None
         changes = {"database_url": address, **dict.fromkeys(("url", "max_failures", "json", "quiet"))}

@@ -101,6 +101,8 @@ class _Progress:
             with following:
                 return interruptible(run)
         except KeyboardInterrupt:
+            if not self._planned:
+                raise
             done = self._so_far()
             known.update({**done.as_json(), "status": "failed"})
             failed = f", {done.count('failed')} failed" if done.failures else ""
@@ -158,7 +160,7 @@ def _counts(outcome: BackfillOutcome) -> str:
         "skipped": outcome.count("skipped"),
         "failed": outcome.count("failed"),
         "not published yet": outcome.count("unpublished"),
-        "waiting": outcome.count("waiting"),
+        "not begun": outcome.count("waiting"),
     }
     told = [f"{count:,} {name}" for name, count in counts.items() if count]
     return f"{len(outcome.months):,}: {', '.join(told)}"
