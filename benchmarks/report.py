@@ -29,8 +29,8 @@ class Report:
 
     def tables(self) -> str:
         """As Markdown, which reads well in a terminal too."""
-        parts = (self._conditions(), self._cases(), self._targets(), self._scale())
-        return "\n\n".join("\n".join(lines) for lines in parts)
+        parts = (self._conditions(), self._cases(), self._targets(), self._scale() if self.models else [])
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
     def json(self) -> str:
         """Every measurement, and what follows from them."""
