@@ -44,8 +44,8 @@ _SPARE_BYTES = 500_000_000
 
 _ROW_OVERHEAD_BYTES = 36
 _VALUE_BYTES = 5
-"""About what a row takes before anything was loaded to tell: generated yellow and green months take 157 and 166
-bytes a row, of whose 26 and 25 columns each era leaves some empty."""
+"""About what a row takes before anything was loaded to tell: generated yellow and green months take 157 and
+166 bytes a row, of whose 26 and 25 columns each era leaves some empty."""
 
 
 @dataclass(frozen=True)
