@@ -34,7 +34,10 @@ ZONES_FILES = ("taxi_zone_lookup.csv", "taxi+_zone_lookup.csv")
 
 _FORMATS = ("parquet", "csv.gz", "csv")
 
-_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+MONTH_PATTERN = r"\d{4}-(0[1-9]|1[0-2])"
+"""A month as it is written here, `2024-01`."""
+
+_MONTH = re.compile(MONTH_PATTERN)
 _YEAR = re.compile(r"\d{4}")
 _NEARLY_MONTH = re.compile(r"(?P<year>\d{4})[-_/. ]?(?P<month>\d{1,2})([-_/. ]\d{1,2})?")
 _FILE_NAME = re.compile(
