@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 
 from taxi_ingest.errors import TaxiIngestError, UsageError, bug
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
-from taxi_ingest.flows.ingest import chosen_database, ingest_month
+from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
@@ -98,6 +98,8 @@ def _backfill(
         )
         check_room(database, planned.loading)
         caller().on_plan(planned)
+        for dataset in dict.fromkeys(month.dataset for month in planned.loading):
+            log_table_name(str(target_of(dataset, table)))
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
         loads = [_load(month, table, options, settings) for month in planned.loading]
         with calling(database=database):

@@ -21,7 +21,8 @@ class Caller:
     settings: Settings | None = None
     """Secrets included; None for those of the environment."""
     database: Database | None = None
-    """The database that a parent flow has chosen for its children."""
+    """The database of a parent flow, which has chosen it, and has said which tables are loaded, for all of
+    its children."""
     tags: frozenset[str] = frozenset()
     """The flow run's, and not its tasks'."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None

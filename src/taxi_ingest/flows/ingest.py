@@ -130,7 +130,8 @@ def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
 
 def _load_job(job: Job, known_as: FileName | None) -> Outcome:
     began = time.monotonic()
-    log_table_name(job.table, job.dry_run)
+    if caller().database is None:
+        log_table_name(job.table, job.dry_run)
     settings = settings_in_use()
     source, target = parse_source(job.url, logins_of(settings)), parse_target(job.table)
     database = chosen_database(job.block)
