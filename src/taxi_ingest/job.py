@@ -73,6 +73,8 @@ class LoadOptions:
     """What separates a CSV's fields, found out unless told: one character, or `tab`."""
     header: bool | None = None
     """Whether a CSV's first row has the names, found out unless told."""
+    limit: str | None = None
+    """The global concurrency limit of Prefect's of which the load holds a slot."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a `max_rejects` that says nothing."""

@@ -13,6 +13,7 @@ from taxi_ingest.errors import TaxiIngestError, UsageError, bug
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
+from taxi_ingest.flows.pool import load_in_pool
 from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
 from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
@@ -44,6 +45,8 @@ def backfill(
     reprocess: Reprocess = "missing",
     newest_first: bool = False,
     max_failures: int | None = None,
+    work_pool: str | None = None,
+    limit: int | None = None,
     options: LoadOptions = DEFAULT_OPTIONS,
 ) -> BackfillOutcome:
     """Load all months of a range that the table has not yet, each exactly once.
@@ -52,21 +55,30 @@ def backfill(
         datasets: yellow, green, fhv, fhvhv.
         months: `2019-01..2021-07`, `2019`, `2023-01..` (till now) or `all`.
         table: Table, or schema.table, of the one dataset; each dataset's usual one if none is named.
-        jobs: How many to load at once; as many as the cores bear if not told.
+        jobs: How many to load at once, in a work pool for each of its workers; as many as the cores bear if
+            not told.
         reprocess: Which months to load: `missing`, `failed`, `revised` or `all`.
         newest_first: Whether to begin with the latest month.
         max_failures: After how many failures no other month is begun.
+        work_pool: The work pool of Prefect's whose workers load the months; this process if none is named.
+        limit: How many of all workers may write to the database at once.
         options: How each is loaded.
 
     Raises:
         MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    if (jobs is not None and jobs < 1) or (max_failures is not None and max_failures < 1):
+    if any(number is not None and number < 1 for number in (jobs, max_failures, limit)):
         raise UsageError(
             "Less than one job or failure makes no backfill.", "Give 1 or more, or leave it out."
         )
-    outcome = _backfill(datasets, months, table, jobs, reprocess, newest_first, max_failures, options)
+    if limit and not work_pool:
+        raise UsageError(
+            "A limit is for the workers of a work pool.", "Name one, or say by jobs how many to load at once."
+        )
+    outcome = _backfill(
+        datasets, months, table, jobs, reprocess, newest_first, max_failures, work_pool, limit, options
+    )
     if outcome.failures:
         raise MonthsFailed(outcome)
     return outcome
@@ -81,6 +93,8 @@ def _backfill(
     reprocess: Reprocess,
     newest_first: bool,
     max_failures: int | None,
+    work_pool: str | None,
+    limit: int | None,
     options: LoadOptions,
 ) -> BackfillOutcome:
     began, settings = time.monotonic(), settings_in_use()
@@ -101,16 +115,28 @@ def _backfill(
         for dataset in dict.fromkeys(month.dataset for month in planned.loading):
             log_table_name(str(target_of(dataset, table)))
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
-        loads = [_load(month, table, options, settings) for month in planned.loading]
-        with calling(database=database):
-            results = load_side_by_side(
-                loads,
+        if work_pool:
+            results = load_in_pool(
+                planned.loading,
+                work_pool,
                 jobs=jobs or usual_jobs(),
-                cache=options.cache,
+                limit=limit,
+                table=table,
+                options=options,
+                database=database,
                 max_failures=max_failures,
-                on_end=lambda load, result: caller().on_end(load.name, result),
+                on_end=lambda month, result: caller().on_end(month.name, result),
             )
-    done = {load.name: result for load, result in zip(loads, results, strict=True)}
+        else:
+            with calling(database=database):
+                results = load_side_by_side(
+                    [_load(month, table, options, settings) for month in planned.loading],
+                    jobs=jobs or usual_jobs(),
+                    cache=options.cache,
+                    max_failures=max_failures,
+                    on_end=lambda load, result: caller().on_end(load.name, result),
+                )
+    done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
     return BackfillOutcome(
         months=tuple(_become(month, done, table, database) for month in planned.months),
         seconds=round(time.monotonic() - began, 3),

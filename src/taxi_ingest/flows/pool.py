@@ -7,15 +7,17 @@ midst of it, its run is ended as Crashed, and the month submitted again.
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import date
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, cast
 from uuid import UUID, uuid4
 
 import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, WorkerFilter
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, WorkerFilter
 from prefect.client.schemas.objects import FlowRun, WorkPool
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectException, PrefectHTTPStatusError
@@ -29,9 +31,10 @@ from taxi_ingest.flows.api import restart_local_server
 from taxi_ingest.flows.caller import settings_in_use
 from taxi_ingest.flows.deployments import deploy, find_pool
 from taxi_ingest.flows.ingest import ingest_month
+from taxi_ingest.flows.limit import make_limit
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, Pulse
-from taxi_ingest.flows.runs import end_run, unfinished_runs
+from taxi_ingest.flows.runs import end_run
 from taxi_ingest.job import LoadOptions
 from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, compare, target_of
@@ -55,6 +58,7 @@ def load_in_pool(
     pool: str,
     *,
     jobs: int,
+    limit: int | None,
     table: str | None,
     options: LoadOptions,
     database: Database,
@@ -64,15 +68,24 @@ def load_in_pool(
     """What has become of each month, in their order; None for those not begun after `max_failures`.
 
     Called in a flow run, whose children the months' runs are. `jobs` is how many are submitted at a time for
-    each worker of the pool; `database` is that of this process, and must be the workers'.
+    each worker of the pool, `limit` how many of all may write to the database at a time. `database` is that of
+    this process, and must be the workers'.
 
     Raises UsageError where there is no such pool, DatabaseError where the workers load into another database.
     Whatever it raises, all that was under way is cancelled.
     """
     with get_client(sync_client=True) as client:
         found = find_pool(client, pool)
+        if limit:
+            options = replace(options, limit=make_limit(client, limit, forget=not _any_running(client)))
         work = _Work(client, found, months, jobs, table, options, database)
         return work.do(max_failures, on_end)
+
+
+def _any_running(client: SyncPrefectClient) -> bool:
+    flows = FlowFilter.model_validate({"name": {"any_": [ingest_month.name]}})
+    running = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}})
+    return bool(client.read_flow_runs(flow_filter=flows, flow_run_filter=running, limit=1))
 
 
 class _Work:
@@ -110,7 +123,7 @@ class _Work:
                 # Raises where `down --force` has ended it: what comes next would start the stack again.
                 stack.enter()
                 for number, run in self._patiently(self._ended):
-                    result = self._patiently(lambda number=number, run=run: self._result(number, run))
+                    result = self._patiently(partial(self._result, number, run))
                     if result is None:
                         left.appendleft(number)
                     else:
@@ -175,7 +188,7 @@ class _Work:
             idempotency_key=f"{self._key} {month.name} {len(self._tries[number])}",
             timeout=0,
         )
-        return run.id
+        return cast(FlowRun, run).id
 
     def _environment(self) -> dict[str, str]:
         """What of our settings the workers must share; none of it is secret."""
@@ -256,9 +269,7 @@ class _Work:
         message = (run.state.message if run and run.state else None) or "Its run has crashed."
         message = message.removeprefix("Flow run encountered an exception: ")
         kind = getattr(errors, message.partition(":")[0], PrefectError)
-        return NotLoaded(
-            "failed", target, None, month.dataset, month.month, message, where, kind.exit_code
-        )
+        return NotLoaded("failed", target, None, month.dataset, month.month, message, where, kind.exit_code)
 
     # Ending
 
@@ -270,7 +281,11 @@ class _Work:
                 del self._under_way[run.id]
 
     def _cancel(self) -> None:
-        """End all that is under way: workers end their processes, and who has not been told by then is."""
+        """End all that is under way: workers end their processes; where none does that, the run alone."""
+        with suppress(PrefectException, httpx.HTTPError):
+            self._cancel_all()
+
+    def _cancel_all(self) -> None:
         deadline = time.monotonic() + _CANCEL_SECONDS
         for run in self._read():
             if not _is_over(run):

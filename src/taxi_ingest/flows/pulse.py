@@ -1,7 +1,7 @@
 """Which runs of workers still show signs of life.
 
-A worker that is killed can't tell how its runs ended: they seem to go on for ever. But each run sends an event
-every half minute (https://docs.prefect.io/v3/advanced/detect-zombie-flows), until it can't any more.
+A worker that is killed can't tell how its runs ended: they seem to go on for ever. But each run sends an
+event every half minute (https://docs.prefect.io/v3/advanced/detect-zombie-flows), until it can't any more.
 """
 
 import time
