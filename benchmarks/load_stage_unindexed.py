@@ -10,5 +10,5 @@ from load_stage import main
 
 if __name__ == "__main__":
     # Where no column is the pickup, no index is made, as for a file that is not TLC's.
-    with patch("taxi_ingest.load.index._pickup", return_value=None):
+    with patch("taxi_ingest.load.partition._pickup", return_value=None):
         main(*sys.argv[1:])

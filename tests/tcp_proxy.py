@@ -9,7 +9,7 @@ from threading import Thread
 
 from psycopg2.extensions import parse_dsn
 
-from taxi_ingest.load.address import join_dsn
+from taxi_ingest.load.database import join_dsn
 
 _COMMIT = b"Q\0\0\0\x0bCOMMIT\0"
 """The message that asks for a commit (https://www.postgresql.org/docs/current/protocol-message-formats.html)."""

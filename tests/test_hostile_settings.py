@@ -30,7 +30,7 @@ from taxi_ingest.load import (
     rejects_of,
     undo,
 )
-from taxi_ingest.load.session import _SETTINGS
+from taxi_ingest.load.database import _SESSION_SETTINGS
 
 WORST = {
     "search_path": "public, pg_catalog",
@@ -61,7 +61,7 @@ WORST = {
     "tcp_keepalives_interval": "7200",
     "tcp_keepalives_count": "100",
 }
-"""The worst that a role or a database can set; each line of session.py has its own."""
+"""The worst that a role or a database can set; each line of `_SESSION_SETTINGS` has its own."""
 
 HOSTILE_SCHEMA = """
 CREATE TABLE public.stolen (what text);
@@ -190,7 +190,7 @@ def expected(usual: list[object], folder: Path, url: str) -> list[object]:
 
 
 def test_each_setting_of_ours_has_its_worst_here() -> None:
-    assert set(WORST) == set(_SETTINGS)
+    assert set(WORST) == set(_SESSION_SETTINGS)
 
 
 @pytest.mark.usefixtures("reset")
@@ -208,7 +208,7 @@ def test_a_hostile_setting_does_not_hold_for_us(set_for_role: Setting, database_
             "pg_catalog.current_setting('transaction_read_only')"
         )
         assert cursor.fetchone() == ("read committed", "off")
-    assert after[name.lower()] in (*_SETTINGS[name], *(["0"] if name.startswith("tcp_") else []))
+    assert after[name.lower()] in (*_SESSION_SETTINGS[name], *(["0"] if name.startswith("tcp_") else []))
     assert after == before
 
 

@@ -40,9 +40,9 @@ from taxi_ingest.load import (
     look_back,
     parse_target,
 )
-from taxi_ingest.load.address import address_of
+from taxi_ingest.load.checks import compare
+from taxi_ingest.load.database import address_of
 from taxi_ingest.load.refusals import explained
-from taxi_ingest.load.verdict import compare
 from taxi_ingest.tlc import known_rows
 from taxi_ingest.transform import open_stream
 

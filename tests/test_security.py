@@ -26,7 +26,7 @@ from http_server import Server
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load import database_at
-from taxi_ingest.load.address import address_of
+from taxi_ingest.load.database import address_of
 from taxi_ingest.settings import Settings
 from taxi_ingest.stack.account import runnable
 

@@ -26,7 +26,7 @@ from helpers import (
 )
 from taxi_ingest.errors import DatabaseError, DataError
 from taxi_ingest.load import Database, LoadProgress, LoadResult, database_at, undo
-from taxi_ingest.load.undo import _undo
+from taxi_ingest.load.transaction import _undo
 from taxi_ingest.load.waiting import patiently
 from taxi_ingest.sources import local_file
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import parse_dsn
 from helpers import COPYING, execute, exists, free_port, held, query, run_cli, sessions, start_cli, until
 from http_server import Server, serve
 from taxi_ingest import stack
-from taxi_ingest.load.address import join_dsn
+from taxi_ingest.load.database import join_dsn
 from taxi_ingest.settings import Settings
 from taxi_ingest.tlc.sample import write_sample
 from tcp_proxy import Proxy, proxy_before

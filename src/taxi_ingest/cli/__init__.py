@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from taxi_ingest.cli import blocks, ingest, ledger, stack, streams
+from taxi_ingest.cli import blocks, ingest, ledger, schedule, stack, streams
 from taxi_ingest.cli.failures import failures_told
 from taxi_ingest.errors import UsageError, printable_lines
 
@@ -36,6 +36,7 @@ app = typer.Typer(
 for commands in (ingest, ledger, stack):
     app.add_typer(commands.app)
 app.add_typer(blocks.app, name="blocks")
+app.add_typer(schedule.app, name="schedule")
 
 
 @app.callback(invoke_without_command=True)

@@ -86,7 +86,7 @@ def blocks_check(name: Annotated[str, typer.Argument(metavar="NAME", help="The b
 def _chosen_dsn(database_url: str | None, parts: dict[str, str], embedded: bool, from_stdin: bool) -> str:
     """The database that the flags name, else the settings, else who sits at the terminal."""
     from taxi_ingest import stack
-    from taxi_ingest.load.address import join_dsn
+    from taxi_ingest.load.database import join_dsn
 
     settings = read_settings()
     if bool(database_url) + bool(parts) + embedded > 1:

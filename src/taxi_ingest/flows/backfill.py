@@ -3,18 +3,20 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from typing import Literal
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.errors import TaxiIngestError, UsageError, bug
+from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError, bug
+from taxi_ingest.flows.api import failures_explained
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.flows.pool import load_in_pool
-from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
 from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.load import Database, LoadResult
@@ -22,6 +24,7 @@ from taxi_ingest.months import Month, Reprocess, check_room, plan, target_of
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import logins_of, parse_source
 from taxi_ingest.sources.months import month_address
+from taxi_ingest.tlc import parse_month
 
 _MOST_JOBS = 8
 
@@ -44,6 +47,7 @@ def backfill(
     jobs: int | None = None,
     reprocess: Reprocess = "missing",
     newest_first: bool = False,
+    until: str | None = None,
     max_failures: int | None = None,
     work_pool: str | None = None,
     limit: int | None = None,
@@ -57,8 +61,9 @@ def backfill(
         table: Table, or schema.table, of the one dataset; each dataset's usual one if none is named.
         jobs: How many to load at once, in a work pool for each of its workers; as many as the cores bear if
             not told.
-        reprocess: Which months to load: `missing`, `failed`, `revised` or `all`.
+        reprocess: Which months to load: `missing`, `failed`, `revised`, `new` or `all`.
         newest_first: Whether to begin with the latest month.
+        until: The month at which an open range ends; the present one if none is named.
         max_failures: After how many failures no other month is begun.
         work_pool: The work pool of Prefect's whose workers load the months; this process if none is named.
         limit: How many of all workers may write to the database at once.
@@ -77,7 +82,7 @@ def backfill(
             "A limit is for the workers of a work pool.", "Name one, or say by jobs how many to load at once."
         )
     outcome = _backfill(
-        datasets, months, table, jobs, reprocess, newest_first, max_failures, work_pool, limit, options
+        datasets, months, table, jobs, reprocess, newest_first, until, max_failures, work_pool, limit, options
     )
     if outcome.failures:
         raise MonthsFailed(outcome)
@@ -92,6 +97,7 @@ def _backfill(
     jobs: int | None,
     reprocess: Reprocess,
     newest_first: bool,
+    until: str | None,
     max_failures: int | None,
     work_pool: str | None,
     limit: int | None,
@@ -108,7 +114,7 @@ def _backfill(
             reprocess=reprocess,
             newest_first=newest_first,
             settings=settings,
-            today=date.today(),
+            today=date.fromisoformat(f"{parse_month(until)}-01") if until else date.today(),
         )
         check_room(database, planned.loading)
         caller().on_plan(planned)
@@ -136,6 +142,9 @@ def _backfill(
                     max_failures=max_failures,
                     on_end=lambda load, result: caller().on_end(load.name, result),
                 )
+    with suppress(PrefectError), failures_explained():
+        # Runs of ours that Prefect could not be told the end of, as its server restarted in between.
+        end_dead_runs(database)
     done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
     return BackfillOutcome(
         months=tuple(_become(month, done, table, database) for month in planned.months),

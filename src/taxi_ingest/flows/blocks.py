@@ -16,7 +16,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.load.address import address_of, secrets_of
+from taxi_ingest.load.database import address_of, secrets_of
 
 if TYPE_CHECKING:
     from prefect_sqlalchemy import SqlAlchemyConnector

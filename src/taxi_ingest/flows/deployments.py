@@ -1,6 +1,7 @@
 """Prefect deployments of our flows: found in the installed package, carried out by a work pool's workers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,9 @@ from taxi_ingest.tlc import MONTH_PATTERN, datasets
 
 TAG = "taxi-ingest"
 """What each of our deployments, and so each of its runs, is tagged with."""
+
+USUAL_POOL = "taxi-ingest"
+"""The work pool of schedules that name none; `schedule serve` is its worker."""
 
 
 def deploy(
@@ -79,9 +83,7 @@ def find_pool(client: SyncPrefectClient, name: str) -> WorkPool:
 def make_process_pool(client: SyncPrefectClient, name: str) -> None:
     """Make a work pool whose workers start processes on their own host, unless it is there."""
     template = ProcessWorker.get_default_base_job_template()
-    try:
+    with suppress(ObjectAlreadyExists):
         client.create_work_pool(
             WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
         )
-    except ObjectAlreadyExists:
-        pass

@@ -15,13 +15,13 @@ from pathlib import Path
 from threading import Thread
 
 from prefect.context import FlowRunContext
-from prefect.exceptions import CancelledRun
 
 from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError, TaxiIngestError
 from taxi_ingest.flows.api import failures_explained, restart_local_server
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
+from taxi_ingest.flows.runs import interruptible
 from taxi_ingest.load import cancel_all, listening_for_signals
 from taxi_ingest.settings import Settings
 from taxi_ingest.sources import Cache, DownloadProgress, Source, SourceFile, run_folder
@@ -116,8 +116,6 @@ class _Work:
         try:
             with _numbered_apart(number), calling(tags=load.tags, prefetched=fetch.prefetched()):
                 return self._run_with_prefect(load)
-        except CancelledRun:
-            raise KeyboardInterrupt from None
         except Exception as error:
             return load.failed(error)
         finally:
@@ -127,12 +125,12 @@ class _Work:
         """Run the flow; once more where Prefect's local server had died, and could be started again."""
         try:
             with failures_explained():
-                return load.run()
+                return interruptible(load.run)
         except PrefectError:
             if not restart_local_server(self._settings):
                 raise
         with failures_explained():
-            return load.run()
+            return interruptible(load.run)
 
 
 def _enough(results: Sequence[Result | None], max_failures: int | None) -> bool:

@@ -1,6 +1,5 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
-from taxi_ingest.load.attempts import note_attempt
 from taxi_ingest.load.copy import LoadProgress
 from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, pace
 from taxi_ingest.load.database import Database, database_at
@@ -11,17 +10,17 @@ from taxi_ingest.load.history import (
     LookBack,
     Status,
     TableRecord,
+    Verdict,
     committed_runs,
     list_loads,
     look_back,
 )
 from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
+from taxi_ingest.load.ledger import note_attempt
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.table import Target, parse_target
-from taxi_ingest.load.transaction import LoadResult, load_file
-from taxi_ingest.load.undo import undo
-from taxi_ingest.load.verdict import Verdict
+from taxi_ingest.load.transaction import LoadResult, load_file, undo
 
 __all__ = [
     "Attempt",

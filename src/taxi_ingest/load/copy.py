@@ -18,7 +18,7 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.load.numeric import binary_numeric
+from taxi_ingest.load.types import binary_numeric
 from taxi_ingest.read import Piece, Reject
 from taxi_ingest.transform import Stream
 

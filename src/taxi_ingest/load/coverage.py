@@ -8,10 +8,9 @@ from datetime import datetime
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.load import history, migrations
-from taxi_ingest.load.address import parse_address
-from taxi_ingest.load.attempts import ATTEMPTS_SINCE
-from taxi_ingest.load.database import Database, one
+from taxi_ingest.load.database import Database, one, parse_address
 from taxi_ingest.load.history import LoadRecord
+from taxi_ingest.load.ledger import ATTEMPTS_SINCE
 from taxi_ingest.load.table import Target
 
 

@@ -1,20 +1,22 @@
-"""What is to become of a file: decided here, for the load and for the dry run alike."""
+"""What is to become of a file, and with which types: decided here, for the load and for the dry run alike."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
 from taxi_ingest.job import Job
 from taxi_ingest.load import history, table
 from taxi_ingest.load.destination import Destination, choose, is_lookup
-from taxi_ingest.load.fitting import fitted
 from taxi_ingest.load.history import LoadRecord, TableRecord
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
+from taxi_ingest.load.types import is_widening, name_of, type_named
+from taxi_ingest.read.texts import DECIMAL
 from taxi_ingest.sources import SourceFile
-from taxi_ingest.transform import Stream
+from taxi_ingest.transform import PlannedColumn, Stream
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job
     if record:
         record.check_dataset(stream.plan.dataset, target)
     replaces = known.load_id if known else _replaced(cursor, stream, file, target, record, job)
-    stream = fitted(stream, target, existing)
+    stream = _fitted(stream, target, existing)
     check_table(cursor, target)
     destination = choose(cursor, stream, target, existing, replaces, job.index)
     destination.check(cursor)
@@ -113,3 +115,40 @@ def _elsewhere(others: list[LoadRecord], file: SourceFile, target: Target, month
     if len(others) > 1:
         return DataError(message, "`taxi-ingest undo` those that it replaces, or load it too: --keep-both.")
     return DataError(message, "Replace that load: --if-loaded replace; or load this one too: --keep-both.")
+
+
+def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> Stream:
+    """The stream with the types that the table's columns already have, where those are wide enough."""
+    if existing is None:
+        return stream
+    for column in stream.plan.loaded:
+        if column.name not in existing.columns:
+            continue
+        has = _stored_type(target, existing, column)
+        # Text that is only guessed may come from words for no value, or from one number of many digits.
+        needs_more = is_widening(has, column.type) and not (column.guessed and column.type == pa.string())
+        if existing.partitioned and needs_more:
+            continue
+        if existing.partitioned and _adds_decimals(column, has):
+            stream = stream.with_type(column.name, DECIMAL)
+            continue
+        # Values for which a user's own column would have to be widened are rejected.
+        stream = stream.with_stored_type(column.name, has, final=not existing.partitioned)
+    return stream
+
+
+def _adds_decimals(column: PlannedColumn, has: pa.DataType) -> bool:
+    """Whether the first rows have decimals for a column of whole numbers. What becomes of it is known before
+    all rows are read, as a view on it may forbid that."""
+    return column.guessed and column.type == pa.float64() and is_widening(has, DECIMAL)
+
+
+def _stored_type(target: Target, existing: ExistingTable, column: PlannedColumn) -> pa.DataType:
+    """The type of the table's column. Raises DataError for one that the file's values can't be put into."""
+    name = existing.columns[column.name]
+    if (type := type_named(name)) is None:
+        raise DataError(
+            f"Column {column.name!r} of {target} has the type {name}, the file's has {name_of(column.type)}.",
+            "Load into another --table, or change the column's type first.",
+        )
+    return type

@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import index, partition, table
+from taxi_ingest.load import partition, table
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.types import name_of
 from taxi_ingest.load.waiting import patiently
@@ -97,7 +97,7 @@ class Partition:
         assert copied, "it was made in this transaction"
         partition.prove(cursor, load_id)
         if self.indexed:
-            index.create(cursor, load_id, self.stream.plan)
+            partition.create_index(cursor, load_id, self.stream.plan)
         return patiently(cursor, lambda: self._join(cursor, load_id, copied))
 
     def _join(self, cursor: Cursor, load_id: int, copied: ExistingTable) -> tuple[str, ...]:

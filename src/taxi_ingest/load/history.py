@@ -11,10 +11,11 @@ from taxi_ingest.job import Names
 from taxi_ingest.load import migrations
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.table import Target
-from taxi_ingest.load.verdict import Verdict
 from taxi_ingest.sources import Validators
 
 Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]
+Verdict = Literal["match", "revised", "short", "unknown"]
+"""Of the rows against those that TLC's file is known to have: see checks.py."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""The ledger's loads, a row for each file that was loaded, in the schema `taxi_ingest` of the same database.
+"""The ledger as it is written: a row for each file that was loaded, one for each try that failed.
 
-Written here, read by history.py; attempts.py and rejects.py have the other tables, `migrations` makes all.
+It lies in the schema `taxi_ingest` of the same database; `migrations` makes its tables, rejects.py fills that
+of the rejects, history.py and coverage.py read.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from typing import Literal
@@ -12,15 +14,22 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from taxi_ingest import tlc
+from taxi_ingest.errors import DatabaseError, DataError, SourceError, TaxiIngestError
 from taxi_ingest.load import migrations
+from taxi_ingest.load.checks import Comparison
 from taxi_ingest.load.copy import Counts
-from taxi_ingest.load.database import one
+from taxi_ingest.load.database import Database, one
 from taxi_ingest.load.history import COLUMNS, LoadRecord
 from taxi_ingest.load.table import Target
-from taxi_ingest.load.verdict import Comparison
+from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.waiting import wait_for
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Plan
+
+ATTEMPTS_SINCE = 4
+"""The ledger's first version that has attempts."""
+
+_LONGEST_MESSAGE = 1_000
 
 _BEGIN = """
 INSERT INTO taxi_ingest.loads
@@ -43,6 +52,14 @@ RETURNING {COLUMNS}
 """  # noqa: S608
 
 _END = "UPDATE taxi_ingest.loads SET status = %s, ended_at = clock_timestamp() WHERE load_id = %s"
+
+_NOTE_ATTEMPT = """
+INSERT INTO taxi_ingest.attempts
+    (table_schema, table_name, source, dataset, month, started_at, failed_at, exit_code, message,
+     flow_run_url, tool_version)
+VALUES (%(schema)s, %(table)s, %(source)s, %(dataset)s, %(month)s, %(started_at)s, clock_timestamp(),
+        %(exit_code)s, %(message)s, %(flow_run_url)s, %(tool_version)s)
+"""
 
 
 def make_or_upgrade(cursor: Cursor) -> None:
@@ -122,3 +139,40 @@ def finish(
 def end(cursor: Cursor, load_id: int, status: Literal["replaced", "undone"]) -> None:
     """Write down that a load's rows are gone."""
     cursor.execute(_END, (status, load_id))
+
+
+def note_attempt(
+    database: Database,
+    error: TaxiIngestError,
+    *,
+    target: Target,
+    source: str,
+    started_at: datetime,
+    dataset: str | None = None,
+    month: str | None = None,
+    flow_run_url: str | None = None,
+) -> None:
+    """Write down that a try failed, in a transaction of its own; `source` is the file's canonical URL.
+
+    Only what the source, the data or the database are to blame for, and only into a ledger that is there
+    and up to date: a failure makes and alters nothing. What can't be written is left, as `error` is what
+    the user must know.
+    """
+    if not isinstance(error, SourceError | DataError | DatabaseError):
+        return
+    values = {
+        "schema": target.schema,
+        "table": target.name,
+        "source": source,
+        "dataset": dataset,
+        "month": month,
+        "started_at": started_at,
+        "exit_code": error.exit_code,
+        "message": str(error)[:_LONGEST_MESSAGE],
+        "flow_run_url": flow_run_url,
+        "tool_version": version("taxi-ingest"),
+    }
+    with suppress(Exception), database.transaction() as cursor:
+        check_ledger(cursor)
+        if migrations.version(cursor) >= ATTEMPTS_SINCE:
+            cursor.execute(_NOTE_ATTEMPT, values)

@@ -1,4 +1,4 @@
-"""The one transaction that loads a file."""
+"""The one transaction that loads a file, and the one that takes a load's rows out again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +7,20 @@ from typing import Literal
 
 from psycopg2.extensions import cursor as Cursor
 
+from taxi_ingest.errors import DataError
 from taxi_ingest.job import Job
-from taxi_ingest.load import history, index, ledger
+from taxi_ingest.load import history, ledger, partition, table
+from taxi_ingest.load.checks import check_counts, compare
 from taxi_ingest.load.copy import LoadProgress, copy_rows
-from taxi_ingest.load.counts import check_counts
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
 from taxi_ingest.load.destination import TableChanged
 from taxi_ingest.load.history import LoadRecord
 from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.load.table import Target
+from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.types import for_postgres
-from taxi_ingest.load.verdict import compare
+from taxi_ingest.load.waiting import patiently
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Stream
 
@@ -54,7 +56,7 @@ def load_file(
     too many rejects, for rows that are missing where that is to be verified or where most are, and for
     all that `decide` refuses; DatabaseError for what Postgres refuses; SourceError for a damaged file.
 
-    After the commit, what the table has of earlier versions gets its index too (see index.py), or a log
+    After the commit, what the table has of earlier versions gets its index too (see partition.py), or a log
     line says why not.
 
     After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
@@ -67,8 +69,8 @@ def load_file(
                 ledger.make_or_upgrade(cursor)
                 result = _load(cursor, stream, file, target, job, flow_run_url, on_progress)
                 wanted = job.index and not result.skipped
-                unindexed = index.lacking(cursor, target, stream.plan) if wanted else []
-            index.complete(database, target, stream.plan, unindexed)
+                unindexed = partition.without_index(cursor, target, stream.plan) if wanted else []
+            partition.complete_indexes(database, target, stream.plan, unindexed)
             return result
         except Misjudged as reason:
             stream = reason.corrected(stream)
@@ -110,3 +112,44 @@ def _load(
     if decision.replaces is not None:
         ledger.end(cursor, decision.replaces, "replaced")
     return LoadResult(ledger.finish(cursor, load_id, counts, comparison, notes))
+
+
+def undo(database: Database, load_id: int) -> LoadRecord:
+    """Detach and drop a load's partition in one transaction; the ledger keeps the fact.
+
+    Returns the load as it was. Raises UsageError for a load that there never was, DataError for one whose
+    rows are gone or can't be told from others.
+    """
+    with database.transaction() as cursor:
+        check_ledger(cursor)
+        return patiently(cursor, lambda: _undo(cursor, load_id))
+
+
+def _undo(cursor: Cursor, load_id: int) -> LoadRecord:
+    table.lock_definition(cursor, history.known_load(cursor, load_id).target)
+    record = history.known_load(cursor, load_id)
+    partition.drop(cursor, _holder(cursor, record), load_id)
+    ledger.end(cursor, load_id, "undone")
+    return record
+
+
+def _holder(cursor: Cursor, record: LoadRecord) -> Target:
+    """The table that has the load's rows as a partition. Raises DataError."""
+    if record.status in ("replaced", "undone"):
+        raise DataError(
+            f"Load {record.load_id} is {record.status} already: its rows are not in {record.target}.",
+            "`taxi-ingest loads` tells what became of each load.",
+        )
+    if holder := partition.table_with(cursor, record.load_id):
+        return holder
+    existing = table.look_up(cursor, record.target)
+    if existing and not existing.partitioned:
+        raise DataError(
+            f"{record.target} keeps no loads apart, so the rows of load {record.load_id} can't be told "
+            "from its others.",
+            "Only tables that taxi-ingest makes for trips can be undone; DELETE the rows yourself.",
+        )
+    raise DataError(
+        f"Someone has dropped or detached the rows of load {record.load_id} from {record.target} already.",
+        "To have them again, ingest the file again.",
+    )

@@ -214,6 +214,12 @@ def _months_between(first: str, last: str) -> tuple[str, ...]:
     return tuple(f"{number // 12}-{number % 12 + 1:02}" for number in numbers)
 
 
+def months_before(today: date, number: int) -> str:
+    """The month that lies so many before that of a day."""
+    months = today.year * 12 + today.month - 1 - number
+    return f"{months // 12}-{months % 12 + 1:02}"
+
+
 def _month_number(month: str) -> int:
     year, _, number = month.partition("-")
     return int(year) * 12 + int(number) - 1

@@ -1,15 +1,18 @@
-"""What a known count of rows says about a file."""
+"""What must hold before a load is committed: no row lost, few enough rejected, as many as the month has."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from taxi_ingest import tlc
-from taxi_ingest.errors import DataError
+from taxi_ingest.errors import DataError, SourceError
+from taxi_ingest.job import Allowance
+from taxi_ingest.load.copy import Counts
+from taxi_ingest.load.history import Verdict
+from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.read import breaks_off
+from taxi_ingest.read.csv_file import NOT_UTF8
+from taxi_ingest.read.texts import SPELLINGS
 from taxi_ingest.transform import Stream
-
-Verdict = Literal["match", "revised", "short", "unknown"]
 
 _OTHER_MONTH = 0.05
 """The share of rows picked up outside the month from which on a file is not compared with that month's:
@@ -17,6 +20,43 @@ what TLC publishes has a few such rows in thousands."""
 
 _MOSTLY_MISSING = 0.5
 """The share of the known rows below which a file that breaks off is refused."""
+
+
+def check_counts(counts: Counts, stream: Stream, spool: RejectSpool, allowance: Allowance) -> None:
+    """Nothing is missing, and no more is rejected than allowed. Raises DataError, SourceError."""
+    lost = counts.read - counts.loaded - counts.rejected - counts.removed
+    if lost or (counts.removed and stream.step is None):
+        raise DataError(
+            f"Of {counts.read:,} rows some got lost: {counts}.", "This is a bug: please report it."
+        )
+    if stream.layout.rows is not None and counts.read != stream.layout.rows:
+        raise SourceError(
+            f"The file says it has {stream.layout.rows:,} rows, but {counts.read:,} were read.",
+            "Download it again.",
+        )
+    if counts.rejected and not counts.loaded:
+        # Whatever is allowed: nothing but rejects is no load.
+        raise DataError(
+            f"{counts.rejected:,} of {counts.read:,} rows can't be represented, and no row is left; "
+            f"nothing was loaded. {spool.first()}",
+            _spelling_hint(stream, spool) or "Mend the file, or look whether it is the right one.",
+        )
+    if not allowance.allows(counts.rejected, counts.read):
+        raise DataError(
+            f"{counts.rejected:,} of {counts.read:,} rows can't be represented, allowed are {allowance}; "
+            f"nothing was loaded. {spool.first()}",
+            f"{_spelling_hint(stream, spool)} Mend the file, or allow more with --max-rejects (a number, or "
+            "a share like 5%).".lstrip(),
+        )
+
+
+def _spelling_hint(stream: Stream, spool: RejectSpool) -> str:
+    """How the values of the first reject's column may be spelled, or the file's text encoded; empty where
+    that is no question."""
+    if spool.first().endswith(NOT_UTF8):
+        return "Convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE (or from the encoding it has)."
+    types = {column.name: column.type for column in stream.plan.loaded}
+    return SPELLINGS.get(types.get(spool.first_column or ""), "")
 
 
 @dataclass(frozen=True)
