@@ -143,7 +143,7 @@ def schedule_serve(
     with failures_told(json=False), prefect_context(quiet):
         from taxi_ingest.flows.serve import serve
 
-        serve(work_pool, jobs)
+        serve(work_pool, jobs, (lambda _: None) if quiet else stderr().print)
 
 
 def _show(schedule: "Schedule") -> None:

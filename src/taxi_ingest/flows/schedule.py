@@ -126,7 +126,7 @@ def run_schedule(name: str, month: str | None = None) -> str:
 def _cron_schedule(cron: str, timezone: str) -> CronSchedule:
     try:
         ZoneInfo(timezone)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise UsageError(
             f"There is no time zone {timezone!r}.", "Write it like America/New_York or Europe/Berlin."
         ) from None
@@ -138,7 +138,7 @@ def _cron_schedule(cron: str, timezone: str) -> CronSchedule:
     except ValueError:
         raise UsageError(
             f"{cron!r} is no cron line, or for a time that never comes.",
-            "Write minute, hour, day, month and day of the week: '0 6 5 * *' is each month's 5th at six.",
+            "Write minute, hour, day, month and day of the week, in quotes: '0 6 5 * *' is each 5th at six.",
         ) from None
     return schedule
 

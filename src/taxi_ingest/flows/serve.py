@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 
@@ -32,7 +32,9 @@ _AGAIN = "again:"
 """How often a run was begun anew, as a tag."""
 
 
-def serve(pool: str | None = None, jobs: int | None = None) -> None:
+def serve(
+    pool: str | None = None, jobs: int | None = None, tell: Callable[[str], None] = lambda _: None
+) -> None:
     """Carry out a work pool's runs, schedules' and others, each in a process of its own, until interrupted.
 
     `jobs` is how many at once. What of schedules is cut short, by the end of this or of another worker, is
@@ -51,7 +53,7 @@ def serve(pool: str | None = None, jobs: int | None = None) -> None:
         settings = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _QUERY_SECONDS})
         with settings, _watching(worker), _terminated_as_interrupted():
             try:
-                asyncio.run(worker.start(printer=lambda _: None))
+                asyncio.run(worker.start(printer=tell))
             except KeyboardInterrupt:
                 # As it is meant to end.
                 pass
