@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from taxi_ingest.job import Job
 from taxi_ingest.load import database_at, load_file, parse_target
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 

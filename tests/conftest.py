@@ -16,7 +16,7 @@ from helpers import PASSWORD, Cli, execute, free_port, run_cli, set_up_environme
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.account import as_account, give_to_account
 
 _HOME = Path(tempfile.mkdtemp(prefix="ti-"))

@@ -16,9 +16,9 @@ import pytest
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
-from taxi_ingest.job import Job, Names
 from taxi_ingest.load import Database, LoadProgress, LoadResult, Preview, load_file, parse_target, preview
 from taxi_ingest.load.database import join_dsn
+from taxi_ingest.settings.job import Job, Names
 from taxi_ingest.sources import SourceFile, local_file
 from taxi_ingest.transform import Stream, open_stream
 

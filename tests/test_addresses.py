@@ -16,10 +16,10 @@ from helpers import Cli, query
 from http_server import Server, serve
 from taxi_ingest import month_address
 from taxi_ingest.errors import SourceError, UsageError, without_login
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Cache, local_file, logins_of, parse_source, with_login_in
+from taxi_ingest.sources.address import Login, Logins
 from taxi_ingest.sources.http import Http
-from taxi_ingest.sources.logins import Login, Logins
 
 
 def canonical_url(text: str) -> str:

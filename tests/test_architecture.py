@@ -13,8 +13,8 @@ from helpers import ROOT, run_python
 SOURCES = ROOT / "src"
 HEAVY = ("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx")
 PARTS = (
-    *("cli", "flows", "databases", "load", "transform", "read", "stack"),
-    *("sources", "job", "settings", "tlc", "errors"),
+    *("cli", "flows", "months", "databases", "load", "transform", "read", "stack"),
+    *("sources", "settings", "tlc", "errors"),
 )
 """What the top folder shows, from the top down: each imports only what stands behind it."""
 

@@ -24,7 +24,7 @@ from helpers import (
     until_session,
 )
 from http_server import Server
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.tlc.sample import write_sample
 
 KEYS = {
@@ -351,6 +351,11 @@ def test_ui_prints_the_dashboards_address(cli: Cli, settings: Settings) -> None:
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = run_cli(*command.split(), "--help")
     assert (done.returncode, f"Example: taxi-ingest {command}" in done.stdout) == (0, True)
+
+
+def test_python_runs_the_package_as_the_same_program() -> None:
+    run = "import runpy; runpy.run_module('taxi_ingest', run_name='__main__')"
+    assert run_python(run, "--version").stdout == run_cli("--version").stdout
 
 
 def test_help_and_version_need_no_heavy_import() -> None:

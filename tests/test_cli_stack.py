@@ -19,9 +19,9 @@ import pytest
 
 from helpers import PROGRAM, Cli, free_port, query, run_cli, start_cli, until
 from taxi_ingest import stack
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.stack import use_of_stack, without_loads
 from taxi_ingest.stack.residents import await_end
-from taxi_ingest.stack.usage import use_of_stack, without_loads
 
 
 @dataclass

@@ -15,8 +15,8 @@ from taxi_ingest import Settings, prefect_api, stack
 from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.blocks import BlockDatabase, create_block, find_block
-from taxi_ingest.job import Job
 from taxi_ingest.load import Database, database_at, parse_target, undo
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 

@@ -10,11 +10,11 @@ import pytest
 from builders import elsewhere, parquet_trips, plain_table, row, trips, zones
 from helpers import execute, held, loaded, looked_ahead, query, totals
 from taxi_ingest.errors import DataError, TaxiIngestError, UsageError
-from taxi_ingest.job import Allowance, IfLoaded
 from taxi_ingest.load import Database, LoadResult, parse_target, undo
 from taxi_ingest.load.checks import check_counts
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.rejects import RejectSpool
+from taxi_ingest.settings.job import Allowance, IfLoaded
 from taxi_ingest.transform import open_stream
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from taxi_ingest.cli.display import Lines, PlainConsole, describe, display
-from taxi_ingest.flows.logs import PrefectLogHandler
+from taxi_ingest.flows.api import PrefectLogHandler
 
 
 @pytest.mark.parametrize(

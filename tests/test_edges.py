@@ -17,7 +17,7 @@ from helpers import PROGRAM, Cli, query, run_cli, run_python
 from http_server import Server, serve
 from taxi_ingest.cli.failures import explained
 from taxi_ingest.errors import SourceError, printable, printable_lines
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 
 SECRET = "gehe1m-4711"
 

@@ -29,8 +29,8 @@ from taxi_ingest.sources import (
     parse_source,
     run_folder,
 )
+from taxi_ingest.sources.address import Login
 from taxi_ingest.sources.cache import linked
-from taxi_ingest.sources.logins import Login
 
 CONTENT = b"a,b\n1,2\n" * 100_000
 

@@ -35,7 +35,7 @@ from taxi_ingest.load.types import for_postgres
 from taxi_ingest.read import Batch, Format, Reject, inspect, open_reader
 from taxi_ingest.read import csv_rows as row_rules
 from taxi_ingest.read.csv_rows import RowRules, cut, row_ends
-from taxi_ingest.sources.file import look_at
+from taxi_ingest.sources.source import look_at
 from taxi_ingest.transform import open_stream
 
 
@@ -760,7 +760,7 @@ _LOADED = """
 import sys
 from pathlib import Path
 from taxi_ingest.sources import local_file
-from taxi_ingest.job import Job
+from taxi_ingest.settings.job import Job
 from taxi_ingest.load import database_at, load_file, parse_target
 from taxi_ingest.transform import open_stream
 stream = open_stream(Path(sys.argv[1]), sys.argv[1], 10)

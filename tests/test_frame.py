@@ -10,7 +10,7 @@ import pytest
 
 from helpers import ROOT, free_port
 from taxi_ingest import stack
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 
 
 @pytest.fixture

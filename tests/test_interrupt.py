@@ -17,8 +17,8 @@ from builders import row, trips
 from helpers import COPYING, WAITING, loaded, query, totals
 from prefect_runs import block
 from taxi_ingest import Settings, prefect_api
-from taxi_ingest.job import Job
 from taxi_ingest.load import Database, cancel_all, database_at, listening_for_signals, load_file, parse_target
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 

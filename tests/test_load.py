@@ -29,7 +29,6 @@ from helpers import (
     url_with,
 )
 from taxi_ingest.errors import DatabaseError, DataError, SourceError, UsageError
-from taxi_ingest.job import Allowance, parse_allowance
 from taxi_ingest.load import (
     Database,
     LoadProgress,
@@ -43,6 +42,7 @@ from taxi_ingest.load import (
 from taxi_ingest.load.checks import compare
 from taxi_ingest.load.database import address_of
 from taxi_ingest.load.refusals import explained
+from taxi_ingest.settings.job import Allowance, parse_allowance
 from taxi_ingest.tlc import known_rows
 from taxi_ingest.transform import open_stream
 

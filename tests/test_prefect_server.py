@@ -16,7 +16,7 @@ import pytest
 
 from helpers import free_port
 from taxi_ingest import stack
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack import prefect_server as local
 from taxi_ingest.tlc.sample import write_sample
 

@@ -27,7 +27,7 @@ from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load import database_at
 from taxi_ingest.load.database import address_of
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.account import runnable
 
 SECRET = "planted-90210"

@@ -17,8 +17,8 @@ from taxi_ingest import Settings, prefect_api, stack
 from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.cli.watch import run_ingest
 from taxi_ingest.flows import marks
-from taxi_ingest.job import Job
 from taxi_ingest.load import database_at
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import Cache, parse_source
 
 Set = pytest.MonkeyPatch

@@ -20,7 +20,7 @@ import pytest
 from helpers import Background, free_port, until, value
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack import residents
 
 SECRETS = {
@@ -46,7 +46,7 @@ def kill(pid: int | None) -> None:
 def in_two_processes(settings: Settings, expression: str) -> list[str]:
     """What an expression about `stack` and `settings` gives in each of two processes at once."""
     code = (
-        "import sys; from taxi_ingest import stack; from taxi_ingest.settings import Settings;"
+        "import sys; from taxi_ingest import stack; from taxi_ingest.settings.environment import Settings;"
         "settings = Settings(home=sys.argv[1], prefect_port=int(sys.argv[2])); print(" + expression + ")"
     )
     command = [sys.executable, "-c", code, str(settings.home), str(settings.prefect_port)]

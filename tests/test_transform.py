@@ -15,9 +15,8 @@ from taxi_ingest.errors import DataError, UsageError
 from taxi_ingest.load.types import for_postgres
 from taxi_ingest.read.texts import NULL_WORDS
 from taxi_ingest.transform import CanonicalBatch, Misjudged, Stream, load_step, open_stream
-from taxi_ingest.transform.cast import cast
 from taxi_ingest.transform.plan import snake_case
-from taxi_ingest.transform.types import column_type
+from taxi_ingest.transform.types import cast, column_type
 
 
 def converted(values: pa.Array, type: pa.DataType) -> tuple[list[object], list[int]]:

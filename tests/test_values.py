@@ -17,11 +17,10 @@ from builders import csv_of, parquet_of, row, trips
 from helpers import execute, loaded, query
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import Database, LoadResult
-from taxi_ingest.read.infer import infer
+from taxi_ingest.read.csv_file import infer
 from taxi_ingest.read.texts import DECIMAL, NULL_WORDS, Origin, parse
 from taxi_ingest.transform import open_stream
-from taxi_ingest.transform.cast import cast
-from taxi_ingest.transform.types import column_type
+from taxi_ingest.transform.types import cast, column_type
 
 _names = count()
 

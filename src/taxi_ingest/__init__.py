@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from taxi_ingest.flows.api import prefect_api
     from taxi_ingest.flows.ingest import ingest
     from taxi_ingest.flows.outcome import Outcome
-    from taxi_ingest.settings import Settings
-    from taxi_ingest.sources.months import month_address
+    from taxi_ingest.settings.environment import Settings
+    from taxi_ingest.sources import month_address
 
 __all__ = [
     "DataError",
@@ -45,9 +45,9 @@ __all__ = [
 
 _HOMES = {
     "Outcome": "taxi_ingest.flows.outcome",
-    "Settings": "taxi_ingest.settings",
+    "Settings": "taxi_ingest.settings.environment",
     "ingest": "taxi_ingest.flows.ingest",
-    "month_address": "taxi_ingest.sources.months",
+    "month_address": "taxi_ingest.sources",
     "prefect_api": "taxi_ingest.flows.api",
 }
 

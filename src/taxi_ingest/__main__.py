@@ -13,3 +13,7 @@ def main() -> None:
         sys.stderr.write("Error: Interrupted.\nHint: Nothing was done yet; run the same command again.\n")
         raise SystemExit(_INTERRUPTED) from None
     run()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,9 +9,9 @@ from psycopg2.extensions import connection as Connection
 
 from taxi_ingest import stack
 from taxi_ingest.errors import UsageError
-from taxi_ingest.job import DEFAULT_BLOCK
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import DEFAULT_BLOCK
 
 
 def choose_database(

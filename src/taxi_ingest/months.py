@@ -22,9 +22,8 @@ from taxi_ingest.load import (
     pace,
     parse_target,
 )
-from taxi_ingest.settings import Settings
-from taxi_ingest.sources import Found, logins_of, parse_source
-from taxi_ingest.sources.months import month_address
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.sources import Found, logins_of, month_address, parse_source
 
 T = TypeVar("T")
 Result = TypeVar("Result")

@@ -14,7 +14,7 @@ from helpers import COPYING, execute, exists, free_port, held, query, run_cli, s
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load.database import join_dsn
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.tlc.sample import write_sample
 from tcp_proxy import Proxy, proxy_before
 

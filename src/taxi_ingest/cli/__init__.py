@@ -2,21 +2,27 @@
 
 Results go to stdout, everything else to stderr. Heavy imports stand inside the commands, so that
 `--help` is fast.
+
+Any environment is borne: standard output and error may be closed, full, a broken pipe, not UTF-8. Whether
+results can be shown decides nothing about what is done: a load that has been committed is done, also where
+stdout is full. So what can't be written is kept, to be told at the end.
 """
 
 import gc
+import io
 import os
+import select
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
-from taxi_ingest.cli import blocks, ingest, ledger, schedule, stack, streams
+from taxi_ingest.cli import blocks, ingest, ledger, schedule, stack
 from taxi_ingest.cli.failures import failures_told
 from taxi_ingest.errors import UsageError, printable_lines
 
@@ -24,6 +30,7 @@ _CHANGING = ("ingest", "zones", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""
 
 _EXIT_SECONDS = 5
+_KEPT_BYTES = 100_000
 
 app = typer.Typer(
     name="taxi-ingest",
@@ -53,6 +60,24 @@ def _version(
         typer.echo(context.get_help())
 
 
+class _Stream(io.FileIO):
+    """File descriptor 1 or 2; a failure to write is kept, not raised."""
+
+    failure: OSError | None = None
+    unwritten: bytes = b""
+
+    def write(self, data: "bytes | memoryview") -> int:  # type: ignore[override]
+        try:
+            while (written := super().write(data)) is None:
+                # Someone has made the terminal that we share not to block.
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            self.failure = self.failure or error
+            self.unwritten = (self.unwritten + bytes(data))[:_KEPT_BYTES]
+            return len(data)
+
+
 def main() -> None:
     """The entry point `taxi-ingest`."""
     if not sys.warnoptions:
@@ -60,7 +85,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
     # Whoever ends us kindly gets what Ctrl-C gets: a clean end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    output = streams.guard()
+    output = _guarded_streams()
     if os.environ.get("HOME") == "":
         # Else a home folder would be taken for the root of the file system.
         del os.environ["HOME"]
@@ -122,7 +147,7 @@ def _command_line_read() -> Iterator[None]:
         raise UsageError(error.format_message(), f"`{command} --help` shows what it takes.") from None
 
 
-def _told(output: streams.Stream) -> int:
+def _told(output: _Stream) -> int:
     """Say on stderr what stdout did not take; return the exit code."""
     if output.failure is None:
         return 0
@@ -137,3 +162,34 @@ def _told(output: streams.Stream) -> int:
     else:
         sys.stderr.write("Hint: Redirect it to where there is room.\n")
     return 0 if changing else 1
+
+
+def _guarded_streams() -> _Stream:
+    """Put such streams in the place of `sys.stdout` and `sys.stderr`; return the one of stdout."""
+    closed = _fill_up()
+    output, errors = _Stream(1, "w", closefd=False), _Stream(2, "w", closefd=False)
+    if 1 in closed:
+        output.failure = OSError(None, "it is closed")
+    sys.stdout = _text(output, sys.stdout)
+    sys.stderr = _text(errors, sys.stderr)
+    return output
+
+
+def _fill_up() -> set[int]:
+    """Open what is closed of 0, 1 and 2, else the next file or connection would get its number."""
+    closed = set()
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            closed.add(number)
+    return closed
+
+
+def _text(stream: _Stream, before: TextIO | None) -> TextIO:
+    """A text stream that shows what its encoding lacks as escapes."""
+    encoding = before.encoding if before else "utf-8"
+    # Lines at once, so that stdout and stderr keep their order.
+    buffer = io.BufferedWriter(stream)  # type: ignore[type-var]
+    return io.TextIOWrapper(buffer, encoding, errors="backslashreplace", line_buffering=True)

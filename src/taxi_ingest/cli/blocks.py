@@ -10,7 +10,7 @@ import typer
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.shared import DatabaseUrl, Json, Quiet, prefect_context, read_settings, stderr
 from taxi_ingest.errors import UsageError
-from taxi_ingest.job import DEFAULT_BLOCK
+from taxi_ingest.settings.job import DEFAULT_BLOCK
 
 app = typer.Typer(
     no_args_is_help=True, help="Prefect blocks: databases that flows load by name (create, ls, check)."

@@ -136,7 +136,7 @@ def _report(error: Exception) -> str:
 
 
 def _log() -> Path:
-    from taxi_ingest.settings import Settings
+    from taxi_ingest.settings.environment import Settings
 
     folder = Settings().home
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from taxi_ingest.cli.shared import (
     stdout,
 )
 from taxi_ingest.errors import UsageError
-from taxi_ingest.job import IfLoaded, Job, Names
+from taxi_ingest.settings.job import IfLoaded, Job, Names
 
 app = typer.Typer()
 
@@ -108,7 +108,7 @@ def ingest(
         if (url is None) == (dataset is None) or (dataset is None) != (month is None):
             raise UsageError("Which file?", "Give --url, or --dataset and --month.")
         if dataset and month:
-            from taxi_ingest.sources.months import month_address
+            from taxi_ingest.sources import month_address
             from taxi_ingest.tlc import dataset_named
 
             url = month_address(dataset, month, read_settings())
@@ -154,7 +154,7 @@ def zones(
     The table has LocationID as its key; a newer lookup replaces it whole.
     """
     with failures_told(json, table=table, url=None) as known:
-        from taxi_ingest.sources.months import zones_address
+        from taxi_ingest.sources import zones_address
         from taxi_ingest.tlc import dataset_named
 
         usual_url = zones_address(read_settings())
@@ -167,8 +167,7 @@ def _load(job: Job, database_url: str | None, known: dict[str, Any], json: bool,
     known["table"] = job.table
     # Before what is imported now, which would end us without a word where there is too little of something.
     check_environment()
-    from taxi_ingest.cli.summary import summary
-    from taxi_ingest.cli.watch import run_ingest
+    from taxi_ingest.cli.watch import run_ingest, summary
     from taxi_ingest.sources import parse_source, with_login_in
 
     _check_text(table=job.table, block=job.block)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from taxi_ingest.load import Database
-    from taxi_ingest.settings import Settings
+    from taxi_ingest.settings.environment import Settings
 
 _LEAST_OPEN_FILES = 64
 _LEAST_MEMORY_BYTES = 512 << 20
@@ -52,7 +52,7 @@ def stdout() -> "Console":
 def read_settings() -> "Settings":
     from pydantic import ValidationError
 
-    from taxi_ingest.settings import Settings
+    from taxi_ingest.settings.environment import Settings
 
     try:
         return Settings()
@@ -85,8 +85,7 @@ def check_environment() -> None:
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
     check_environment()
-    from taxi_ingest.flows.api import prefect_api
-    from taxi_ingest.flows.logs import show_prefect_logs
+    from taxi_ingest.flows.api import prefect_api, show_prefect_logs
 
     show_prefect_logs(stderr(), quiet)
     with prefect_api(read_settings()):

@@ -17,7 +17,7 @@ from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows import marks
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Source
 
 _CONFIGURING_VARIABLES = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")

@@ -76,8 +76,8 @@ def ui(
         from taxi_ingest.flows.api import dashboard
 
         found = dashboard(read_settings())
-        typer.echo(found.address)
-        target = found.login_page.as_uri() if found.login_page else found.address
+        typer.echo(found.url)
+        target = found.login_page.as_uri() if found.login_page else found.url
         if browser and typer.launch(target) != 0:
             stderr().print("No browser could be opened: open the address above yourself.")
         if found.login_page:

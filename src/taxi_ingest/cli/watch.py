@@ -1,20 +1,24 @@
-"""One run of the flow `ingest` for someone who watches: the stack it needs, progress, log lines."""
+"""One run of the flow `ingest` for someone who watches: the stack it needs, progress, and how it ended."""
 
+import shlex
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Thread
 
 from rich.console import Console
+from rich.text import Text
 
 from taxi_ingest import stack
 from taxi_ingest.cli.display import Display, display
 from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
+from taxi_ingest.errors import printable
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.job import Job
-from taxi_ingest.load import LoadProgress, parse_target
+from taxi_ingest.load import LoadProgress, Preview, parse_target
 from taxi_ingest.read import parse_delimiter
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import (
     Cache,
     DownloadProgress,
@@ -25,6 +29,20 @@ from taxi_ingest.sources import (
     run_folder,
 )
 from taxi_ingest.transform import load_step
+from taxi_ingest.transform.quality import ODDITIES
+
+_TITLES = {
+    "loaded": "Loaded",
+    "replaced": "Replaced: the file's earlier rows are gone, all others stay",
+    "skipped": "Skipped: the table already has this file",
+    "planned": "Planned: nothing was written",
+}
+
+_VERDICTS = {
+    "match": "as many as TLC's file of the month is known to have:",
+    "revised": "more, or others than before; TLC's file of the month was known to have",
+    "short": "but TLC's file of the month is known to have",
+}
 
 
 def run_ingest(job: Job, settings: Settings, console: Console, quiet: bool) -> Outcome:
@@ -68,8 +86,7 @@ class _Run:
         """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
         prefetched = None if self.source.is_remote else self._prefetch()
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
-        from taxi_ingest.flows.api import own_api_url
-        from taxi_ingest.flows.logs import show_prefect_logs
+        from taxi_ingest.flows.api import own_api_url, show_prefect_logs
 
         show_prefect_logs(self.console, self.quiet)
         if server is None and not own_api_url():
@@ -77,7 +94,7 @@ class _Run:
         if server and not server.answers():
             if not self.quiet:
                 self.console.print(
-                    f"Starting the local Prefect server at {server.address} …", highlight=False
+                    f"Starting the local Prefect server at {server.dashboard_url} …", highlight=False
                 )
             prefetched = prefetched or self._prefetch()
         return self._flow(server, prefetched)
@@ -85,8 +102,7 @@ class _Run:
     def _flow(
         self, server: stack.PrefectServer | None, prefetched: Future[SourceFile | None] | None
     ) -> Outcome:
-        from taxi_ingest.flows.api import prefect_api
-        from taxi_ingest.flows.caller import calling
+        from taxi_ingest.flows.api import calling, prefect_api
         from taxi_ingest.flows.ingest import ingest
         from taxi_ingest.flows.runs import interruptible
 
@@ -126,3 +142,63 @@ class _Run:
 
     def _show_load(self, file: SourceFile, progress: LoadProgress) -> None:
         self.shown.update("Loading", file.url, progress.bytes, file.bytes, progress.rows)
+
+
+def summary(outcome: Outcome, psql: Sequence[str]) -> Text:
+    """What was done, line by line, with the command that opens the database as `psql`."""
+    name = " ".join(filter(None, (outcome.dataset, outcome.month)))
+    rows = [
+        ("table", outcome.table),
+        ("file", f"{outcome.url} ({outcome.bytes / 1e6:,.1f} MB)"),
+        ("dataset", name or "none of TLC's: loaded as it is"),
+        *(_plan_rows(outcome, outcome.plan) if outcome.plan else _load_rows(outcome)),
+        ("flow run", outcome.flow_run_url or ""),
+        *(("note", note) for note in outcome.notes),
+    ]
+    if outcome.plan is None:
+        look = f"TABLE {parse_target(outcome.table).quoted} LIMIT 5"
+        rows.append(("open it", shlex.join((*psql, "-c", look))))
+    lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
+    return Text("\n").join((Text(_TITLES[outcome.status], style="bold green"), *lines))
+
+
+def _load_rows(outcome: Outcome) -> list[tuple[str, str]]:
+    read = outcome.rows_read or 0
+    counted = f"{read:,} read = {outcome.rows_loaded:,} loaded + {outcome.rows_rejected:,} rejected"
+    if removed := read - outcome.rows_loaded - outcome.rows_rejected:
+        counted += f" + {removed:,} removed by --transform"
+    speed = f", {outcome.rows_per_second:,} rows/s" if outcome.rows_per_second else ""
+    odd = [f"{count:,} {ODDITIES[name][0]}" for name, count in outcome.quality.items() if count]
+    return [
+        ("rows", counted),
+        *_verdict(outcome),
+        *([("quality", ", ".join(odd))] if odd else []),
+        ("load", f"{outcome.load_id} (sha256 {outcome.sha256[:12]}…)"),
+        ("time", f"{outcome.seconds:.1f} s{speed}"),
+    ]
+
+
+def _plan_rows(outcome: Outcome, plan: Preview) -> list[tuple[str, str]]:
+    return [
+        ("would", f"{plan.action} it"),
+        ("layout", plan.layout),
+        ("rows", "not counted before they are read" if plan.rows is None else f"{plan.rows:,}"),
+        *_verdict(outcome),
+        ("space", f"about {plan.space_bytes / 1e6:,.0f} MB in the database"),
+        ("columns", ", ".join(_mapping(name, source) for name, source in plan.mapped.items())),
+        *([("null", ", ".join(plan.missing))] if plan.missing else []),
+        *([("added", ", ".join(plan.added))] if plan.added else []),
+        *([("ddl", plan.ddl)] if plan.ddl else []),
+    ]
+
+
+def _verdict(outcome: Outcome) -> list[tuple[str, str]]:
+    """What was compared: how many rows the file has, whatever became of them."""
+    if outcome.verdict == "unknown":
+        return []
+    compared = f"{outcome.rows_read:,} rows read, {_VERDICTS[outcome.verdict]} {outcome.known_rows:,}"
+    return [("verdict", f"{outcome.verdict}: {compared}")]
+
+
+def _mapping(name: str, source: str) -> str:
+    return name if name == source else f"{name} (from {source})"

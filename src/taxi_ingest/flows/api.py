@@ -1,15 +1,24 @@
-"""Which Prefect a flow runs against: the user's own API, or the local stack's server."""
+"""How a flow is called: against which Prefect, by whom, and where Prefect's log lines go.
 
+Which Prefect: the user's own API, or the local stack's server. A `Caller` brings what a flow parameter, which
+Prefect stores, can't be.
+"""
+
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
+from prefect.logging.configuration import setup_logging
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_KEY,
@@ -18,11 +27,16 @@ from prefect.settings import (
     PREFECT_UI_URL,
     temporary_settings,
 )
+from rich.console import Console
+from rich.text import Text
 
 from taxi_ingest import stack
-from taxi_ingest.errors import PrefectError
-from taxi_ingest.flows.caller import calling
-from taxi_ingest.settings import Settings
+from taxi_ingest.errors import PrefectError, printable, printable_lines, without_login
+from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
+from taxi_ingest.load import Database, LoadProgress
+from taxi_ingest.months import Plan
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.sources import DownloadProgress, SourceFile
 from taxi_ingest.stack.prefect_server import prefect_status
 
 
@@ -62,7 +76,7 @@ def restart_local_server(settings: Settings) -> bool:
 class Dashboard:
     """Where the flows' runs are shown."""
 
-    address: str
+    url: str
     login_page: Path | None
     """A local file that opens it logged in; None for a dashboard that isn't ours."""
 
@@ -73,7 +87,7 @@ def dashboard(settings: Settings) -> Dashboard:
         return Dashboard(str(PREFECT_UI_URL.value() or "").rstrip("/"), None)
     server = stack.launch_prefect(settings)
     server.wait()
-    return Dashboard(server.address, server.login_page())
+    return Dashboard(server.dashboard_url, server.login_page())
 
 
 def _local_settings(server: stack.PrefectServer) -> dict[Any, str | None]:
@@ -121,3 +135,83 @@ def failures_explained() -> Iterator[None]:
             f"Prefect refused: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
             "Is its server still running? `taxi-ingest status` tells of the local one.",
         ) from error
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The caller's settings, and how it follows the flow."""
+
+    settings: Settings | None = None
+    """Secrets included; None for those of the environment."""
+    database: Database | None = None
+    """The database of a parent flow, which has chosen it, and has said which tables are loaded, for all of
+    its children."""
+    tags: frozenset[str] = frozenset()
+    """The flow run's, and not its tasks'."""
+    on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
+    """Told the file's address and how far it has come."""
+    on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
+    on_plan: Callable[[Plan], None] = lambda _: None
+    """Told what a backfill is going to load."""
+    on_end: Callable[[str, Outcome | NotLoaded], None] = lambda _, __: None
+    """Told what has become of one of several loads, and its name."""
+    on_outcome: Callable[[Outcome | BackfillOutcome], None] = lambda _: None
+    """Told when all is committed, before Prefect is told."""
+    prefetched: Mapping[str, Future[SourceFile | None]] = field(default_factory=dict)
+    """Downloads that were begun before the flow, by the address that the ledger knows."""
+
+
+_NOBODY = Caller()
+_caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
+
+
+def caller() -> Caller:
+    """The caller of the flow that runs now."""
+    return _caller.get()
+
+
+def settings_in_use() -> Settings:
+    """The caller's settings, else those of the environment."""
+    return caller().settings or Settings()
+
+
+@contextmanager
+def calling(**changes: Any) -> Iterator[None]:
+    """Call flows inside this context as the same caller but for these fields."""
+    token = _caller.set(replace(caller(), **changes))
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+_SHOWN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "taxi_ingest")
+
+
+class PrefectLogHandler(logging.Handler):
+    """Prefect's log lines on our console, above the live bar instead of through it.
+
+    A failed run's traceback stays in Prefect's own log: the command line says the error once.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR or not record.name.startswith(_SHOWN_LOGGERS):
+            return
+        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
+        run = getattr(record, "task_name", None) or getattr(record, "flow_name", None) or "prefect"
+        message = printable_lines(without_login(record.getMessage()))
+        line = Text.assemble((f"{moment} ", "dim"), (f"{printable(run):<14} ", "cyan"), message)
+        self._console.print(line, soft_wrap=True)
+
+
+def show_prefect_logs(console: Console, quiet: bool) -> None:
+    """Send Prefect's log lines to `console`, or nowhere."""
+    setup_logging()
+    # Else Prefect complains on stderr, past all handlers, of log lines that it could not send.
+    logging.raiseExceptions = False
+    handler = logging.NullHandler() if quiet else PrefectLogHandler(console)
+    logging.getLogger().handlers[:] = [handler]

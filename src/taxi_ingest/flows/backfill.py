@@ -11,19 +11,17 @@ from typing import Literal
 from prefect.runtime import flow_run
 
 from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError, bug
-from taxi_ingest.flows.api import failures_explained
-from taxi_ingest.flows.caller import caller, calling, settings_in_use
+from taxi_ingest.flows.api import caller, calling, failures_explained, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.flows.pool import load_in_pool
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
-from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, Reprocess, check_room, plan, target_of
-from taxi_ingest.settings import Settings
-from taxi_ingest.sources import logins_of, parse_source
-from taxi_ingest.sources.months import month_address
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.sources import logins_of, month_address, parse_source
 from taxi_ingest.tlc import parse_month
 
 _MOST_JOBS = 8

@@ -14,11 +14,10 @@ from prefect import flow, get_run_logger
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
+from taxi_ingest.flows.api import caller, settings_in_use
 from taxi_ingest.flows.blocks import find_block
-from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
-from taxi_ingest.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.load import (
     Database,
     LoadResult,
@@ -29,8 +28,8 @@ from taxi_ingest.load import (
     parse_target,
     preview,
 )
-from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
-from taxi_ingest.sources.months import month_address
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
+from taxi_ingest.sources import Source, logins_of, month_address, parse_source, run_folder
 from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
 
 

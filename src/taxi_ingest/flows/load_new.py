@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 from taxi_ingest.flows.backfill import backfill
 from taxi_ingest.flows.outcome import BackfillOutcome
 from taxi_ingest.flows.runs import tied_flow
-from taxi_ingest.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.tlc import dataset_named, months_before, parse_month
 
 NEW_YORK = "America/New_York"

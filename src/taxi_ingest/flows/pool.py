@@ -27,17 +27,16 @@ from prefect.utilities.urls import url_for
 
 from taxi_ingest import errors, stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TransientDatabaseError, without_login
-from taxi_ingest.flows.api import restart_local_server
-from taxi_ingest.flows.caller import settings_in_use
+from taxi_ingest.flows.api import restart_local_server, settings_in_use
 from taxi_ingest.flows.deployments import deploy, find_pool
 from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.limit import make_limit
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, Pulse
 from taxi_ingest.flows.runs import end_run
-from taxi_ingest.job import LoadOptions
 from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, compare, target_of
+from taxi_ingest.settings.job import LoadOptions
 from taxi_ingest.tlc import TLC_URL
 
 _POLL_SECONDS = 1

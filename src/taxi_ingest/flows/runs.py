@@ -19,8 +19,14 @@ from prefect.states import Cancelled, Completed, Crashed
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
-from taxi_ingest.flows.api import own_api_url, prefect_api, uses_local_server
-from taxi_ingest.flows.caller import caller, calling, settings_in_use
+from taxi_ingest.flows.api import (
+    caller,
+    calling,
+    own_api_url,
+    prefect_api,
+    settings_in_use,
+    uses_local_server,
+)
 from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
 from taxi_ingest.load import Database, committed_runs

@@ -21,8 +21,8 @@ from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.deployments import USUAL_POOL, deploy, find_pool, make_process_pool
 from taxi_ingest.flows.load_new import MONTHS_BACK, NEW_YORK, load_new
 from taxi_ingest.flows.notify import find_notification, tell_of_failures, told_by
-from taxi_ingest.job import DEFAULT_OPTIONS
 from taxi_ingest.load import parse_target
+from taxi_ingest.settings.job import DEFAULT_OPTIONS
 from taxi_ingest.tlc import dataset_named, parse_month, parse_range
 
 

@@ -18,12 +18,11 @@ from prefect.context import FlowRunContext
 
 from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError, TaxiIngestError
-from taxi_ingest.flows.api import failures_explained, restart_local_server
-from taxi_ingest.flows.caller import caller, calling, settings_in_use
+from taxi_ingest.flows.api import caller, calling, failures_explained, restart_local_server, settings_in_use
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.runs import interruptible
 from taxi_ingest.load import cancel_all, listening_for_signals
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Cache, DownloadProgress, Source, SourceFile, run_folder
 
 _AHEAD = 2

@@ -13,12 +13,12 @@ from prefect.tasks import Task, exponential_backoff
 
 from taxi_ingest import load as loading
 from taxi_ingest.errors import TransientDatabaseError
-from taxi_ingest.flows.caller import caller
+from taxi_ingest.flows.api import caller
 from taxi_ingest.flows.limit import holding
 from taxi_ingest.flows.runs import own_url
-from taxi_ingest.job import Job, Names
 from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import Job, Names
 from taxi_ingest.sources import Cache, Source, SourceFile
 from taxi_ingest.transform import Stream, open_stream
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError, SourceError
-from taxi_ingest.job import Allowance
 from taxi_ingest.load.copy import Counts
 from taxi_ingest.load.history import Verdict
 from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.read import breaks_off
 from taxi_ingest.read.csv_file import NOT_UTF8
 from taxi_ingest.read.texts import SPELLINGS
+from taxi_ingest.settings.job import Allowance
 from taxi_ingest.transform import Stream
 
 _OTHER_MONTH = 0.05

@@ -7,7 +7,6 @@ import pyarrow as pa
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.job import Job
 from taxi_ingest.load import history, table
 from taxi_ingest.load.destination import Destination, choose, is_lookup
 from taxi_ingest.load.history import LoadRecord, TableRecord
@@ -15,6 +14,7 @@ from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
 from taxi_ingest.load.types import is_widening, name_of, type_named
 from taxi_ingest.read.texts import DECIMAL
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import PlannedColumn, Stream
 

@@ -7,10 +7,10 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, UsageError
-from taxi_ingest.job import Names
 from taxi_ingest.load import migrations
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.table import Target
+from taxi_ingest.settings.job import Names
 from taxi_ingest.sources import Validators
 
 Status = Literal["loading", "loaded", "replaced", "undone", "dropped"]

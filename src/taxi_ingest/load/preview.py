@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from taxi_ingest.job import Job
 from taxi_ingest.load import table
 from taxi_ingest.load.checks import Comparison, compare
 from taxi_ingest.load.database import Database
@@ -12,6 +11,7 @@ from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.types import for_postgres, name_of
 from taxi_ingest.read import Format
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Plan, Stream
 

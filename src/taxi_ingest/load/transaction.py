@@ -8,7 +8,6 @@ from typing import Literal
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.job import Job
 from taxi_ingest.load import history, ledger, partition, table
 from taxi_ingest.load.checks import check_counts, compare
 from taxi_ingest.load.copy import LoadProgress, copy_rows
@@ -21,6 +20,7 @@ from taxi_ingest.load.table import Target
 from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.types import for_postgres
 from taxi_ingest.load.waiting import patiently
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Stream
 

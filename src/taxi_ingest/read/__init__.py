@@ -14,8 +14,7 @@ import pyarrow as pa
 from taxi_ingest.errors import UsageError
 from taxi_ingest.read.csv_file import CsvReader, ends_within_a_line, inspect_csv
 from taxi_ingest.read.csv_header import parse_delimiter
-from taxi_ingest.read.format import Format, detect_format
-from taxi_ingest.read.layout import Batch, Layout, Piece, Reader, Reject
+from taxi_ingest.read.file import Batch, Format, Layout, Piece, Reader, Reject, detect_format
 from taxi_ingest.read.parquet_file import ParquetReader, inspect_parquet
 
 __all__ = [

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxi_ingest.errors import DataError, SourceError
-from taxi_ingest.read.format import Format, check_width
-from taxi_ingest.read.layout import Batch, Layout, Piece, readable
+from taxi_ingest.read.file import Batch, Format, Layout, Piece, check_width, readable
 
 _INDEX = "__index_level_0__"
 _BATCH_BYTES = 128 << 20

@@ -24,7 +24,6 @@ from typing import BinaryIO
 import psutil
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.sources.file import Validators
 from taxi_ingest.sources.file_lock import locked
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -37,6 +36,24 @@ _logger = logging.getLogger(__name__)
 
 class DiskFull(SourceError):
     """The disk of the cache has no room, or no inode, left."""
+
+
+@dataclass(frozen=True)
+class Validators:
+    """What a server calls this version of a file
+    (https://www.rfc-editor.org/rfc/rfc9110#name-validator-fields)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.etag or self.last_modified)
+
+    def unless_same(self) -> dict[str, str]:
+        """The headers that ask for the file only if it is no longer this version."""
+        if self.etag:
+            return {"If-None-Match": self.etag}
+        return {"If-Modified-Since": self.last_modified} if self.last_modified else {}
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.sources.cache import Entry, Version, storing
-from taxi_ingest.sources.file import SourceFile, Validators, look_at
-from taxi_ingest.sources.source import DownloadProgress
+from taxi_ingest.sources.cache import Entry, Validators, Version, storing
+from taxi_ingest.sources.source import DownloadProgress, SourceFile, look_at
 
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 300

@@ -12,12 +12,11 @@ from pathlib import Path
 import httpx
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.sources.address import file_name, http_url
-from taxi_ingest.sources.cache import Cache, DiskFull, linked, storing
+from taxi_ingest.settings.environment import DOWNLOAD_TRIES
+from taxi_ingest.sources.address import Login, Logins, file_name, http_url, login_in
+from taxi_ingest.sources.cache import Cache, DiskFull, Validators, linked, storing
 from taxi_ingest.sources.download import Downloader, PassingError
-from taxi_ingest.sources.file import SourceFile, Validators
-from taxi_ingest.sources.logins import Login, Logins, login_in
-from taxi_ingest.sources.source import DEFAULT_TRIES, DownloadProgress, Found, Source
+from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 _CONNECT_SECONDS = 10
 _SILENCE_SECONDS = 60
@@ -51,7 +50,7 @@ class Http(Source):
         cache: Cache,
         *,
         known: Validators | None = None,
-        tries: int = DEFAULT_TRIES,
+        tries: int = DOWNLOAD_TRIES,
         on_progress: Callable[[DownloadProgress], None] = lambda _: None,
     ) -> SourceFile | None:
         """The file, downloaded into `cache` and linked into `folder`.

@@ -14,11 +14,9 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import SourceError, UsageError, without_login
-from taxi_ingest.sources.address import HINT, scheme_of
-from taxi_ingest.sources.cache import Cache, storing
-from taxi_ingest.sources.file import SourceFile, Validators, look_at
-from taxi_ingest.sources.logins import Logins
-from taxi_ingest.sources.source import Found, Source
+from taxi_ingest.sources.address import HINT, Logins, scheme_of
+from taxi_ingest.sources.cache import Cache, Validators, storing
+from taxi_ingest.sources.source import Found, Source, SourceFile, look_at
 
 _STDIN = "-"
 """As a source: standard input."""

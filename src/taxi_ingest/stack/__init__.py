@@ -4,12 +4,24 @@ url = start_database(settings)      # a libpq URL that psycopg2 and psql underst
 server = launch_prefect(settings)   # returns at once ...
 api_url = server.wait()             # ... and this when it answers; requests to it need server.key
 status(settings), stop(settings)
+
+Who uses it, `stop` learns from files: a load has one in `settings.home/loads` while it runs. It holds the
+table's name and is locked, so that it says nothing any more once its process is gone. It is renamed to tell
+the load that the stack was stopped under it, and not to start it again.
 """
 
-from collections.abc import Callable
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 
-from taxi_ingest.settings import Settings
+from taxi_ingest.errors import DatabaseError
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.postgres import (
     database_status,
     is_embedded,
@@ -24,8 +36,7 @@ from taxi_ingest.stack.prefect_server import (
     prefect_status,
     stop_prefect,
 )
-from taxi_ingest.stack.residents import ServiceStatus
-from taxi_ingest.stack.usage import enter, use_of_stack, wait_for_ended, without_loads
+from taxi_ingest.stack.residents import ServiceStatus, lock, private_folder
 
 __all__ = [
     "PrefectServer",
@@ -46,6 +57,8 @@ __all__ = [
 ]
 
 _ENDING_SECONDS = 20
+_RUNNING, _ENDED = ".running", ".ended"
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,124 @@ def stop(
         try:
             database = stop_database(settings)
             # They have lost their connections now, and tell Prefect how they ended.
-            wait_for_ended(settings, _ENDING_SECONDS)
+            _wait_for_ended(settings, _ENDING_SECONDS)
         finally:
             prefect = stop_prefect(settings)
     return StackStatus(database, prefect, tuple(ended))
+
+
+class _Use:
+    """A load's use of the local stack, which begins when it first enters."""
+
+    def __init__(self, table: str, settings: Settings) -> None:
+        self._table, self._settings = table, settings
+        self._path: Path | None = None
+        self._descriptor = -1
+
+    def enter(self) -> None:
+        if self._path is None:
+            self._begin()
+        elif not self._path.exists():
+            raise DatabaseError(
+                "The local stack was stopped while the load ran (taxi-ingest down --force).",
+                "Nothing is half-loaded; run the same command again, which starts the stack.",
+            )
+
+    def _begin(self) -> None:
+        with _registering(self._settings):
+            self._descriptor, name = tempfile.mkstemp(suffix=_RUNNING, dir=_loads_folder(self._settings))
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            os.write(self._descriptor, self._table.encode(errors="replace"))
+            self._path = Path(name)
+
+    def leave(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path.with_suffix(_ENDED).unlink(missing_ok=True)
+            os.close(self._descriptor)
+
+
+_use: ContextVar[_Use | None] = ContextVar("use", default=None)
+
+
+@contextmanager
+def use_of_stack(table: str, settings: Settings) -> Iterator[None]:
+    """A load into `table`, which enters the local stack if it needs it."""
+    use = _Use(table, settings)
+    token = _use.set(use)
+    try:
+        yield
+    finally:
+        _use.reset(token)
+        use.leave()
+
+
+def enter() -> None:
+    """In a load, tell `down` that it needs the local stack from now on; elsewhere nothing.
+
+    From the second time on, see that the load may go on: raises DatabaseError where `down` has ended it.
+    """
+    if use := _use.get():
+        use.enter()
+
+
+@contextmanager
+def without_loads(
+    settings: Settings, force: bool, on_wait: Callable[[list[str]], None]
+) -> Iterator[list[str]]:
+    """Wait until no load uses the local stack or, with `force`, end their use; none begins inside.
+
+    `on_wait` is told the tables of those waited for, whenever they change. Yields the tables of those ended.
+    """
+    if not settings.home.expanduser().is_dir():
+        yield []
+        return
+    told: list[str] = []
+    while True:
+        with _registering(settings):
+            loads = _live(settings, _RUNNING)
+            if force or not loads:
+                for path in loads:
+                    with suppress(FileNotFoundError):
+                        path.rename(path.with_suffix(_ENDED))
+                yield sorted(loads.values())
+                return
+        if (tables := sorted(loads.values())) != told:
+            on_wait(tables)
+            told = tables
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _wait_for_ended(settings: Settings, seconds: float) -> None:
+    """Give the loads whose use was ended some seconds to notice, and to tell Prefect."""
+    deadline = time.monotonic() + seconds
+    while _live(settings, _ENDED) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _live(settings: Settings, suffix: str) -> dict[Path, str]:
+    """The files of loads whose process lives, and their tables; those of killed ones are removed."""
+    found = {}
+    for path in _loads_folder(settings).glob(f"*{suffix}"):
+        try:
+            with path.open("r+b") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    found[path] = file.read().decode(errors="replace")
+                else:
+                    path.unlink()
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            found[path] = "of another user's"
+    return found
+
+
+def _registering(settings: Settings) -> AbstractContextManager[None]:
+    private_folder(_loads_folder(settings), DatabaseError)
+    return lock(_loads_folder(settings) / "lock", DatabaseError)
+
+
+def _loads_folder(settings: Settings) -> Path:
+    return settings.home.expanduser().resolve() / "loads"

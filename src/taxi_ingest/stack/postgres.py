@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.account import (
     as_account,
     give_to_account,
@@ -34,7 +35,6 @@ from taxi_ingest.stack.account import (
     server_name,
     server_owner,
 )
-from taxi_ingest.stack.configuration import configuration
 from taxi_ingest.stack.residents import (
     ServiceStatus,
     await_end,
@@ -319,6 +319,25 @@ def _make_database(url: str) -> str:
     return url.replace("/postgres?", f"/{_DATABASE}?", 1)
 
 
+# Its settings
+
+
+def _configuration(socket_folder: str) -> str:
+    """The server's `taxi_ingest.conf`, for this machine and a folder for the socket, from the data's on."""
+    memory = psutil.virtual_memory().total // 2**20
+    # A list of quoted names inside a quoted string, in which a backslash escapes.
+    name = socket_folder.replace("\\", "\\\\").replace('"', '""').replace("'", "''")
+    template = resources.files("taxi_ingest.stack").joinpath("taxi_ingest.conf").read_text(encoding="utf-8")
+    return template.format(
+        socket_folder=f'"{name}"',
+        memory=memory,
+        shared_buffers=min(max(memory // 8, 128), 1024),
+        effective_cache_size=memory // 2,
+        maintenance_work_mem=min(max(memory // 32, 64), 512),
+        work_mem=min(max(memory // 256, 4), 64),
+    )
+
+
 # Its process
 
 
@@ -328,7 +347,7 @@ def _start(paths: _Paths) -> None:
     _remove_stale(paths, socket_folder)
     _trust_no_tcp(paths)
     seen = ".." if socket_folder == paths.root else str(socket_folder)
-    write_private(paths.data / "taxi_ingest.conf", configuration(seen), server_owner())
+    write_private(paths.data / "taxi_ingest.conf", _configuration(seen), server_owner())
     command = [_program("postgres"), "-D", _seen_by_server(paths.data)]
     with _log(paths) as log:
         started = subprocess.Popen(

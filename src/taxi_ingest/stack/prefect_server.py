@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from taxi_ingest.errors import PrefectError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.prefect_app import LOGIN_PATH
 from taxi_ingest.stack.residents import (
     ServiceStatus,
@@ -76,13 +76,12 @@ class PrefectServer:
     """What its API asks for. Whoever has it may do everything there, and read the blocks' passwords."""
 
     @property
-    def address(self) -> str:
-        """Its dashboard's address."""
+    def dashboard_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def api_url(self) -> str:
-        return f"{self.address}/api"
+        return f"{self.dashboard_url}/api"
 
     def answers(self) -> bool:
         """Whether it is up by now."""
@@ -113,7 +112,7 @@ class PrefectServer:
         and the browser sends it as a form: it gets into no address and no history.
         """
         page = self.log.with_name("login.html")
-        write_private(page, _LOGIN.format(address=self.address + LOGIN_PATH, key=html.escape(self.key)))
+        write_private(page, _LOGIN.format(url=self.dashboard_url + LOGIN_PATH, key=html.escape(self.key)))
         return page
 
     def _failure(self, what: str) -> PrefectError:
@@ -128,7 +127,7 @@ class PrefectServer:
 
 _LOGIN = """\
 <!DOCTYPE html><meta charset="utf-8"><title>taxi-ingest</title>
-<form method="post" action="{address}"><input type="hidden" name="key" value="{key}">
+<form method="post" action="{url}"><input type="hidden" name="key" value="{key}">
 <button>Open the dashboard</button></form>
 <script>document.forms[0].submit()</script>
 """

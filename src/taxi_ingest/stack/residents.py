@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from taxi_ingest.errors import TaxiIngestError, UsageError
-from taxi_ingest.settings import Settings
+from taxi_ingest.settings.environment import Settings
 
 # An allow-list, because a resident process outlives the shell whose secrets it would keep.
 _KEPT_VARIABLES = frozenset(
@@ -30,6 +30,7 @@ class ServiceStatus:
     """One server: where it is or would be, whether it answers, its process, and what is odd about it."""
 
     address: str
+    """What its clients connect to: a libpq URL, or the URL of an API."""
     running: bool
     pid: int | None = None
     note: str = ""

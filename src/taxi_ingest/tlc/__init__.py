@@ -98,10 +98,16 @@ class FileName:
     month: str | None
 
 
+def read_table(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV beside this file."""
+    with resources.files("taxi_ingest.tlc").joinpath(name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 @cache
 def datasets() -> tuple[Dataset, ...]:
     """All datasets, from `datasets.csv` and `columns.csv`."""
-    columns = _table("columns.csv")
+    columns = read_table("columns.csv")
     return tuple(
         Dataset(
             name=row["dataset"],
@@ -110,7 +116,7 @@ def datasets() -> tuple[Dataset, ...]:
             table=row["table"],
             first_month=row["first_month"],
         )
-        for row in _table("datasets.csv")
+        for row in read_table("datasets.csv")
     )
 
 
@@ -235,7 +241,7 @@ def no_such_trips(dataset: Dataset, month: str) -> UsageError:
 
 def coded_values(dataset: str) -> list[tuple[str, str, str]]:
     """Column, value and meaning of each text code of a dataset; none of them is ever translated."""
-    rows = _table("values.csv")
+    rows = read_table("values.csv")
     return [(row["column"], row["value"], row["meaning"]) for row in rows if row["dataset"] == dataset]
 
 
@@ -247,13 +253,8 @@ def known_rows(dataset: str | None, month: str | None, format: str) -> int | Non
 
 @cache
 def _known_rows() -> dict[tuple[str, str, str], int]:
-    rows = _table("rowcounts.csv")
+    rows = read_table("rowcounts.csv")
     return {(row["dataset"], row["month"], row["format"]): int(row["rows"]) for row in rows}
-
-
-def _table(name: str) -> list[dict[str, str]]:
-    with resources.files(__package__).joinpath(name).open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _column(row: dict[str, str]) -> Column:

@@ -5,9 +5,8 @@ with the file: small, lazy and re-iterable, it travels between tasks in place of
 """
 
 from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
-from taxi_ingest.transform.step import Step, load_step
-from taxi_ingest.transform.store import Store
-from taxi_ingest.transform.stream import CanonicalBatch, Misjudged, Stream, open_stream
+from taxi_ingest.transform.stream import CanonicalBatch, Misjudged, Step, Stream, load_step, open_stream
+from taxi_ingest.transform.types import Store
 
 __all__ = [
     "CanonicalBatch",

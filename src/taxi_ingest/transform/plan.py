@@ -8,11 +8,10 @@ import pyarrow as pa
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.job import Names
 from taxi_ingest.read import Format, Layout
 from taxi_ingest.read.texts import Origin
-from taxi_ingest.transform.store import Store
-from taxi_ingest.transform.types import WIDER, column_type
+from taxi_ingest.settings.job import Names
+from taxi_ingest.transform.types import WIDER, Store, column_type
 
 
 @dataclass(frozen=True)

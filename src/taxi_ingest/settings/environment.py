@@ -1,4 +1,8 @@
-"""Settings: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder."""
+"""Settings, for all loads: `TAXI_INGEST_*` from the environment or a `.env` file in the current folder.
+
+What each load may be told otherwise, such as its chunk size, stands in job.py with its default: that is read
+for `--help` too, which need not wait a quarter of a second for pydantic.
+"""
 
 import os
 import re
@@ -14,6 +18,9 @@ from taxi_ingest.tlc import TLC_URL
 
 LOGIN_FORM = "write https://user:password@host, special characters percent-encoded"
 """What to do about a `source_login` that is none."""
+
+DOWNLOAD_TRIES = 5
+"""How often in a row a download may fail without getting any further, unless told."""
 
 _HTTP = ("http://", "https://")
 _URL_WITH_LOGIN = re.compile(r"https?://[^\s/?#]+@[^\s/?#@]", re.IGNORECASE)
@@ -76,7 +83,7 @@ class Settings(BaseSettings):
     cache_gb: float = Field(default=10, ge=0, le=1e9, allow_inf_nan=False)
     """How many GB (10^9 bytes) of downloads are kept; those not used for longest go first."""
 
-    download_tries: int = Field(default=5, ge=1)
+    download_tries: int = Field(default=DOWNLOAD_TRIES, ge=1)
     """How often in a row a download may fail without getting any further."""
 
     prefect_port: int = Field(default=4200, ge=1, le=65535)
