@@ -38,6 +38,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def ready(mirror: Path, api: str) -> None:
     """The settings that `api` takes name the mirror."""
+    del mirror, api
 
 
 @pytest.fixture(scope="session")
