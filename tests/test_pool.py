@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from prefect.client.orchestration import get_client
 
-from helpers import Background, held, query, until, until_session, url_with, value
+from helpers import WAITING, Background, held, query, sessions, until, until_session, url_with
 from prefect_runs import flow_run, flow_runs, id_of, kill_tree, start_worker, task_runs, work_pool, worker
 from taxi_ingest import Settings, stack
 from taxi_ingest.errors import DatabaseError, UsageError
@@ -22,7 +23,8 @@ from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
 from taxi_ingest.tlc.sample import write_sample
 
 MONTHS = "2024-01..2024-03"
-AT_WORK = "state <> 'idle' AND query LIKE '%taxi_ingest.%'"
+LEDGER_LOCKED = "LOCK taxi_ingest.loads IN EXCLUSIVE MODE"
+"""What every load waits for."""
 
 
 @pytest.fixture
@@ -88,15 +90,15 @@ def test_a_month_whose_process_is_killed_is_loaded_by_another_run(
     pool: str, embedded_database_url: str
 ) -> None:
     backfill(["yellow"], "2024-01")
-    blocked = held(embedded_database_url, "LOCK taxi_ingest.loads IN EXCLUSIVE MODE")
-    with worker(pool) as process, blocked:
+    blocked = closing(held(embedded_database_url, LEDGER_LOCKED))
+    with worker(pool) as process, blocked as connection:
         work = Background(lambda: backfill(["yellow"], "2024-02", work_pool=pool))
-        until_session(embedded_database_url, "wait_event_type = 'Lock'")
+        until_session(embedded_database_url, WAITING)
         [first] = under_way(pool)
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         until(lambda: flow_run(first).state_name == "Crashed")
-        blocked.close()
+        connection.close()
         outcome = work.result(seconds=100)
     assert runs_of(outcome) == ["yellow 2024-02 Crashed", "yellow 2024-02 Completed"]
     assert outcome.count("loaded") == 1
@@ -110,13 +112,13 @@ def test_a_run_whose_worker_is_killed_with_it_is_ended_and_begun_anew(
 ) -> None:
     monkeypatch.setattr(pulse, "SILENCE_SECONDS", 35)
     backfill(["yellow"], "2024-01")
-    blocked = held(embedded_database_url, "LOCK taxi_ingest.loads IN EXCLUSIVE MODE")
-    with work_pool(pool), blocked:
+    blocked = closing(held(embedded_database_url, LEDGER_LOCKED))
+    with work_pool(pool), blocked as connection:
         first = start_worker(pool)
         work = Background(lambda: backfill(["yellow"], "2024-02", work_pool=pool))
-        until_session(embedded_database_url, "wait_event_type = 'Lock'")
+        until_session(embedded_database_url, WAITING)
         kill_tree(first)
-        blocked.close()
+        connection.close()
         second = start_worker(pool)
         outcome = work.result(seconds=150)
         kill_tree(second)
@@ -127,18 +129,18 @@ def test_a_run_whose_worker_is_killed_with_it_is_ended_and_begun_anew(
 @pytest.mark.slow
 def test_an_interrupt_cancels_what_the_workers_do(pool: str, embedded_database_url: str) -> None:
     backfill(["yellow"], "2024-01")
-    blocked = held(embedded_database_url, "LOCK taxi_ingest.loads IN EXCLUSIVE MODE")
+    blocked = closing(held(embedded_database_url, LEDGER_LOCKED))
     call = (
         "import sys; from taxi_ingest import Settings, prefect_api; "
         "from taxi_ingest.flows.backfill import backfill\n"
         "with prefect_api(Settings()): backfill(['yellow'], '2024-01..2024-03', work_pool=sys.argv[1])"
     )
-    with worker(pool), blocked:
+    with worker(pool), blocked as connection:
         process = subprocess.Popen([sys.executable, "-c", call, pool], stderr=subprocess.DEVNULL)
-        until_session(embedded_database_url, "wait_event_type = 'Lock'")
+        until_session(embedded_database_url, WAITING)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
-        blocked.close()
+        connection.close()
         ours = [run for run in flow_runs() if run.name in ("yellow 2024-02", "yellow 2024-03")]
         ours = [run for run in ours if run.work_pool_name == pool and not run.state.is_final()]
     assert ours == []
@@ -148,19 +150,15 @@ def test_an_interrupt_cancels_what_the_workers_do(pool: str, embedded_database_u
 @pytest.mark.slow
 def test_a_limit_lets_so_many_write_at_once_on_all_workers(pool: str, embedded_database_url: str) -> None:
     backfill(["yellow"], "2024-01")
-    blocked = held(embedded_database_url, "LOCK taxi_ingest.loads IN EXCLUSIVE MODE")
-    with worker(pool), blocked:
+    blocked = closing(held(embedded_database_url, LEDGER_LOCKED))
+    with worker(pool), blocked as connection:
         second = start_worker(pool)
         work = Background(lambda: backfill(["yellow"], MONTHS, jobs=2, work_pool=pool, limit=1))
-        until_session(embedded_database_url, "wait_event_type = 'Lock'")
+        until_session(embedded_database_url, WAITING)
         until(lambda: len(under_way(pool)) == 2)
         time.sleep(5)
-        writing = value(
-            embedded_database_url,
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND wait_event_type = 'Lock'",
-        )
-        blocked.close()
+        writing = sessions(embedded_database_url, WAITING)
+        connection.close()
         outcome = work.result(seconds=100)
         kill_tree(second)
     assert (writing, outcome.count("loaded")) == (1, 2)
@@ -173,14 +171,14 @@ def test_a_restart_of_prefects_server_in_the_midst_loses_nothing(
     pool: str, embedded_database_url: str, settings: Settings
 ) -> None:
     backfill(["yellow"], "2024-01")
-    blocked = held(embedded_database_url, "LOCK taxi_ingest.loads IN EXCLUSIVE MODE")
-    with worker(pool), blocked:
+    blocked = closing(held(embedded_database_url, LEDGER_LOCKED))
+    with worker(pool), blocked as connection:
         work = Background(lambda: backfill(["yellow"], MONTHS, work_pool=pool, limit=1))
-        until_session(embedded_database_url, "wait_event_type = 'Lock'")
+        until_session(embedded_database_url, WAITING)
         stack.stop_prefect(settings)
         time.sleep(2)
         stack.launch_prefect(settings).wait(timeout_seconds=100)
-        blocked.close()
+        connection.close()
         outcome = work.result(seconds=200)
     assert outcome.count("loaded") == 2
     assert hundreds(embedded_database_url) == [1, 2, 3]

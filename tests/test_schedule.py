@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Failed, Scheduled
 
-from helpers import Cli, held, query, start_cli, until, until_session
+from helpers import WAITING, Cli, held, query, start_cli, until, until_session
 from prefect_runs import flow_run, flow_runs
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.load_new import load_new
@@ -123,11 +123,11 @@ def test_prefects_scheduler_plans_a_schedules_runs() -> None:
 def test_what_is_new_and_what_was_revised_is_loaded_up_to_a_month(
     mirror: Path, embedded_database_url: str
 ) -> None:
-    assert load_new("yellow", month="2024-02").count("loaded") == 2
+    assert load_new("yellow", 2, month="2024-02").count("loaded") == 2
     assert loaded(embedded_database_url) == {"2024-01": 200, "2024-02": 200}
     publish(mirror, "2024-01", rows=300)
-    outcome = load_new("yellow", month="2024-03")
-    assert {month.month: month.status for month in outcome.months if month.status != "unpublished"} == {
+    outcome = load_new("yellow", 3, month="2024-03")
+    assert {month.month: month.status for month in outcome.months} == {
         "2024-01": "replaced",
         "2024-02": "skipped",
         "2024-03": "loaded",
@@ -138,7 +138,7 @@ def test_what_is_new_and_what_was_revised_is_loaded_up_to_a_month(
 def test_what_is_not_published_yet_is_no_failure_and_older_months_are_left_alone(
     embedded_database_url: str,
 ) -> None:
-    outcome = load_new("yellow", months_back=4, month="2024-05")
+    outcome = load_new("yellow", 4, month="2024-05")
     assert [f"{month.month} {month.status}" for month in outcome.months] == [
         "2024-02 loaded",
         "2024-03 loaded",
@@ -197,18 +197,16 @@ def test_a_block_of_prefects_tells_of_a_run_that_fails(kind: str, cli: Cli) -> N
 def test_serve_carries_out_a_past_dated_run_and_its_end_leaves_none_that_seems_to_go_on(
     embedded_database_url: str,
 ) -> None:
-    load_new("yellow", month="2024-01")
-    create_schedule("yellow", FIFTH)
+    load_new("yellow", 1, month="2024-01")
+    create_schedule("yellow", FIFTH, months_back=2)
     with get_client(sync_client=True) as client:
         past = Scheduled(scheduled_time=datetime(2024, 3, 1, 4, tzinfo=UTC))  # February in New York
         first = client.create_flow_run_from_deployment(deployment("yellow"), state=past).id
-    blocked = held(embedded_database_url, "LOCK taxi_ingest.loads IN EXCLUSIVE MODE")
-    with blocked:
+    with closing(held(embedded_database_url, "LOCK taxi_ingest.loads IN EXCLUSIVE MODE")):
         serving = start_cli("schedule", "serve")
-        until_session(embedded_database_url, "wait_event_type = 'Lock'")
+        until_session(embedded_database_url, WAITING)
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(timeout=60) == 0, serving.communicate()
-    blocked.close()
     assert flow_run(first).state_name == "Crashed"
     assert list(loaded(embedded_database_url)) == ["2024-01"]
     [again] = [run for run in runs("yellow") if "again:1" in run.tags]

@@ -64,7 +64,7 @@ def create_schedule(
     not there; nothing has changed then.
     """
     parse_range("all", dataset_named(dataset), date.today())
-    if table:
+    if table is not None:
         parse_target(table)
     schedule = _cron_schedule(cron, timezone)
     if block and find_block(block) is None:
