@@ -6,7 +6,8 @@ import typer
 from typer.core import TyperGroup
 
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.shared import Block, Json, Quiet, prefect_context, stderr
+from taxi_ingest.cli.options import Block, Json, Quiet, WorkPool
+from taxi_ingest.cli.shared import prefect_context, stderr
 
 if TYPE_CHECKING:
     from taxi_ingest.flows.schedule import Schedule
@@ -30,9 +31,6 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule, as its dataset is called.")]
-Pool = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Prefect's work pool; one of our own unless told.")
-]
 
 
 @app.command(
@@ -55,7 +53,7 @@ def schedule_create(
         str | None, typer.Option(metavar="TABLE", help="The table, DATASET_tripdata unless told.")
     ] = None,
     block: Block = None,
-    work_pool: Pool = None,
+    work_pool: WorkPool = None,
     notify: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +131,7 @@ def schedule_run(
 
 @app.command("serve", epilog="Example: taxi-ingest schedule serve --jobs 1")
 def schedule_serve(
-    work_pool: Pool = None,
+    work_pool: WorkPool = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="How many runs at once; as many as the cores bear unless told.")
     ] = None,

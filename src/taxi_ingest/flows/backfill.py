@@ -1,6 +1,5 @@
 """The flow `backfill`: each month of a range that the ledger lacks, by a child run of its own."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,26 +9,19 @@ from typing import Literal
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError, bug
+from taxi_ingest.errors import PrefectError, UsageError
 from taxi_ingest.flows.api import caller, calling, failures_explained, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.flows.pool import load_in_pool
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
-from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
-from taxi_ingest.load import Database, LoadResult
-from taxi_ingest.months import Month, Reprocess, check_room, plan, target_of
+from taxi_ingest.flows.side_by_side import Load, Result, check_numbers, load_side_by_side
+from taxi_ingest.load import Database, LoadResult, prepare_ledger
+from taxi_ingest.months import Month, check_room, plan, target_of
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, month_address, parse_source
 from taxi_ingest.tlc import parse_month
-
-_MOST_JOBS = 8
-
-
-def usual_jobs() -> int:
-    """How many loads at once the cores bear: each keeps a backend busy, and its client half a core."""
-    return min(len(os.sched_getaffinity(0)), _MOST_JOBS)
 
 
 def _name() -> str:
@@ -45,8 +37,8 @@ def backfill(
     jobs: int | None = None,
     reprocess: Reprocess = "missing",
     newest_first: bool = False,
-    until: str | None = None,
     max_failures: int | None = None,
+    until: str | None = None,
     work_pool: str | None = None,
     limit: int | None = None,
     options: LoadOptions = DEFAULT_OPTIONS,
@@ -61,8 +53,8 @@ def backfill(
             not told.
         reprocess: Which months to load: `missing`, `failed`, `revised`, `new` or `all`.
         newest_first: Whether to begin with the latest month.
-        until: The month at which an open range ends; the present one if none is named.
         max_failures: After how many failures no other month is begun.
+        until: The month at which an open range ends; the present one if none is named.
         work_pool: The work pool of Prefect's whose workers load the months; this process if none is named.
         limit: How many of all workers may write to the database at once.
         options: How each is loaded.
@@ -71,16 +63,13 @@ def backfill(
         MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    if any(number is not None and number < 1 for number in (jobs, max_failures, limit)):
-        raise UsageError(
-            "Less than one job or failure makes no backfill.", "Give 1 or more, or leave it out."
-        )
+    check_numbers(jobs, max_failures, limit)
     if limit and not work_pool:
         raise UsageError(
             "A limit is for the workers of a work pool.", "Name one, or say by jobs how many to load at once."
         )
     outcome = _backfill(
-        datasets, months, table, jobs, reprocess, newest_first, until, max_failures, work_pool, limit, options
+        datasets, months, table, jobs, reprocess, newest_first, max_failures, until, work_pool, limit, options
     )
     if outcome.failures:
         raise MonthsFailed(outcome)
@@ -95,8 +84,8 @@ def _backfill(
     jobs: int | None,
     reprocess: Reprocess,
     newest_first: bool,
-    until: str | None,
     max_failures: int | None,
+    until: str | None,
     work_pool: str | None,
     limit: int | None,
     options: LoadOptions,
@@ -115,7 +104,9 @@ def _backfill(
             today=date.fromisoformat(f"{parse_month(until)}-01") if until else date.today(),
         )
         check_room(database, planned.loading)
-        caller().on_plan(planned)
+        caller().on_plan({month.name: month.known_rows for month in planned.loading})
+        if planned.loading:
+            prepare_ledger(database)
         for dataset in dict.fromkeys(month.dataset for month in planned.loading):
             log_table_name(str(target_of(dataset, table)))
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
@@ -123,23 +114,17 @@ def _backfill(
             results = load_in_pool(
                 planned.loading,
                 work_pool,
-                jobs=jobs or usual_jobs(),
+                jobs=jobs,
                 limit=limit,
                 table=table,
                 options=options,
                 database=database,
                 max_failures=max_failures,
-                on_end=lambda month, result: caller().on_end(month.name, result),
             )
         else:
+            loads = [_load(month, table, options, settings) for month in planned.loading]
             with calling(database=database):
-                results = load_side_by_side(
-                    [_load(month, table, options, settings) for month in planned.loading],
-                    jobs=jobs or usual_jobs(),
-                    cache=options.cache,
-                    max_failures=max_failures,
-                    on_end=lambda load, result: caller().on_end(load.name, result),
-                )
+                results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
     with suppress(PrefectError), failures_explained():
         # Runs of ours that Prefect could not be told the end of, as its server restarted in between.
         end_dead_runs(database)
@@ -157,22 +142,14 @@ def _load(month: Month, table: str | None, options: LoadOptions, settings: Setti
         name=month.name,
         find=lambda: parse_source(month_address(month.dataset, month.month, settings), logins_of(settings)),
         run=lambda: ingest_month(month.dataset, month.month, table, options),
-        failed=lambda error: _failed(month, table, error),
+        failed=lambda error: NotLoaded.failed(
+            error,
+            table=str(target_of(month.dataset, table)),
+            url=None,
+            dataset=month.dataset,
+            month=month.month,
+        ),
         tags=frozenset({month.dataset, month.month, "backfill"}),
-    )
-
-
-def _failed(month: Month, table: str | None, error: Exception) -> NotLoaded:
-    known = error if isinstance(error, TaxiIngestError) else bug(error)
-    return NotLoaded(
-        "failed",
-        str(target_of(month.dataset, table)),
-        None,
-        month.dataset,
-        month.month,
-        str(known),
-        known.hint,
-        known.exit_code,
     )
 
 

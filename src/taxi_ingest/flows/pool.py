@@ -27,7 +27,7 @@ from prefect.utilities.urls import url_for
 
 from taxi_ingest import errors, stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TransientDatabaseError, without_login
-from taxi_ingest.flows.api import restart_local_server, settings_in_use
+from taxi_ingest.flows.api import caller, restart_local_server, settings_in_use
 from taxi_ingest.flows.deployments import deploy, find_pool
 from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.limit import make_limit
@@ -36,7 +36,7 @@ from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, Pulse
 from taxi_ingest.flows.runs import end_run
 from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, compare, target_of
-from taxi_ingest.settings.job import LoadOptions
+from taxi_ingest.settings.job import LoadOptions, usual_jobs
 from taxi_ingest.tlc import TLC_URL
 
 _POLL_SECONDS = 1
@@ -56,19 +56,18 @@ def load_in_pool(
     months: Sequence[Month],
     pool: str,
     *,
-    jobs: int,
+    jobs: int | None,
     limit: int | None,
     table: str | None,
     options: LoadOptions,
     database: Database,
     max_failures: int | None = None,
-    on_end: Callable[[Month, Result], None] = lambda _, __: None,
 ) -> list[Result | None]:
     """What has become of each month, in their order; None for those not begun after `max_failures`.
 
-    Called in a flow run, whose children the months' runs are. `jobs` is how many are submitted at a time for
-    each worker of the pool, `limit` how many of all may write to the database at a time. `database` is that
-    of this process, and must be the workers'.
+    Called in a flow run, whose children the months' runs are; its caller is told of each end. `jobs` is how
+    many are submitted at a time for each worker of the pool, `limit` how many of all may write to the database
+    at a time. `database` is that of this process, and must be the workers'.
 
     Raises UsageError where there is no such pool, DatabaseError where the workers load into another database.
     Whatever it raises, all that was under way is cancelled.
@@ -77,8 +76,8 @@ def load_in_pool(
         found = find_pool(client, pool)
         if limit:
             options = replace(options, limit=make_limit(client, limit, forget=not _any_running(client)))
-        work = _Work(client, found, months, jobs, table, options, database)
-        return work.do(max_failures, on_end)
+        work = _Work(client, found, months, jobs or usual_jobs(), table, options, database)
+        return work.do(max_failures)
 
 
 def _any_running(client: SyncPrefectClient) -> bool:
@@ -109,7 +108,7 @@ class _Work:
         self._tries: list[list[UUID]] = [[] for _ in months]
         self._under_way: dict[UUID, int] = {}
 
-    def do(self, max_failures: int | None, on_end: Callable[[Month, Result], None]) -> list[Result | None]:
+    def do(self, max_failures: int | None) -> list[Result | None]:
         results: list[Result | None] = [None] * len(self._months)
         left = deque(range(len(self._months)))
         try:
@@ -127,7 +126,7 @@ class _Work:
                         left.appendleft(number)
                     else:
                         results[number] = result
-                        on_end(self._months[number], result)
+                        caller().on_end(self._months[number].name, result)
         except BaseException:
             self._cancel()
             raise

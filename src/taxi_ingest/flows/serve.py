@@ -19,11 +19,11 @@ from prefect.states import Crashed, Scheduled
 from prefect.workers.process import ProcessWorker
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.flows.backfill import usual_jobs
 from taxi_ingest.flows.deployments import USUAL_POOL, find_pool, make_process_pool
 from taxi_ingest.flows.load_new import load_new
 from taxi_ingest.flows.pulse import Pulse
 from taxi_ingest.flows.runs import end_run
+from taxi_ingest.settings.job import usual_jobs
 
 _QUERY_SECONDS = 5
 _WATCH_SECONDS = 20

@@ -1,7 +1,7 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
 from taxi_ingest.load.copy import LoadProgress
-from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, pace
+from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, holders, pace
 from taxi_ingest.load.database import Database, database_at
 from taxi_ingest.load.decision import already_loaded
 from taxi_ingest.load.history import (
@@ -16,7 +16,7 @@ from taxi_ingest.load.history import (
     look_back,
 )
 from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
-from taxi_ingest.load.ledger import note_attempt
+from taxi_ingest.load.ledger import note_attempt, prepare_ledger
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.table import Target, parse_target
@@ -43,6 +43,7 @@ __all__ = [
     "coverage",
     "database_at",
     "free_bytes",
+    "holders",
     "list_loads",
     "listening_for_signals",
     "load_file",
@@ -50,6 +51,7 @@ __all__ = [
     "note_attempt",
     "pace",
     "parse_target",
+    "prepare_ledger",
     "preview",
     "rejects_of",
     "undo",

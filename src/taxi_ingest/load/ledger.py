@@ -141,6 +141,12 @@ def end(cursor: Cursor, load_id: int, status: Literal["replaced", "undone"]) -> 
     cursor.execute(_END, (status, load_id))
 
 
+def prepare_ledger(database: Database) -> None:
+    """Make the ledger, or bring it up to date, before loads begin whose failures it is to keep."""
+    with database.transaction() as cursor:
+        make_or_upgrade(cursor)
+
+
 def note_attempt(
     database: Database,
     error: TaxiIngestError,
