@@ -120,10 +120,15 @@ def work_pool(name: str) -> Iterator[None]:
 
 
 def kill_tree(process: "subprocess.Popen[str]") -> None:
-    """Kill a worker and the processes of its runs, which are no part of its session, at once."""
-    with suppress(psutil.NoSuchProcess):
-        found = psutil.Process(process.pid)
-        for each in [found, *found.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
+    """Kill a worker and the processes of its runs, which have sessions of their own."""
+    kill_children(process)
+    process.kill()
     process.wait()
+
+
+def kill_children(process: "subprocess.Popen[str]") -> None:
+    """Kill the processes of a worker's runs."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()

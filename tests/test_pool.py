@@ -1,20 +1,30 @@
 """Months that workers load: each exactly once, whatever becomes of the workers."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from uuid import UUID
 
-import psutil
 import pytest
 from prefect.client.orchestration import get_client
 
 from helpers import WAITING, Background, held, query, sessions, until, until_session, url_with
-from prefect_runs import flow_run, flow_runs, id_of, kill_tree, start_worker, task_runs, work_pool, worker
+from prefect_runs import (
+    flow_run,
+    flow_runs,
+    id_of,
+    kill_children,
+    kill_tree,
+    start_worker,
+    task_runs,
+    work_pool,
+    worker,
+)
 from taxi_ingest import Settings, stack
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.flows import pulse
@@ -32,9 +42,13 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mirror with three months, each of so many rows as its number says hundreds."""
     monkeypatch.setenv("TAXI_INGEST_TLC_URL", str(tmp_path))
     for number in (1, 2, 3):
-        name = f"yellow_tripdata_2024-0{number}.parquet"
-        write_sample("yellow", f"2024-0{number}", tmp_path / name, number * 100)
+        publish(tmp_path, number)
     return tmp_path
+
+
+def publish(folder: Path, number: int) -> None:
+    month = f"2024-0{number}"
+    write_sample("yellow", month, folder / f"yellow_tripdata_{month}.parquet", number * 100)
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +109,7 @@ def test_a_month_whose_process_is_killed_is_loaded_by_another_run(
         work = Background(lambda: backfill(["yellow"], "2024-02", work_pool=pool))
         until_session(embedded_database_url, WAITING)
         [first] = under_way(pool)
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
+        kill_children(process)
         until(lambda: flow_run(first).state_name == "Crashed")
         connection.close()
         outcome = work.result(seconds=100)
@@ -182,6 +195,42 @@ def test_a_restart_of_prefects_server_in_the_midst_loses_nothing(
         outcome = work.result(seconds=200)
     assert outcome.count("loaded") == 2
     assert hundreds(embedded_database_url) == [1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1])
+def test_workers_killed_at_random_lose_and_double_no_row(
+    pool: str,
+    mirror: Path,
+    embedded_database_url: str,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(pulse, "SILENCE_SECONDS", 35)
+    for number in range(4, 7):
+        publish(mirror, number)
+    chance, months = random.Random(seed), "2024-01..2024-06"
+    with work_pool(pool):
+        workers = [start_worker(pool), start_worker(pool)]
+        work = Background(lambda: backfill(["yellow"], months, jobs=1, work_pool=pool, limit=1))
+        for round in range(4):
+            time.sleep(chance.uniform(5, 20))
+            victim = chance.randrange(2)
+            if chance.random() < 0.5:
+                kill_tree(workers[victim])
+                workers[victim] = start_worker(pool)
+            else:
+                kill_children(workers[victim])
+            if round == 1:
+                stack.stop_prefect(settings)
+                stack.launch_prefect(settings).wait(timeout_seconds=100)
+        with suppress(MonthsFailed):  # where one month was struck three times
+            work.result(seconds=900)
+        for each in workers:
+            kill_tree(each)
+    backfill(["yellow"], months)
+    assert hundreds(embedded_database_url) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow

@@ -66,8 +66,8 @@ def load_in_pool(
     """What has become of each month, in their order; None for those not begun after `max_failures`.
 
     Called in a flow run, whose children the months' runs are; its caller is told of each end. `jobs` is how
-    many are submitted at a time for each worker of the pool, `limit` how many of all may write to the database
-    at a time. `database` is that of this process, and must be the workers'.
+    many are submitted at a time for each worker of the pool, `limit` how many of all may write to the
+    database at a time. `database` is that of this process, and must be the workers'.
 
     Raises UsageError where there is no such pool, DatabaseError where the workers load into another database.
     Whatever it raises, all that was under way is cancelled.
