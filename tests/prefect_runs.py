@@ -120,15 +120,25 @@ def work_pool(name: str) -> Iterator[None]:
 
 
 def kill_tree(process: "subprocess.Popen[str]") -> None:
-    """Kill a worker and the processes of its runs, which have sessions of their own."""
-    kill_children(process)
+    """Kill a worker, and then the processes of its runs: it can't tell how they ended."""
+    children = _children(process)
     process.kill()
     process.wait()
+    _kill(children)
 
 
 def kill_children(process: "subprocess.Popen[str]") -> None:
-    """Kill the processes of a worker's runs."""
+    """Kill the processes of a worker's runs, which have sessions of their own."""
+    _kill(_children(process))
+
+
+def _children(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
