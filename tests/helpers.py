@@ -1,13 +1,18 @@
 """What tests do over and over: run the command line, ask Postgres, load a file, wait for something."""
 
+import fcntl
 import os
+import pty
+import re
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -100,6 +105,22 @@ def start_cli(
         cwd=cwd,
         env={**os.environ, **(env or {})},
     )
+
+
+def on_terminal(*arguments: object, columns: int, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Run `taxi-ingest` with its stderr on a terminal: the exit code, what that has shown, and stdout."""
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = start_cli(*arguments, env={**(env or {}), "TERM": "xterm-256color"}, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    # Linux's way to say that the other end is closed.
+    with suppress(OSError):
+        while part := os.read(main, 65536):
+            shown += part
+    os.close(main)
+    stdout, _ = process.communicate(timeout=60)
+    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()), stdout
 
 
 def run_python(

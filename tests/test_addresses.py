@@ -414,3 +414,15 @@ def test_a_pipe_that_a_shell_has_opened_is_one_source_though_its_link_leads_nowh
     os.close(reading)
     assert file
     assert file.path.read_text() == "a,b\n1,2\n"
+
+
+def test_several_urls_each_bring_their_own_login() -> None:
+    settings = Settings()
+    for url in ("http://ann:one@first/x.csv", "http://bob:two%40@second/y.csv"):
+        settings = with_login_in(url, settings)
+    logins = logins_of(settings)
+    assert [logins.login_for(f"http://{host}/z.csv") for host in ("first", "second", "third")] == [
+        Login("ann", "one"),
+        Login("bob", "two@"),
+        None,
+    ]

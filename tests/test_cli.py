@@ -1,8 +1,6 @@
 """The command line keeps its contract: flags, exit codes, one JSON object, stdout and stderr."""
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -16,6 +14,7 @@ from helpers import (
     PASSWORD,
     Cli,
     execute,
+    on_terminal,
     query,
     run_cli,
     run_python,
@@ -344,7 +343,7 @@ def test_ui_prints_the_dashboards_address(cli: Cli, settings: Settings) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("ingest", "zones", "loads", "rejects", "undo", "up", "down", "status", "ui"),
+        *("ingest", "backfill", "zones", "loads", "rejects", "undo", "up", "down", "status", "ui"),
         *("blocks create", "blocks ls", "blocks check"),
     ],
 )
@@ -388,21 +387,11 @@ def test_a_terminal_gets_a_live_bar_that_log_lines_do_not_break(
     cli: Cli, trips: Path, db: dict[str, str]
 ) -> None:
     del cli
-    main, terminal = pty.openpty()
-    env = {**db, "TERM": "xterm-256color", "COLUMNS": "120"}
-    process = start_cli("ingest", "--url", trips, "--table", "green", env=env, stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    try:
-        while part := os.read(main, 65536):
-            shown += part
-    except OSError:  # Linux's way to say that the other end is closed
-        pass
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert "2 rows" in text
-    assert "━" in text
-    log_lines = [line for line in re.split(r"[\r\n]+", text) if "Finished in state" in line]
+    arguments = ("ingest", "--url", trips, "--table", "green")
+    exit_code, shown, _ = on_terminal(*arguments, "--verbose", columns=80, env=db)
+    assert (exit_code, "2 rows" in shown, "━" in shown) == (0, True, True)
+    log_lines = [line for line in re.split(r"[\r\n]+", shown) if "Finished in state" in line]
     assert log_lines
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in log_lines)
+    _, again, _ = on_terminal(*arguments, "--if-loaded", "replace", columns=80, env=db)
+    assert ("Loading into table green" in again, "Finished in state" in again) == (True, False)

@@ -78,7 +78,7 @@ def when_copying(act: Callable[[], object], chunks: int = 5) -> Callable[[object
     """What calls `act` once, when some chunks have been copied."""
     seen: list[object] = []
 
-    def on_load(_: object, progress: object) -> None:
+    def on_load(_: str, __: object, progress: object) -> None:
         seen.append(progress)
         if len(seen) == chunks:
             act()

@@ -9,9 +9,9 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from builders import TRIPS
-from helpers import query, until
+from helpers import free_port, query, until
 from prefect_runs import flow_run, flow_runs, id_of, task_runs
-from taxi_ingest import Outcome, Settings, ingest, prefect_api
+from taxi_ingest import Outcome, Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DataError, PrefectError, SourceError
 from taxi_ingest.flows.api import calling
 
@@ -103,7 +103,7 @@ def test_a_step_is_called_inside_the_flow(
 def test_a_watcher_sees_rows_and_bytes(api: str, trips: Path) -> None:
     del api
     seen: list[tuple[int, int]] = []
-    with calling(on_load=lambda source, progress: seen.append((progress.rows, source.bytes))):
+    with calling(on_load=lambda _, source, progress: seen.append((progress.rows, source.bytes))):
         ingest(url=str(trips), table="green", chunk_size=1)
     assert seen == [(1, len(TRIPS)), (2, len(TRIPS))]
 
@@ -114,6 +114,25 @@ def test_an_api_that_is_not_there_is_an_error_with_a_hint() -> None:
     own = temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"})
     with own, pytest.raises(PrefectError, match="can't be reached"), prefect_api(Settings()):
         pass
+
+
+@pytest.mark.slow
+def test_an_api_that_goes_away_before_the_run_is_made_is_an_error_with_a_hint(
+    tmp_path: Path, trips: Path
+) -> None:
+    settings = Settings(home=tmp_path / "home", prefect_port=free_port())
+
+    def without_server() -> None:
+        with prefect_api(settings):
+            stack.stop_prefect(settings)
+            ingest(url=str(trips), table="green")
+
+    try:
+        with pytest.raises(PrefectError, match="Failed to reach API") as failure:
+            without_server()
+    finally:
+        stack.stop_prefect(settings)
+    assert "`taxi-ingest status`" in failure.value.hint
 
 
 def test_errors_survive_prefects_pickling_with_their_hint() -> None:

@@ -24,29 +24,41 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 if TYPE_CHECKING:
     from taxi_ingest.flows.api import prefect_api
-    from taxi_ingest.flows.ingest import ingest
-    from taxi_ingest.flows.outcome import Outcome
+    from taxi_ingest.flows.backfill import backfill
+    from taxi_ingest.flows.files import ingest_files
+    from taxi_ingest.flows.ingest import ingest, ingest_month
+    from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
     from taxi_ingest.settings.environment import Settings
     from taxi_ingest.sources import month_address
 
 __all__ = [
+    "BackfillOutcome",
     "DataError",
     "DatabaseError",
+    "MonthsFailed",
     "Outcome",
     "PrefectError",
     "Settings",
     "SourceError",
     "TaxiIngestError",
     "UsageError",
+    "backfill",
     "ingest",
+    "ingest_files",
+    "ingest_month",
     "month_address",
     "prefect_api",
 ]
 
 _HOMES = {
+    "BackfillOutcome": "taxi_ingest.flows.outcome",
+    "MonthsFailed": "taxi_ingest.flows.outcome",
     "Outcome": "taxi_ingest.flows.outcome",
     "Settings": "taxi_ingest.settings.environment",
+    "backfill": "taxi_ingest.flows.backfill",
     "ingest": "taxi_ingest.flows.ingest",
+    "ingest_files": "taxi_ingest.flows.files",
+    "ingest_month": "taxi_ingest.flows.ingest",
     "month_address": "taxi_ingest.sources",
     "prefect_api": "taxi_ingest.flows.api",
 }

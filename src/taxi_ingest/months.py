@@ -3,11 +3,12 @@
 Backfill, status and schedule are three views of this one comparison.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, SourceError, UsageError, without_login
@@ -19,20 +20,18 @@ from taxi_ingest.load import (
     Target,
     coverage,
     free_bytes,
+    holders,
     pace,
     parse_target,
 )
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import Reprocess
 from taxi_ingest.sources import Found, logins_of, month_address, parse_source
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 State = Literal["loaded", "short", "revised", "failed", "missing", "unpublished"]
-
-Reprocess = Literal["missing", "failed", "revised", "all"]
-"""Which months to load: all that the table has not, those whose last try failed, those whose file has changed
-since, or every one anew."""
 
 _LAG_MONTHS = 2
 """TLC publishes a month about two months later
@@ -44,7 +43,9 @@ _SPARE_BYTES = 500_000_000
 """What is left to others of a disk that a plan may fill."""
 
 _ROW_OVERHEAD_BYTES = 36
-_VALUE_BYTES = 7
+_VALUE_BYTES = 5
+"""About what a row takes before anything was loaded to tell: generated yellow and green months take 157 and 166
+bytes a row, of whose 26 and 25 columns each era leaves some empty."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Month:
     load: LoadRecord | None = None
     """Its latest load whose rows are in the table."""
     attempt: Attempt | None = None
-    """Its last try, where that failed."""
+    """Its last try, where that failed; also that of loading anew a month that the table has."""
 
     @property
     def name(self) -> str:
@@ -116,8 +117,64 @@ def is_revised(load: LoadRecord, settings: Settings) -> bool:
     """Whether a load's file surely is another now, as a conditional request tells."""
     try:
         return parse_source(load.source, logins_of(settings)).is_changed(load.sha256, load.validators)
-    except SourceError:
+    except (SourceError, UsageError):
+        # An address may be of a kind that is not known here.
         return False
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """All months of a dataset, and what has become of them in one table."""
+
+    dataset: str
+    target: Target
+    months: tuple[Month, ...]
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many months are in each state."""
+        found = Counter(month.state for month in self.months)
+        return {state: found[state] for state in get_args(State)}
+
+    @property
+    def rows_loaded(self) -> int:
+        """How many rows the latest load of each month has put into the table."""
+        return sum(month.load.rows_loaded for month in self.months if month.load)
+
+    @property
+    def failed(self) -> list[Month]:
+        """Those whose last try failed, and that the table has not."""
+        return [month for month in self.months if month.state == "failed"]
+
+
+def calendars(database: Database, datasets: Sequence[str], table: str | None, today: date) -> list[Calendar]:
+    """All months of each dataset in each table that has loads of it, or whose last try of one failed.
+
+    Only of these datasets and of this table, where any are named; a dataset that is named and has none gets
+    the calendar of its usual table. Raises UsageError for what is no dataset, or has no months.
+    """
+    wanted = datasets or [dataset.name for dataset in tlc.datasets() if dataset.kind == "trips"]
+    held = holders(database)
+    found = []
+    for dataset in dict.fromkeys(wanted):
+        targets = _targets(dataset, table, held)
+        every = [_calendar(database, tlc.dataset_named(dataset), target, today) for target in targets]
+        begun = [
+            calendar for calendar in every if any(month.load or month.attempt for month in calendar.months)
+        ]
+        found += begun or (every[:1] if dataset in datasets else [])
+    return found
+
+
+def _targets(dataset: str, table: str | None, held: Sequence[tuple[str, Target]]) -> list[Target]:
+    usual = target_of(dataset, table)
+    others = {target for name, target in held if name == dataset and table is None} - {usual}
+    return [usual, *sorted(others, key=str)]
+
+
+def _calendar(database: Database, dataset: tlc.Dataset, target: Target, today: date) -> Calendar:
+    every = tlc.parse_range("all", dataset, today).months
+    return Calendar(dataset.name, target, tuple(compare(database, target, dataset.name, every, today)))
 
 
 def published(months: Sequence[Month], settings: Settings) -> list[Month]:
@@ -154,7 +211,11 @@ def _side_by_side(function: Callable[[T], Result], values: Sequence[T]) -> list[
 
 def to_load(months: Sequence[Month], reprocess: Reprocess) -> list[Month]:
     """Those of the months that are to be loaded."""
-    return [month for month in months if month.state in _REPROCESSED[reprocess]]
+    return [
+        month
+        for month in months
+        if month.state in _REPROCESSED[reprocess] or (reprocess == "failed" and month.attempt)
+    ]
 
 
 _REPROCESSED: Mapping[Reprocess, tuple[State, ...]] = {
@@ -231,6 +292,16 @@ class Plan:
     """Those to be loaded, in the order in which they are."""
 
 
+def check(datasets: Sequence[str], months: str, table: str | None, today: date) -> None:
+    """Raise UsageError for what is no dataset, no range of its months or no table of theirs."""
+    if table:
+        parse_target(table)
+    if table and len(set(datasets)) > 1:
+        raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
+    for name in datasets:
+        tlc.parse_range(months, tlc.dataset_named(name), today)
+
+
 def plan(
     database: Database,
     datasets: Sequence[str],
@@ -246,8 +317,7 @@ def plan(
 
     Raises UsageError for what is no dataset or no range, SourceError where no file can be found at all.
     """
-    if table and len(datasets) > 1:
-        raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
+    check(datasets, months, table, today)
     found = [
         month
         for name in dict.fromkeys(datasets)
@@ -281,4 +351,4 @@ def _months(
 
 def target_of(dataset: str, table: str | None) -> Target:
     """The table that a dataset's months go to: the one that is named, else its usual one."""
-    return parse_target(table or tlc.dataset_named(dataset).table)
+    return parse_target(tlc.dataset_named(dataset).table if table is None else table)

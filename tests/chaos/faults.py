@@ -61,15 +61,42 @@ def _blow(strike: Callable[[World, "subprocess.Popen[str]"], object]) -> Fault:
 
     def fault(world: World, random: Random, file: File) -> list[Finished]:
         process = world.start(file)
-        if random.random() < 0.7:
-            world.wait_for_copy(process)
-            time.sleep(random.uniform(0, 0.3))
-        else:
-            time.sleep(random.uniform(0, 3))
+        _wait_for_the_moment(world, random, process)
         strike(world, process)
         return [finish(process)]
 
     return fault
+
+
+def _blow_at_backfill(strike: Callable[[World, "subprocess.Popen[str]"], object]) -> Fault:
+    """What strikes a backfill in the midst of a copy, or at any moment; the same command completes it."""
+
+    def fault(world: World, random: Random, file: File) -> list[Finished]:
+        used = {name.split("_")[2][:4] for name in (file.name, *world.expected)}
+        year = random.choice([year for year in range(2014, 2020) if str(year) not in used])
+        months = [
+            world.publish(f"yellow_tripdata_{year}-0{month}.parquet", 10_000 * month) for month in range(1, 5)
+        ]
+        process = world.start_backfill(f"{year}-01..{year}-04")
+        _wait_for_the_moment(world, random, process)
+        strike(world, process)
+        struck = finish(process)
+        there = {name: rows for name, rows in world.rows_by_file().items() if name not in world.expected}
+        assert there.items() <= {month.name: month.rows for month in months}.items(), there
+        again = finish(world.start_backfill(f"{year}-01..{year}-04"))
+        assert again.exit_code == 0, f"going on ended with {again.exit_code}: {again.stderr}"
+        world.expected |= {month.name: month.rows for month in months}
+        return [struck, *world.ingest(file)]
+
+    return fault
+
+
+def _wait_for_the_moment(world: World, random: Random, process: "subprocess.Popen[str]") -> None:
+    if random.random() < 0.7:
+        world.wait_for_copy(process)
+        time.sleep(random.uniform(0, 0.3))
+    else:
+        time.sleep(random.uniform(0, 3))
 
 
 def _stopped_by_force(world: World, random: Random, file: File) -> list[Finished]:
@@ -102,7 +129,8 @@ def _same_file(world: World, random: Random, file: File) -> list[Finished]:
 
 
 def _different_files(world: World, random: Random, file: File) -> list[Finished]:
-    others = [f"yellow_tripdata_{2012 + number}-01.csv" for number in range(random.randint(1, 2))]
+    names = {f"yellow_tripdata_2013-0{month}.csv" for month in (1, 2, 3)} - {file.name}
+    others = random.sample(sorted(names), random.randint(1, 2))
     published = [world.publish(name, random.randint(1000, 20_000)) for name in others]
     finished = world.ingest(file, *published)
     world.expected |= {other.name: other.rows for other in published}
@@ -220,6 +248,15 @@ FAULTS: dict[str, Fault] = {
     "server killed (SIGKILL)": _blow(lambda world, _: world.crash_database(signal.SIGKILL)),
     "server shut down immediately": _blow(lambda world, _: world.crash_database(signal.SIGQUIT)),
     "Prefect's server killed (SIGKILL)": _blow(lambda world, _: world.crash_prefect()),
+    "client of a backfill killed": _blow_at_backfill(lambda _, process: process.kill()),
+    "client of a backfill interrupted": _blow_at_backfill(
+        lambda _, process: process.send_signal(signal.SIGINT)
+    ),
+    "backends of a backfill terminated": _blow_at_backfill(lambda world, _: world.end_sessions()),
+    "server killed under a backfill": _blow_at_backfill(
+        lambda world, _: world.crash_database(signal.SIGKILL)
+    ),
+    "Prefect's server killed under a backfill": _blow_at_backfill(lambda world, _: world.crash_prefect()),
     "stack stopped by force": _stopped_by_force,
     "partition detached and attached": _detached,
     "long reader": _long_reader,
@@ -238,6 +275,10 @@ ENDS: dict[str, set[int]] = {
     # Minus a signal: before our own handling begins, in the first tenths of a second.
     "client interrupted (SIGINT)": {0, 130, -signal.SIGINT},
     "client ended (SIGTERM)": {0, 130, -signal.SIGTERM},
+    "client of a backfill killed": {0, -signal.SIGKILL},
+    "client of a backfill interrupted": {0, 130, -signal.SIGINT},
+    # Before its first month is begun.
+    "Prefect's server killed under a backfill": {0, 6},
     # Before the commit it is Prefect that failed; after it the load is told as done.
     "Prefect's server killed (SIGKILL)": {0, 6},
     "stack stopped by force": {0, 5, 6},

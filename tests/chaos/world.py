@@ -68,6 +68,12 @@ class World:
         env = {**self.environment(), **environment}
         return start_cli("ingest", "--url", address, "--table", TABLE, *how, env=env)
 
+    def start_backfill(self, months: str) -> "subprocess.Popen[str]":
+        """Run `backfill` on months that are published, through web server and proxy."""
+        how = ("--table", TABLE, "--jobs", 2, "--quiet", "--chunk-size", 5000)
+        env = {**self.environment(), "TAXI_INGEST_TLC_URL": self.http.url("")}
+        return start_cli("backfill", "yellow", months, *how, env=env)
+
     def command(self, *arguments: str) -> None:
         """Run another command of the tool to its end."""
         run_cli(*arguments, env=self.environment()).check_returncode()

@@ -22,11 +22,12 @@ from typing import Annotated, TextIO
 
 import typer
 
-from taxi_ingest.cli import blocks, ingest, ledger, stack
+from taxi_ingest.cli import backfill, blocks, ingest, ledger, stack
 from taxi_ingest.cli.failures import failures_told
+from taxi_ingest.cli.options import Command
 from taxi_ingest.errors import UsageError, printable_lines
 
-_CHANGING = ("ingest", "zones", "undo", "up", "down")
+_CHANGING = ("ingest", "backfill", "zones", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""
 
 _EXIT_SECONDS = 5
@@ -40,9 +41,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (ingest, ledger, stack):
+for commands in (ingest, backfill, ledger, stack):
     app.add_typer(commands.app)
 app.add_typer(blocks.app, name="blocks")
+for group in app.registered_groups:
+    for command in group.typer_instance.registered_commands if group.typer_instance else ():
+        command.cls = Command
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.shared import DatabaseUrl, Json, Quiet, prefect_context, read_settings, stderr
+from taxi_ingest.cli.options import DatabaseUrl, Json, Quiet
+from taxi_ingest.cli.shared import prefect_context, read_settings, stderr
 from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import DEFAULT_BLOCK
 

@@ -14,6 +14,11 @@ from taxi_ingest.errors import PrefectError, TaxiIngestError, printable, printab
 
 _INTERRUPTED = 130
 
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt of several loads; its text says how far they had come."""
+
+
 _REFUSALS = {
     errno.ENOSPC: "Free disk space, also in the folder that TMPDIR names.",
     errno.EDQUOT: "Free disk space, also in the folder that TMPDIR names.",
@@ -44,16 +49,24 @@ def failures_told(json: bool, **known: Any) -> Iterator[dict[str, Any]]:
     except BaseException as error:
         if _is_interrupt(error):
             hint = "Nothing is half-loaded; run the same command again."
-            _fail("Interrupted.", hint, _INTERRUPTED, json, known)
+            message = f"Interrupted: {error}" if isinstance(error, Interrupted) else "Interrupted."
+            _fail(message, hint, _INTERRUPTED, json, known)
         if isinstance(error, SystemExit | typer.Exit) or not isinstance(error, Exception):
             raise
         _fail(*explained(error), json, known)
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is an interrupt, or what pydantic's serializer or a prompt makes of one."""
+    """Whether it is an interrupt, or what pydantic's serializer, a prompt or Python 3.11 makes of one.
+
+    That wraps whatever a __set_name__ raises while a class is made.
+    """
     swallowed = ("KeyboardInterrupt: ", "TerminationSignal: ")
-    return isinstance(error, KeyboardInterrupt | typer.Abort) or any(name in str(error) for name in swallowed)
+    return (
+        isinstance(error, KeyboardInterrupt | typer.Abort)
+        or isinstance(error.__cause__, KeyboardInterrupt)
+        or any(name in str(error) for name in swallowed)
+    )
 
 
 def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, Any]) -> NoReturn:

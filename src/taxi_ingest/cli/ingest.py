@@ -1,123 +1,93 @@
-"""The commands that load: ingest, zones."""
+"""The commands that load files: ingest, zones."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
+from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.shared import (
-    Block,
-    DatabaseUrl,
-    Json,
-    Quiet,
     check_environment,
+    check_text,
     chosen_settings,
     read_settings,
     stderr,
     stdout,
 )
-from taxi_ingest.errors import UsageError
-from taxi_ingest.settings.job import IfLoaded, Job, Names
+from taxi_ingest.errors import UsageError, without_login
+from taxi_ingest.settings.job import Job, LoadOptions
 
 app = typer.Typer()
 
 
 @app.command(
-    epilog="Example: taxi-ingest ingest --url yellow_tripdata_2024-01.parquet --table yellow_tripdata",
+    epilog="Example: taxi-ingest ingest data/yellow_tripdata_2024-01.parquet --table yellow_tripdata",
 )
 def ingest(
+    context: typer.Context,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            show_default=False,
+            help="Files, as for --url; also folders, and patterns such as 'data/*.parquet'.",
+        ),
+    ] = None,
     url: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="URL",
-            help="The file: path or URL (file, http, https) of a CSV (also packed) or Parquet; - is stdin.",
+            show_default=False,
+            help="A file: path or URL (file, http, https) of a CSV (also packed) or Parquet; - is stdin. "
+            "May be given several times.",
         ),
     ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(metavar="TABLE", help="The table, or SCHEMA.TABLE; made if it is missing."),
-    ] = None,
+    table: options.Table = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Instead of --url: TLC's dataset (yellow, green, fhv, fhvhv) …"),
+        typer.Option(metavar="NAME", help="Instead of files: TLC's dataset (yellow, green, fhv, fhvhv) …"),
     ] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="… and its month.")] = None,
-    chunk_size: Annotated[int, typer.Option(min=1, help="Rows to take at a time.")] = Job.chunk_size,
-    block: Block = None,
-    database_url: DatabaseUrl = None,
-    if_loaded: Annotated[
-        IfLoaded, typer.Option(help="What to do with a file that the table already has.")
-    ] = Job.if_loaded,
-    names: Annotated[
-        Names | None,
-        typer.Option(help="How a new table spells its columns: as TLC does, or in snake_case."),
-    ] = Job.names,
-    max_rejects: Annotated[
-        str, typer.Option(metavar="N|P%", help="How many rows may be unfit before nothing at all is loaded.")
-    ] = Job.max_rejects,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Load nothing if rows are missing by TLC's known counts."),
-    ] = Job.verify,
-    allow_short: Annotated[
-        bool,
-        typer.Option("--allow-short", help="Load what there is of a CSV that was cut."),
-    ] = Job.allow_short,
-    keep_both: Annotated[
-        bool,
-        typer.Option("--keep-both", help="Load a month beside the one that the table has from elsewhere."),
-    ] = Job.keep_both,
-    index: Annotated[
-        bool,
-        typer.Option("--index/--no-index", help="Whether the load gets an index on the pickup time."),
-    ] = Job.index,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CHAR", help="What separates a CSV's fields (a character, or tab); found out unless told."
-        ),
-    ] = Job.delimiter,
-    header: Annotated[
-        bool | None,
-        typer.Option(
-            "--header/--no-header", help="Whether a CSV's first row has the names; found out unless told."
-        ),
-    ] = Job.header,
-    transform: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FUNCTION",
-            help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
-        ),
-    ] = Job.transform,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Whether downloads are kept, and used again.")
-    ] = Job.cache,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
-    ] = Job.dry_run,
-    json: Json = False,
-    quiet: Quiet = False,
+    jobs: options.Jobs = None,
+    max_failures: options.MaxFailures = None,
+    chunk_size: options.ChunkSize = Job.chunk_size,
+    block: options.Block = None,
+    database_url: options.DatabaseUrl = None,
+    if_loaded: options.WhenLoaded = Job.if_loaded,
+    names: options.Spelling = Job.names,
+    max_rejects: options.MaxRejects = Job.max_rejects,
+    verify: options.Verify = Job.verify,
+    allow_short: options.AllowShort = Job.allow_short,
+    keep_both: options.KeepBoth = Job.keep_both,
+    index: options.Index = Job.index,
+    delimiter: options.Delimiter = Job.delimiter,
+    header: options.Header = Job.header,
+    transform: options.Transform = Job.transform,
+    cache: options.Cached = Job.cache,
+    dry_run: options.DryRun = Job.dry_run,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
-    """Load one file into a table, exactly once.
+    """Load files into a table, each exactly once.
 
     The same file again is skipped; a file that has changed since replaces its own rows and no others.
     """
     with failures_told(json, table=table, url=None) as known:
-        if (url is None) == (dataset is None) or (dataset is None) != (month is None):
-            raise UsageError("Which file?", "Give --url, or --dataset and --month.")
+        addresses = [*(files or ()), *(url or ())]
+        if bool(addresses) == (dataset is not None) or (dataset is None) != (month is None):
+            raise UsageError("Which file?", "Name a FILE or a --url, or give --dataset and --month.")
         if dataset and month:
             from taxi_ingest.sources import month_address
             from taxi_ingest.tlc import dataset_named
 
-            url = month_address(dataset, month, read_settings())
+            addresses = [month_address(dataset, month, read_settings())]
             table = table or dataset_named(dataset).table
-        if url is None or table is None:
+        if table is None:
             raise UsageError("Which table?", "Give --table.")
-        job = Job(
-            url=url,
-            table=table,
+        how = LoadOptions(
             chunk_size=chunk_size,
             block=block,
             if_loaded=if_loaded,
@@ -126,14 +96,26 @@ def ingest(
             names=names,
             transform=transform,
             cache=cache,
-            dry_run=dry_run,
             keep_both=keep_both,
             allow_short=allow_short,
             index=index,
             delimiter=delimiter,
             header=header,
         )
-        _load(job, database_url, known, json, quiet)
+        found = _files(addresses)
+        if len(found) == 1:
+            job = Job(url=found[0], table=table, dry_run=dry_run, **vars(how))
+            _load(job, database_url, known, json, quiet, verbose)
+        elif dry_run:
+            raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
+        else:
+            _load_all(context, found, table, how, jobs, max_failures, database_url, known)
+
+
+def _files(addresses: Sequence[str]) -> list[str]:
+    from taxi_ingest.sources import files_of
+
+    return list(dict.fromkeys(file for address in addresses for file in files_of(address)))
 
 
 @app.command(epilog="Example: taxi-ingest zones")
@@ -144,10 +126,11 @@ def zones(
     table: Annotated[
         str | None, typer.Option(metavar="TABLE", help="The table, taxi_zones unless told.")
     ] = None,
-    block: Block = None,
-    database_url: DatabaseUrl = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    block: options.Block = None,
+    database_url: options.DatabaseUrl = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Load the taxi zone lookup, which PULocationID and DOLocationID refer to.
 
@@ -159,23 +142,25 @@ def zones(
 
         usual_url = zones_address(read_settings())
         job = Job(url or usual_url, table or dataset_named("zones").table, block=block)
-        _load(job, database_url, known, json, quiet)
+        _load(job, database_url, known, json, quiet, verbose)
 
 
-def _load(job: Job, database_url: str | None, known: dict[str, Any], json: bool, quiet: bool) -> None:
+def _load(
+    job: Job, database_url: str | None, known: dict[str, Any], json: bool, quiet: bool, verbose: bool
+) -> None:
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
     known["table"] = job.table
     # Before what is imported now, which would end us without a word where there is too little of something.
     check_environment()
-    from taxi_ingest.cli.watch import run_ingest, summary
+    from taxi_ingest.cli.watch import Watch, run_ingest, summary
     from taxi_ingest.sources import parse_source, with_login_in
 
-    _check_text(table=job.table, block=job.block)
+    check_text(table=job.table, block=job.block)
     known["url"] = parse_source(job.url).url
     settings, block = chosen_settings(job.block, database_url)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
     settings = with_login_in(job.url, settings)
-    outcome = run_ingest(replace(job, block=block), settings, stderr(), quiet)
+    outcome = run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
     if json:
         print_json(outcome.as_json())
     elif not quiet:
@@ -184,9 +169,52 @@ def _load(job: Job, database_url: str | None, known: dict[str, Any], json: bool,
         stdout().print(summary(outcome, psql_command(outcome.database)))
 
 
-def _check_text(**named: str | None) -> None:
-    for name, text in named.items():
-        try:
-            (text or "").encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"--{name} is not UTF-8 text.", "Write it in UTF-8.") from None
+def _load_all(
+    context: typer.Context,
+    files: Sequence[str],
+    table: str,
+    how: LoadOptions,
+    jobs: int | None,
+    max_failures: int | None,
+    database_url: str | None,
+    known: dict[str, Any],
+) -> None:
+    """Run the flow `ingest-files` and print its outcome."""
+    known.clear()
+    known["months"] = []
+    check_environment()
+    from taxi_ingest.cli.several import Several, check_options
+    from taxi_ingest.flows.outcome import BackfillOutcome
+    from taxi_ingest.load import parse_target
+    from taxi_ingest.sources import logins_of, parse_source, with_login_in
+
+    check_text(table=table, block=how.block)
+    parse_target(table)
+    check_options(how)
+    settings, block = chosen_settings(how.block, database_url)
+    for file in files:
+        settings = with_login_in(file, settings)
+    sources = [parse_source(file, logins_of(settings)) for file in files]
+    # Of two names of one file the first.
+    named: dict[str, str] = {}
+    for source in sources:
+        source.check()
+        named.setdefault(source.url, source.named_url)
+    urls = list(named.values())
+
+    def run() -> BackfillOutcome:
+        from taxi_ingest.flows.files import ingest_files
+
+        return ingest_files(urls, table, jobs, max_failures, replace(how, block=block))
+
+    def again(outcome: BackfillOutcome) -> list[str]:
+        failed = {failure.url for failure in outcome.failures}
+        words = [
+            without_login(file) for file, source in zip(files, sources, strict=True) if source.url in failed
+        ]
+        # A database's address without its password.
+        address = outcome.database if database_url else None
+        changes = {"database_url": address, **dict.fromkeys(("url", "max_failures", "json", "quiet"))}
+        return options.same_again(context, words, changes)
+
+    Several("files", run, again, context, settings, known).told()

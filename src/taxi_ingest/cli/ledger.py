@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.shared import Block, DatabaseUrl, Json, Quiet, chosen_database, stderr, stdout
+from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
+from taxi_ingest.cli.shared import chosen_database, stderr, stdout
 from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the commands share: flags, the consoles, the settings, the database."""
+"""What the commands share: the consoles, the settings, the database."""
 
 import errno
 import mmap
@@ -6,9 +6,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from taxi_ingest.errors import UsageError
 
@@ -22,19 +20,6 @@ _LEAST_OPEN_FILES = 64
 _LEAST_MEMORY_BYTES = 512 << 20
 """With less a run fails anyway, but without a word or an end: Prefect waits for a thread that could
 not open its files, and OpenBLAS exits."""
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]
-Block = Annotated[str | None, typer.Option(metavar="NAME", help="Use the database of this Prefect block.")]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        metavar="URL",
-        help="Postgres to use, as postgresql://user@host/database. Keep passwords out of it: name a block "
-        "or set TAXI_INGEST_DATABASE_URL, PGPASSWORD or ~/.pgpass.",
-    ),
-]
 
 
 def stderr() -> "Console":
@@ -82,6 +67,15 @@ def check_environment() -> None:
         raise UsageError(f"SSL_CERT_FILE names {path}, which can't be read.", "Mend it, or unset it.")
 
 
+def check_text(**named: str | None) -> None:
+    """Raise UsageError for a flag's value that is not UTF-8."""
+    for name, text in named.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"--{name} is not UTF-8 text.", "Write it in UTF-8.") from None
+
+
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
     check_environment()
@@ -115,3 +109,43 @@ def chosen_database(block: str | None, database_url: str | None, quiet: bool) ->
             return find_block(name)
 
     return choose_database(settings, block, find_block)
+
+
+def running_database(block: str | None, database_url: str | None) -> "Database | None":
+    """The same database, to be looked at; None where something would have to be started for it."""
+    from taxi_ingest.databases import EmbeddedDatabase, choose_database
+    from taxi_ingest.load import database_at
+
+    settings, block = chosen_settings(block, database_url)
+    try:
+        database = choose_database(settings, block, lambda name: _find_running_block(settings, name))
+    except _Stopped:
+        return None
+    if not isinstance(database, EmbeddedDatabase):
+        return database
+    return database_at(database.address) if database.runs else None
+
+
+class _Stopped(Exception):
+    """Prefect, which may know the block, does not run."""
+
+
+def _find_running_block(settings: "Settings", name: str) -> "Database | None":
+    from taxi_ingest.cli.local_api import local_api, may_have_block, prefect_may_be_configured
+
+    api, configured = local_api(settings), prefect_may_be_configured()
+    if not configured:
+        if api is None:
+            raise _Stopped
+        with api:
+            if not may_have_block(api, name):
+                return None
+    check_environment()
+    from taxi_ingest.flows.api import own_api_url
+
+    if api is None and not own_api_url():
+        raise _Stopped
+    with prefect_context(quiet=True):
+        from taxi_ingest.flows.blocks import find_block
+
+        return find_block(name)

@@ -5,7 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.shared import Json, Quiet, read_settings, stderr, stdout
+from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
+from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
+
+_UNSEEN = "can't be looked at while the local stack is stopped: `taxi-ingest up` starts it."
+_NOTHING = "none was loaded yet: `taxi-ingest backfill yellow 2024` loads a year of them."
 
 app = typer.Typer()
 
@@ -22,8 +26,11 @@ def up(json: Json = False, quiet: Quiet = False) -> None:
             stderr().print("Starting the embedded Postgres and the Prefect server …")
         stack.start_database(settings)
         server.wait()
-        if not quiet:
-            _print_status(json)
+        if quiet:
+            return
+        found = _stack(shown=not json)
+        if json:
+            print_json(found)
 
 
 @app.command(epilog="Example: taxi-ingest down")
@@ -55,11 +62,43 @@ def down(
                 stdout().print(f"The load into {table}: ended.", markup=False)
 
 
-@app.command(epilog="Example: taxi-ingest status --json")
-def status(json: Json = False) -> None:
-    """Say whether the local stack runs, and where. Starts nothing."""
-    with failures_told(json):
-        _print_status(json)
+@app.command(epilog="Example: taxi-ingest status --dataset yellow")
+def status(
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only its months; may be given again.")
+    ] = None,
+    table: Annotated[str | None, typer.Option(metavar="TABLE", help="Only the months in this table.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask the sources which files were revised since.")
+    ] = False,
+    block: Block = None,
+    database_url: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Say what runs, and what has become of each month. Starts nothing.
+
+    A dataset that has loads has a grid of all its months: loaded, short (rows are missing), revised (since it
+    was loaded; only with --check), failed, missing, or unpublished.
+    """
+    with failures_told(json) as known:
+        known |= _stack(shown=not json)
+        from taxi_ingest.cli import grid
+
+        database = running_database(block, database_url)
+        found = grid.look(database, dataset or [], table, read_settings() if check else None)
+        if json:
+            known["notes"] += [] if database else [f"The months {_UNSEEN}"]
+            ledger = database.address if database else None
+            print_json({**known, "ledger": ledger, "datasets": [grid.as_json(months) for months in found]})
+            return
+        if not found:
+            typer.echo(f"Months    {_NOTHING if database else _UNSEEN}")
+        elif database and database.address != known["database"]:
+            typer.echo(f"Months    in {database.address}")
+        where = (("--block", block), ("--database-url", database_url and database and database.address))
+        flags = [part for name, value in where if value for part in (name, value)]
+        for months in found:
+            grid.show(months, flags)
 
 
 @app.command(epilog="Example: taxi-ingest ui --no-browser")
@@ -99,25 +138,22 @@ def _tell_waiting(tables: list[str]) -> None:
     )
 
 
-def _print_status(json: bool) -> None:
+def _stack(shown: bool) -> dict[str, Any]:
+    """What runs of the local stack, and where, as JSON has it; `shown` as text, too."""
     from taxi_ingest import stack
 
     found = stack.status(read_settings())
-    if json:
-        print_json(
-            {
-                "database": found.database.address,
-                "database_running": found.database.running,
-                "prefect": found.prefect.address,
-                "prefect_running": found.prefect.running,
-                "notes": [note for note in (found.database.note, found.prefect.note) if note],
-            }
-        )
-        return
-    for name, service in (("Postgres", found.database), ("Prefect", found.prefect)):
+    for name, service in (("Postgres", found.database), ("Prefect", found.prefect)) if shown else ():
         state = "running" if service.running else "stopped"
         note = f" ({service.note})" if service.note else ""
         typer.echo(f"{name:<9} {state:<8} {service.address}{note}")
+    return {
+        "database": found.database.address,
+        "database_running": found.database.running,
+        "prefect": found.prefect.address,
+        "prefect_running": found.prefect.running,
+        "notes": [note for note in (found.database.note, found.prefect.note) if note],
+    }
 
 
 def _is_ours(service: Any) -> bool:

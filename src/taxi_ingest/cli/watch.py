@@ -1,18 +1,20 @@
 """One run of the flow `ingest` for someone who watches: the stack it needs, progress, and how it ended."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Thread
 
 from rich.console import Console
 from rich.text import Text
 
 from taxi_ingest import stack
-from taxi_ingest.cli.display import Display, display
-from taxi_ingest.cli.shortcut import prefect_may_be_configured, skip_if_loaded
+from taxi_ingest.cli.display import Display, display, size
+from taxi_ingest.cli.local_api import prefect_may_be_configured
+from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.errors import printable
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import LoadProgress, Preview, parse_target
@@ -45,20 +47,52 @@ _VERDICTS = {
 }
 
 
-def run_ingest(job: Job, settings: Settings, console: Console, quiet: bool) -> Outcome:
-    """Run the flow, and show on `console` how it goes.
+@dataclass(frozen=True)
+class Watch:
+    """Who watches a run: with which settings, and how much is to be seen."""
+
+    settings: Settings
+    console: Console
+    quiet: bool
+    verbose: bool = False
+
+    @contextmanager
+    def prefect(self, while_starting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Flows called in here run against Prefect, and their log lines are shown.
+
+        The local server starts while Prefect is imported, which takes a second; `while_starting` is called
+        where it takes longer.
+        """
+        server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
+        from taxi_ingest.flows.api import own_api_url, prefect_api, show_prefect_logs
+
+        show_prefect_logs(self.console, self.quiet, self.verbose)
+        if server is None and not own_api_url():
+            server = stack.launch_prefect(self.settings)
+        if server and not server.answers():
+            if not self.quiet:
+                self.console.print(
+                    f"Starting the local Prefect server at {server.dashboard_url} …", highlight=False
+                )
+            while_starting()
+        with prefect_api(self.settings, server):
+            yield
+
+
+def run_ingest(job: Job, watch: Watch) -> Outcome:
+    """Run the flow, and show how it goes.
 
     What is wrong with the job is said before anything starts. Raises what the flow raises.
     """
-    source = parse_source(job.url, logins_of(settings))
+    source = parse_source(job.url, logins_of(watch.settings))
     _check(job, source)
     # Without a login, and in characters that Prefect can store.
     job = replace(job, url=source.named_url)
     may_skip = job.block is None and job.if_loaded == "skip" and not job.dry_run
-    if may_skip and (outcome := skip_if_loaded(source, job.table, settings)):
+    if may_skip and (outcome := skip_if_loaded(source, job.table, watch.settings)):
         return outcome
-    with display(console, quiet) as shown, ExitStack() as lasting:
-        return _Run(job, source, settings, console, quiet, shown, lasting).watched()
+    with display(watch.console, watch.quiet) as shown, ExitStack() as lasting:
+        return _Run(job, source, watch, shown, lasting).watched()
 
 
 def _check(job: Job, source: Source) -> None:
@@ -71,52 +105,41 @@ def _check(job: Job, source: Source) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run and who watches it."""
+    """A run of the flow `ingest` and who watches it."""
 
     job: Job
     source: Source
-    settings: Settings
-    console: Console
-    quiet: bool
+    watch: Watch
     shown: Display
     lasting: ExitStack
     """What is to end with the run."""
+    prefetched: dict[str, Future[SourceFile | None]] = field(default_factory=dict)
 
     def watched(self) -> Outcome:
-        """Fetch the file and start the server while Prefect is imported, which takes a second; then run."""
-        prefetched = None if self.source.is_remote else self._prefetch()
-        server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
-        from taxi_ingest.flows.api import own_api_url, show_prefect_logs
+        """Read a local file while Prefect is imported, fetch another while its server starts; then run."""
+        if not self.source.is_remote:
+            self._prefetch()
+        with self.watch.prefect(while_starting=self._prefetch):
+            return self._flow()
 
-        show_prefect_logs(self.console, self.quiet)
-        if server is None and not own_api_url():
-            server = stack.launch_prefect(self.settings)
-        if server and not server.answers():
-            if not self.quiet:
-                self.console.print(
-                    f"Starting the local Prefect server at {server.dashboard_url} …", highlight=False
-                )
-            prefetched = prefetched or self._prefetch()
-        return self._flow(server, prefetched)
-
-    def _flow(
-        self, server: stack.PrefectServer | None, prefetched: Future[SourceFile | None] | None
-    ) -> Outcome:
-        from taxi_ingest.flows.api import calling, prefect_api
+    def _flow(self) -> Outcome:
+        from taxi_ingest.flows.api import calling
         from taxi_ingest.flows.ingest import ingest
         from taxi_ingest.flows.runs import interruptible
 
         following = calling(
-            on_download=self._show_download,
-            on_load=self._show_load,
-            prefetched={self.source.url: prefetched} if prefetched else {},
+            on_download=partial(show_download, self.shown),
+            on_load=partial(show_load, self.shown),
+            prefetched=self.prefetched,
         )
-        with following, prefect_api(self.settings, server):
+        with following:
             return interruptible(lambda: ingest(**vars(self.job)))
 
-    def _prefetch(self) -> Future[SourceFile | None]:
+    def _prefetch(self) -> None:
         """Begin to fetch the file in a thread, which an interrupt does not wait for."""
-        settings = self.settings
+        if self.prefetched:
+            return
+        settings = self.watch.settings
         folder = self.lasting.enter_context(run_folder(settings.cache_dir))
         cache = Cache(settings.cache_dir if self.job.cache else folder, settings.cache_bytes)
         future: Future[SourceFile | None] = Future()
@@ -127,7 +150,7 @@ class _Run:
                     folder,
                     cache,
                     tries=settings.download_tries,
-                    on_progress=lambda progress: self._show_download(self.source.url, progress),
+                    on_progress=lambda progress: show_download(self.shown, "", progress),
                 )
             except BaseException as error:
                 future.set_exception(error)
@@ -135,13 +158,17 @@ class _Run:
                 future.set_result(file)
 
         Thread(target=work, daemon=True).start()
-        return future
+        self.prefetched[self.source.url] = future
 
-    def _show_download(self, url: str, download: DownloadProgress) -> None:
-        self.shown.update("Downloading", url, download.bytes, download.total, None)
 
-    def _show_load(self, file: SourceFile, progress: LoadProgress) -> None:
-        self.shown.update("Loading", file.url, progress.bytes, file.bytes, progress.rows)
+def show_download(shown: Display, load: str, download: DownloadProgress) -> None:
+    """Show how far a download has come."""
+    shown.update("Downloading", load, download.bytes, download.total, None)
+
+
+def show_load(shown: Display, load: str, file: SourceFile, progress: LoadProgress) -> None:
+    """Show how far a load has come."""
+    shown.update("Loading", load, progress.bytes, file.bytes, progress.rows)
 
 
 def summary(outcome: Outcome, psql: Sequence[str]) -> Text:
@@ -149,7 +176,7 @@ def summary(outcome: Outcome, psql: Sequence[str]) -> Text:
     name = " ".join(filter(None, (outcome.dataset, outcome.month)))
     rows = [
         ("table", outcome.table),
-        ("file", f"{outcome.url} ({outcome.bytes / 1e6:,.1f} MB)"),
+        ("file", f"{outcome.url} ({size(outcome.bytes)})"),
         ("dataset", name or "none of TLC's: loaded as it is"),
         *(_plan_rows(outcome, outcome.plan) if outcome.plan else _load_rows(outcome)),
         ("flow run", outcome.flow_run_url or ""),

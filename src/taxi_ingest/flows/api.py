@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import httpx
@@ -34,7 +35,6 @@ from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError, printable, printable_lines, without_login
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, LoadProgress
-from taxi_ingest.months import Plan
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 from taxi_ingest.stack.prefect_server import prefect_status
@@ -130,11 +130,22 @@ def failures_explained() -> Iterator[None]:
     """Raise PrefectError for what Prefect's client raises where its API can't be reached or breaks off."""
     try:
         yield
-    except (PrefectException, httpx.HTTPError) as error:
+    except Exception as error:
+        if not _is_prefects(error):
+            raise
         raise PrefectError(
             f"Prefect refused: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}",
             "Is its server still running? `taxi-ingest status` tells of the local one.",
         ) from error
+
+
+def _is_prefects(error: Exception) -> bool:
+    """Whether Prefect has raised it. Its client tells by a bare RuntimeError that an API can't be used."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    by_client = str(frame.f_globals["__name__"]).startswith("prefect.client.")
+    return isinstance(error, PrefectException | httpx.HTTPError) or (
+        by_client and isinstance(error, RuntimeError)
+    )
 
 
 @dataclass(frozen=True)
@@ -148,11 +159,13 @@ class Caller:
     its children."""
     tags: frozenset[str] = frozenset()
     """The flow run's, and not its tasks'."""
+    load: str = ""
+    """Which of several loads it is that runs here (`yellow 2019-01`); empty for the only one."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None
-    """Told the file's address and how far it has come."""
-    on_load: Callable[[SourceFile, LoadProgress], None] = lambda _, __: None
-    on_plan: Callable[[Plan], None] = lambda _: None
-    """Told what a backfill is going to load."""
+    """Told of which load the file is, and how far it has come."""
+    on_load: Callable[[str, SourceFile, LoadProgress], None] = lambda _, __, ___: None
+    on_plan: Callable[[Mapping[str, int | None]], None] = lambda _: None
+    """Told what is going to be loaded: the names of all loads, with the rows that each is known to have."""
     on_end: Callable[[str, Outcome | NotLoaded], None] = lambda _, __: None
     """Told what has become of one of several loads, and its name."""
     on_outcome: Callable[[Outcome | BackfillOutcome], None] = lambda _: None
@@ -188,30 +201,39 @@ def calling(**changes: Any) -> Iterator[None]:
 _SHOWN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "taxi_ingest")
 
 
+FOR_ALL = {"for_all": True}
+"""Of a log line's `extra`: it is shown to whoever watches, where others of its level are only with `-v`."""
+
+
 class PrefectLogHandler(logging.Handler):
-    """Prefect's log lines on our console, above the live bar instead of through it.
+    """Prefect's log lines on our console, above the live bar instead of through it: warnings, or all.
 
     A failed run's traceback stays in Prefect's own log: the command line says the error once.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, verbose: bool = False) -> None:
         super().__init__(logging.INFO)
         self._console = console
+        self._least = logging.INFO if verbose else logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR or not record.name.startswith(_SHOWN_LOGGERS):
             return
-        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        run = getattr(record, "task_name", None) or getattr(record, "flow_name", None) or "prefect"
+        if record.levelno < self._least and not hasattr(record, "for_all"):
+            return
+        form = "%H:%M:%S" if self._console.is_terminal else "%Y-%m-%d %H:%M:%S"
+        moment = time.strftime(form, time.localtime(record.created))
+        task, flow = getattr(record, "task_name", None), getattr(record, "flow_name", None)
+        run = caller().load or task or flow or "prefect"
         message = printable_lines(without_login(record.getMessage()))
         line = Text.assemble((f"{moment} ", "dim"), (f"{printable(run):<14} ", "cyan"), message)
         self._console.print(line, soft_wrap=True)
 
 
-def show_prefect_logs(console: Console, quiet: bool) -> None:
-    """Send Prefect's log lines to `console`, or nowhere."""
+def show_prefect_logs(console: Console, quiet: bool, verbose: bool = False) -> None:
+    """Send Prefect's log lines to `console`, warnings or all, or nowhere."""
     setup_logging()
     # Else Prefect complains on stderr, past all handlers, of log lines that it could not send.
     logging.raiseExceptions = False
-    handler = logging.NullHandler() if quiet else PrefectLogHandler(console)
+    handler = logging.NullHandler() if quiet else PrefectLogHandler(console, verbose)
     logging.getLogger().handlers[:] = [handler]

@@ -1,6 +1,5 @@
 """The flow `backfill`: each month of a range that the ledger lacks, by a child run of its own."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,24 +9,17 @@ from typing import Literal
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError, bug
+from taxi_ingest.errors import PrefectError
 from taxi_ingest.flows.api import caller, calling, failures_explained, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
-from taxi_ingest.flows.side_by_side import Load, Result, load_side_by_side
+from taxi_ingest.flows.side_by_side import Load, Result, check_numbers, load_side_by_side
 from taxi_ingest.load import Database, LoadResult, prepare_ledger
-from taxi_ingest.months import Month, Reprocess, check_room, plan, target_of
+from taxi_ingest.months import Month, check_room, plan, target_of
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, month_address, parse_source
-
-_MOST_JOBS = 8
-
-
-def usual_jobs() -> int:
-    """How many loads at once the cores bear: each keeps a backend busy, and its client half a core."""
-    return min(len(os.sched_getaffinity(0)), _MOST_JOBS)
 
 
 def _name() -> str:
@@ -62,10 +54,7 @@ def backfill(
         MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    if (jobs is not None and jobs < 1) or (max_failures is not None and max_failures < 1):
-        raise UsageError(
-            "Less than one job or failure makes no backfill.", "Give 1 or more, or leave it out."
-        )
+    check_numbers(jobs, max_failures)
     outcome = _backfill(datasets, months, table, jobs, reprocess, newest_first, max_failures, options)
     if outcome.failures:
         raise MonthsFailed(outcome)
@@ -97,7 +86,7 @@ def _backfill(
             today=date.today(),
         )
         check_room(database, planned.loading)
-        caller().on_plan(planned)
+        caller().on_plan({month.name: month.known_rows for month in planned.loading})
         if planned.loading:
             prepare_ledger(database)
         for dataset in dict.fromkeys(month.dataset for month in planned.loading):
@@ -105,13 +94,7 @@ def _backfill(
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
         loads = [_load(month, table, options, settings) for month in planned.loading]
         with calling(database=database):
-            results = load_side_by_side(
-                loads,
-                jobs=jobs or usual_jobs(),
-                cache=options.cache,
-                max_failures=max_failures,
-                on_end=lambda load, result: caller().on_end(load.name, result),
-            )
+            results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
     with suppress(PrefectError), failures_explained():
         # Runs of ours that Prefect could not be told the end of, as its server restarted in between.
         end_dead_runs(database)
@@ -129,22 +112,14 @@ def _load(month: Month, table: str | None, options: LoadOptions, settings: Setti
         name=month.name,
         find=lambda: parse_source(month_address(month.dataset, month.month, settings), logins_of(settings)),
         run=lambda: ingest_month(month.dataset, month.month, table, options),
-        failed=lambda error: _failed(month, table, error),
+        failed=lambda error: NotLoaded.failed(
+            error,
+            table=str(target_of(month.dataset, table)),
+            url=None,
+            dataset=month.dataset,
+            month=month.month,
+        ),
         tags=frozenset({month.dataset, month.month, "backfill"}),
-    )
-
-
-def _failed(month: Month, table: str | None, error: Exception) -> NotLoaded:
-    known = error if isinstance(error, TaxiIngestError) else bug(error)
-    return NotLoaded(
-        "failed",
-        str(target_of(month.dataset, table)),
-        None,
-        month.dataset,
-        month.month,
-        str(known),
-        known.hint,
-        known.exit_code,
     )
 
 

@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
-from taxi_ingest.flows.api import caller, settings_in_use
+from taxi_ingest.flows.api import FOR_ALL, caller, settings_in_use
 from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
@@ -167,7 +167,8 @@ def chosen_database(block: str | None) -> Database:
 @flow(name="log-table-name", flow_run_name="{table}")
 def log_table_name(table: str, dry_run: bool = False) -> None:
     """The sub-flow: say which table is loaded, or only looked at."""
-    get_run_logger().info("Looking at table %s" if dry_run else "Loading into table %s", table)
+    message = "Looking at table %s" if dry_run else "Loading into table %s"
+    get_run_logger().info(message, table, extra=FOR_ALL)
 
 
 def chosen_names(wanted: Names | None, record: TableRecord | None, target: Target) -> Names:

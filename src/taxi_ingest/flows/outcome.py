@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeGuard
 
-from taxi_ingest.errors import TaxiIngestError
+from taxi_ingest.errors import TaxiIngestError, bug
 from taxi_ingest.load import Database, LoadResult, Preview, Target
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
@@ -136,6 +136,14 @@ class NotLoaded:
     exit_code: int = 0
     """What `ingest` of this file would have ended with."""
 
+    @classmethod
+    def failed(
+        cls, error: Exception, *, table: str, url: str | None, dataset: str | None, month: str | None
+    ) -> "NotLoaded":
+        """One whose load has ended with an error."""
+        known = error if isinstance(error, TaxiIngestError) else bug(error)
+        return cls("failed", table, url, dataset, month, str(known), known.hint, known.exit_code)
+
     def as_json(self) -> dict[str, Any]:
         """The same object as of a file that was loaded; what there is not is null."""
         empty = {field.name: None for field in fields(Outcome) if field.name != "plan"}
@@ -176,7 +184,7 @@ class BackfillOutcome:
     @property
     def rows_loaded(self) -> int:
         """The rows of those that were loaded now."""
-        return sum(month.rows_loaded for month in self.months if _is_new(month))
+        return sum(month.rows_loaded for month in self.months if is_new(month))
 
     def count(self, *statuses: str) -> int:
         """How many have one of these statuses."""
@@ -204,7 +212,8 @@ class BackfillOutcome:
         return replace(self, notes=(*self.notes, note))
 
 
-def _is_new(month: Outcome | NotLoaded) -> TypeGuard[Outcome]:
+def is_new(month: Outcome | NotLoaded) -> TypeGuard[Outcome]:
+    """Whether its rows were loaded now."""
     return isinstance(month, Outcome) and month.status in ("loaded", "replaced")
 
 

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,13 @@ from threading import Thread
 from prefect.context import FlowRunContext
 
 from taxi_ingest import stack
-from taxi_ingest.errors import PrefectError, TaxiIngestError
+from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError
 from taxi_ingest.flows.api import caller, calling, failures_explained, restart_local_server, settings_in_use
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.runs import interruptible
 from taxi_ingest.load import cancel_all, listening_for_signals
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import usual_jobs
 from taxi_ingest.sources import Cache, DownloadProgress, Source, SourceFile, run_folder
 
 _AHEAD = 2
@@ -52,18 +53,24 @@ Result = Outcome | NotLoaded
 def load_side_by_side(
     loads: Sequence[Load],
     *,
-    jobs: int,
+    jobs: int | None = None,
     cache: bool,
     max_failures: int | None = None,
-    on_end: Callable[[Load, Result], None] = lambda _, __: None,
 ) -> list[Result | None]:
     """What has become of each load, in their order; None for those not begun after `max_failures`.
 
-    Called in a flow run. Raises KeyboardInterrupt when all that was under way is cancelled, and DatabaseError
+    Without `jobs` as many are loaded at once as the cores bear. Called in a flow run, whose caller is told of
+    each end. Raises KeyboardInterrupt when all that was under way is cancelled, and DatabaseError
     where the local stack was stopped under it.
     """
-    with listening_for_signals(), _Work(jobs, cache) as work:
-        return work.do(loads, max_failures, on_end)
+    with listening_for_signals(), _Work(jobs or usual_jobs(), cache) as work:
+        return work.do(loads, max_failures)
+
+
+def check_numbers(jobs: int | None, max_failures: int | None) -> None:
+    """Raise UsageError for less than one of them."""
+    if (jobs is not None and jobs < 1) or (max_failures is not None and max_failures < 1):
+        raise UsageError("Less than one job or failure loads nothing.", "Give 1 or more, or leave it out.")
 
 
 class _Work:
@@ -86,9 +93,7 @@ class _Work:
             cancel_all()
         self._threads.shutdown()
 
-    def do(
-        self, loads: Sequence[Load], max_failures: int | None, on_end: Callable[[Load, Result], None]
-    ) -> list[Result | None]:
+    def do(self, loads: Sequence[Load], max_failures: int | None) -> list[Result | None]:
         results: list[Result | None] = [None] * len(loads)
         left = deque(range(len(loads)))
         running: dict[Future[Result], int] = {}
@@ -102,7 +107,7 @@ class _Work:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 number = running.pop(future)
                 results[number] = future.result()
-                on_end(loads[number], future.result())
+                caller().on_end(loads[number].name, future.result())
         return results
 
     def _begun(self, loads: Sequence[Load], number: int) -> "Future[Result]":
@@ -113,12 +118,15 @@ class _Work:
 
     def _run(self, load: Load, fetch: "_Fetch", number: int) -> Result:
         try:
-            with _numbered_apart(number), calling(tags=load.tags, prefetched=fetch.prefetched()):
+            with _numbered_apart(number), self._calling(load, fetch):
                 return self._run_with_prefect(load)
         except Exception as error:
             return load.failed(error)
         finally:
             fetch.close()
+
+    def _calling(self, load: Load, fetch: "_Fetch") -> AbstractContextManager[None]:
+        return calling(load=load.name, tags=load.tags, prefetched=fetch.prefetched())
 
     def _run_with_prefect(self, load: Load) -> Outcome:
         """Run the flow; once more where Prefect's local server had died, and could be started again."""
@@ -184,13 +192,13 @@ class _Fetch:
             folder,
             Cache(self._settings.cache_dir if self._cache else folder, self._settings.cache_bytes),
             tries=self._settings.download_tries,
-            on_progress=lambda progress: self._told(source, progress),
+            on_progress=self._told,
         )
 
-    def _told(self, source: Source, progress: DownloadProgress) -> None:
+    def _told(self, progress: DownloadProgress) -> None:
         if self._stopped.is_set():
             raise KeyboardInterrupt
-        caller().on_download(source.url, progress)
+        caller().on_download(self._load.name, progress)
 
 
 @contextmanager

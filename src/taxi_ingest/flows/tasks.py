@@ -40,7 +40,8 @@ def extract(
     job: Job, source: Source, folder: Path, known: LoadRecord | None, settings: Settings
 ) -> SourceFile | None:
     """Get the file; None where the server says that it is still the one that was loaded."""
-    if prefetched := caller().prefetched.get(source.url):
+    follow = caller()
+    if prefetched := follow.prefetched.get(source.url):
         file = prefetched.result()
     else:
         file = source.fetch(
@@ -48,7 +49,7 @@ def extract(
             Cache(settings.cache_dir if job.cache else folder, settings.cache_bytes),
             known=known.validators if known else None,
             tries=settings.download_tries,
-            on_progress=lambda progress: caller().on_download(source.url, progress),
+            on_progress=lambda progress: follow.on_download(follow.load, progress),
         )
     logger = get_run_logger()
     if file:
@@ -95,7 +96,7 @@ def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: D
         database,
         job,
         flow_run_url=own_url(),
-        on_progress=lambda progress: follow.on_load(file, progress),
+        on_progress=lambda progress: follow.on_load(follow.load, file, progress),
     )
     for note in result.record.notes:
         logger.warning(note)

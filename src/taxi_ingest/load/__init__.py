@@ -1,7 +1,7 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
 from taxi_ingest.load.copy import LoadProgress
-from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, pace
+from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, holders, pace
 from taxi_ingest.load.database import Database, database_at
 from taxi_ingest.load.decision import already_loaded
 from taxi_ingest.load.history import (
@@ -43,6 +43,7 @@ __all__ = [
     "coverage",
     "database_at",
     "free_bytes",
+    "holders",
     "list_loads",
     "listening_for_signals",
     "load_file",

@@ -34,7 +34,7 @@ class Coverage:
     loads: dict[str, LoadRecord]
     """The latest load of each month whose rows are there."""
     attempts: dict[str, Attempt]
-    """The last try of each other month, where it failed."""
+    """The last try of each month, where it failed; what was loaded before may be there still."""
 
 
 _LOADED_PARTITIONS = f"""
@@ -65,12 +65,51 @@ FROM unnest(%(months)s) AS wanted (wanted_month) CROSS JOIN LATERAL (
     WHERE dataset = %(dataset)s AND month = wanted_month
       AND table_schema = %(schema)s AND table_name = %(table)s
     ORDER BY attempt_id DESC LIMIT 1) AS attempts
-WHERE NOT EXISTS (
-    SELECT FROM taxi_ingest.loads
-    WHERE loads.dataset = attempts.dataset AND loads.month = attempts.month AND started_at > failed_at
-      AND loads.table_schema = attempts.table_schema AND loads.table_name = attempts.table_name)
+WHERE failed_at > ALL (
+    SELECT finished_at FROM taxi_ingest.loads
+    WHERE loads.dataset = attempts.dataset AND loads.month = attempts.month
+      AND loads.table_schema = attempts.table_schema AND loads.table_name = attempts.table_name
+    ORDER BY load_id DESC LIMIT 1)
 """  # noqa: S608
 """A try that was followed by a load is past, also where that load has been undone since."""
+
+
+_HOLDERS = """
+WITH RECURSIVE plain AS (
+    (SELECT dataset, table_schema, table_name FROM taxi_ingest.loads
+    WHERE status = 'loaded' AND is_partition IS NOT TRUE AND month IS NOT NULL AND dataset IS NOT NULL
+    ORDER BY 1, 2, 3 LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM plain CROSS JOIN LATERAL (
+        SELECT dataset, table_schema, table_name FROM taxi_ingest.loads
+        WHERE status = 'loaded' AND is_partition IS NOT TRUE AND month IS NOT NULL
+          AND (dataset, table_schema, table_name) > (plain.dataset, plain.table_schema, plain.table_name)
+        ORDER BY 1, 2, 3 LIMIT 1) AS following
+)
+SELECT dataset, table_schema, table_name FROM plain
+WHERE (SELECT relkind FROM pg_class
+    WHERE oid = to_regclass(format('%I.%I', table_schema, table_name))) = 'r'
+UNION
+SELECT dataset, nspname, parent.relname
+FROM pg_inherits
+JOIN pg_class AS partition ON partition.oid = inhrelid
+JOIN pg_class AS parent ON parent.oid = inhparent
+JOIN pg_namespace ON pg_namespace.oid = parent.relnamespace
+JOIN taxi_ingest.loads ON load_id = substring(partition.relname FROM 6)::integer
+WHERE partition.relnamespace = to_regnamespace('taxi_ingest') AND NOT inhdetachpending
+  AND partition.relname ~ '^load_[0-9]{1,9}$'
+  AND status = 'loaded' AND month IS NOT NULL AND dataset IS NOT NULL
+"""
+"""From the partitions to the ledger; a user's own tables are found by leaps from one to the next."""
+
+
+def holders(database: Database) -> list[tuple[str, Target]]:
+    """Each dataset of which months were loaded, and a table that holds them; none without a ledger."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        if not history.exists(cursor):
+            return []
+        cursor.execute(_HOLDERS)
+        return [(dataset, Target(schema, name)) for dataset, schema, name in cursor.fetchall()]
 
 
 def coverage(database: Database, target: Target, dataset: str, months: Sequence[str]) -> Coverage:

@@ -1,5 +1,6 @@
 """One description of a load: what, where to, how. Every default stands here, once."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,17 @@ DEFAULT_BLOCK = "postgres-connector"
 IfLoaded = Literal["skip", "replace", "fail"]
 Names = Literal["tlc", "snake"]
 """How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
+
+Reprocess = Literal["missing", "failed", "revised", "all"]
+"""Which months to load: all that the table has not, those whose last try failed, those whose file has changed
+since, or every one anew."""
+
+_MOST_JOBS = 8
+
+
+def usual_jobs() -> int:
+    """How many loads at once the cores bear: each keeps a backend busy, and its client half a core."""
+    return min(len(os.sched_getaffinity(0)), _MOST_JOBS)
 
 
 @dataclass(frozen=True)

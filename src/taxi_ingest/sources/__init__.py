@@ -14,7 +14,7 @@ from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
 from taxi_ingest.sources.cache import Cache, Validators, run_folder
 from taxi_ingest.sources.http import parse_http
-from taxi_ingest.sources.local import LocalFile, parse_file_url, parse_path
+from taxi_ingest.sources.local import LocalFile, files_at, parse_file_url, parse_path
 from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Source",
     "SourceFile",
     "Validators",
+    "files_of",
     "local_file",
     "logins_of",
     "month_address",
@@ -53,6 +54,14 @@ def parse_source(text: str, logins: Logins = NO_LOGINS) -> Source:
         raise UsageError("An address can't hold a NUL character.", HINT)
     parse = _KINDS.get(scheme_of(text.strip()))
     return parse(text.strip(), logins) if parse else parse_path(text)
+
+
+def files_of(text: str) -> list[str]:
+    """The files that a path, a folder or a pattern (`data/*.parquet`) names; any other address is its own.
+
+    Raises SourceError for a folder that has none, UsageError for a pattern that matches none.
+    """
+    return [text] if scheme_of(text.strip()) in _KINDS else files_at(text)
 
 
 def local_file(path: str) -> SourceFile:

@@ -209,10 +209,16 @@ def login_in(url: str) -> Login | None:
 
 
 def with_login_in(url: str, settings: Settings) -> Settings:
-    """The same settings with the login of an http URL, which a flow must not have in its parameters."""
+    """The same settings with the login of an http URL, which a flow must not have in its parameters.
+
+    Those for other hosts stay; one for whatever host is asked does not.
+    """
     login = login_in(url)
     if login is None:
         return settings
     userinfo = f"{quote(login.user, safe='')}:{quote(login.password, safe='')}"
     text = origin_of(http_url(url)).replace("://", f"://{userinfo}@", 1)
+    others = settings.source_login.get_secret_value() if settings.source_login else ""
+    if others.lower().startswith(("http://", "https://")):
+        text = f"{others} {text}"
     return settings.model_copy(update={"source_login": SecretStr(text)})

@@ -1,6 +1,7 @@
 """What this machine has itself: files, which are read where they lie, and pipes, which are read once."""
 
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -27,6 +28,8 @@ _PIPE = "pipe:"
 _STDIN_URL = f"{_PIPE}{_STDIN}"
 
 _BLOCK_BYTES = 1 << 20
+
+_DATA_NAME = re.compile(r"^[^._].*\.(parquet|csv|tsv|zip)(\.(gz|zst|xz|bz2|zip))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,28 @@ def parse_path(text: str) -> Source:
     _check_is_path(text)
     # Unlike pathlib's, this leaves a name like ~tilde.csv alone if there is no such user.
     return _at(os.path.expanduser(text.strip()))  # noqa: PTH111
+
+
+def files_at(text: str) -> list[str]:
+    """The files that a path, a folder or a pattern of this machine names, in their order; at least one.
+
+    Of a folder those that are called like a CSV or Parquet file.
+    """
+    path = Path(os.path.expanduser(text))  # noqa: PTH111
+    if path.is_dir():
+        found = [file for file in path.iterdir() if _DATA_NAME.search(file.name) and file.is_file()]
+        if not found:
+            raise SourceError(
+                f"The folder {text} has no CSV or Parquet files in it.",
+                "Name files, or a pattern: 'data/*.txt'.",
+            )
+        return sorted(map(str, found))
+    if not glob.has_magic(text) or os.path.lexists(path):
+        return [text]
+    matching = sorted(file for file in glob.glob(str(path)) if not os.path.isdir(file))  # noqa: PTH112, PTH207
+    if not matching:
+        raise UsageError(f"No file matches {text}.", "Check the pattern, and the folder that you are in.")
+    return matching
 
 
 def _at(path: str) -> Source:

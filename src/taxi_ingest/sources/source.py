@@ -153,6 +153,5 @@ def _a_folder(path: Path) -> SourceError:
     shown = ", ".join(map(repr, parts[:3])) + (", …" if len(parts) > 3 else "")
     return SourceError(
         f"{path} is a folder of {len(parts)} Parquet files ({shown}).",
-        f'Load each: for part in {shlex.quote(str(path))}/*.parquet; do taxi-ingest ingest --url "$part" '
-        "--table TABLE; done",
+        f"Load each: taxi-ingest ingest {shlex.quote(str(path))} --table TABLE",
     )

@@ -175,7 +175,8 @@ def parse_range(text: str, dataset: Dataset, today: date) -> MonthRange:
     if dataset.kind != "trips":
         raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
     now = f"{today:%Y-%m}"
-    first_text, dots, last_text = ("", "..", "") if text == "all" else text.strip().partition("..")
+    text = text.strip()
+    first_text, dots, last_text = ("", "..", "") if text == "all" else text.partition("..")
     if not first_text and text != "all":
         raise UsageError(f"{text!r} is no range of months.", _RANGE_HINT)
     first = _first_month(first_text, dataset) if first_text else dataset.first_month

@@ -1,0 +1,93 @@
+"""The flow `ingest-files`: several files into one table, each by a child run of its own."""
+
+import time
+from collections.abc import Sequence
+
+from prefect.runtime import flow_run
+
+from taxi_ingest.flows.api import caller, calling, settings_in_use
+from taxi_ingest.flows.ingest import chosen_database, ingest, log_table_name
+from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded
+from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.flows.side_by_side import Load, check_numbers, load_side_by_side
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.sources import Source, logins_of, parse_source
+from taxi_ingest.tlc import parse_file_name
+
+
+def _name() -> str:
+    parameters = flow_run.get_parameters()
+    return f"{len(parameters['urls'])} files -> {parameters['table']}"
+
+
+@tied_flow(name="ingest-files", flow_run_name=_name)
+def ingest_files(
+    urls: list[str],
+    table: str,
+    jobs: int | None = None,
+    max_failures: int | None = None,
+    options: LoadOptions = DEFAULT_OPTIONS,
+) -> BackfillOutcome:
+    """Load several files into one table, each exactly once.
+
+    Args:
+        urls: Paths, file:// or http(s) URLs, without logins, which Prefect would store.
+        table: Table, or schema.table; made where it is missing.
+        jobs: How many to load at once; as many as the cores bear if not told.
+        max_failures: After how many failures no other file is begun.
+        options: How each is loaded.
+
+    Raises:
+        MonthsFailed: some files failed; it has the whole outcome. All others were loaded.
+        TaxiIngestError: nothing was begun.
+    """
+    check_numbers(jobs, max_failures)
+    outcome = _ingest_files(urls, table, jobs, max_failures, options)
+    if outcome.failures:
+        raise MonthsFailed(outcome)
+    return outcome
+
+
+@told_first
+def _ingest_files(
+    urls: Sequence[str], table: str, jobs: int | None, max_failures: int | None, options: LoadOptions
+) -> BackfillOutcome:
+    began, settings = time.monotonic(), settings_in_use()
+    sources = [parse_source(url, logins_of(settings)) for url in urls]
+    with known_to_down(table):
+        database = chosen_database(options.block)
+        log_table_name(table)
+        loads = [_load(source, sources, table, options) for source in sources]
+        caller().on_plan({load.name: None for load in loads})
+        with calling(database=database):
+            results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
+    return BackfillOutcome(
+        months=tuple(
+            result or NotLoaded("waiting", table, source.url, *_known(source))
+            for source, result in zip(sources, results, strict=True)
+        ),
+        seconds=round(time.monotonic() - began, 3),
+        flow_run_url=own_url(),
+        database=database.address,
+    )
+
+
+def _load(source: Source, among: Sequence[Source], table: str, options: LoadOptions) -> Load:
+    dataset, month = _known(source)
+    alike = sum(other.name == source.name for other in among) > 1
+    name = source.named_url if alike else source.name
+    flow = ingest.with_options(flow_run_name=name.replace("{", "{{").replace("}", "}}"))
+    return Load(
+        name=name,
+        find=lambda: source,
+        run=lambda: flow(url=source.named_url, table=table, **vars(options)),
+        failed=lambda error: NotLoaded.failed(
+            error, table=table, url=source.url, dataset=dataset, month=month
+        ),
+    )
+
+
+def _known(source: Source) -> tuple[str | None, str | None]:
+    """The dataset and the month that a file's name tells."""
+    named = parse_file_name(source.name)
+    return named.dataset, named.month
