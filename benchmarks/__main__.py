@@ -1,13 +1,25 @@
-"""The command line of the benchmark: python -m benchmarks [--quick] [--rounds N]"""
+"""The command line of the benchmark: python -m benchmarks [--quick] [--only PART] [--rounds N]"""
 
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.data import FEW_FILES, MANY_FILES, MONTH, SMALL, TENTH, YEAR, Inputs
+from benchmarks.data import (
+    FEW_MONTHS,
+    MANY_FILES,
+    MANY_MONTHS,
+    MONTH,
+    MONTH_ROWS,
+    SMALL,
+    SMALL_FILE_ROWS,
+    TENTH,
+    YEAR,
+    Inputs,
+)
 from benchmarks.machine import machine
 from benchmarks.peers_environment import make_peers
 from benchmarks.place import Place, running_place
@@ -24,12 +36,15 @@ def main() -> int:
     """Run it all, or the quick guard; 1 where the guard's limit is broken."""
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--quick", action="store_true", help="only the load stage against psql, as a guard")
+    parser.add_argument("--only", choices=_PARTS, help="only this part; the kept result stays as it is")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     folder = _HERE.parent / "build" / "bench"
     inputs = Inputs(folder / "data")
     with running_place(folder, inputs.csv("csv", MONTH).paths[0]) as place:
-        return _guard(place, inputs) if options.quick else _everything(place, inputs, options.rounds)
+        if options.quick:
+            return _guard(place, inputs)
+        return _measure(place, inputs, [options.only] if options.only else list(_PARTS), options.rounds)
 
 
 def _guard(place: Place, inputs: Inputs) -> int:
@@ -40,20 +55,19 @@ def _guard(place: Place, inputs: Inputs) -> int:
     return int(not verdict.met)
 
 
-def _everything(place: Place, inputs: Inputs, rounds: int) -> int:
+def _measure(place: Place, inputs: Inputs, parts: Sequence[str], rounds: int) -> int:
     peers = make_peers(place.peers)
     date, about, turns = datetime.now(UTC).isoformat(timespec="seconds"), machine(place), Turns(place)
-    _month(turns, inputs, rounds)
-    _year(turns, inputs)
-    _small(turns, inputs, rounds)
-    _many(turns, inputs)
-    _children(turns, inputs)
+    for part in parts:
+        _PARTS[part](turns, inputs, rounds)
     verdicts = [judge(target, turns.results) for target in TARGETS if was_run(target, turns.results)]
-    models = [fit(contender, turns.results, turns.inputs) for contender in MODELLED]
+    whole = len(parts) == len(_PARTS)
+    models = [fit(contender, turns.results, turns.inputs) for contender in MODELLED] if whole else []
     report = Report(date, about, turns.inputs, turns.results, turns.unavailable, verdicts, models)
-    report.write(_RESULT)
     print(f"\n{report.tables()}")
-    subprocess.run([peers, _HERE / "plot.py", _RESULT], check=False)
+    if whole:
+        report.write(_RESULT)
+        subprocess.run([peers, _HERE / "plot.py", _RESULT], check=False)
     return 0
 
 
@@ -76,9 +90,9 @@ def _month(turns: Turns, inputs: Inputs, rounds: int) -> None:
     )
 
 
-def _year(turns: Turns, inputs: Inputs) -> None:
+def _year(turns: Turns, inputs: Inputs, rounds: int) -> None:
     year = inputs.csv("13.7 M", YEAR)
-    turns.alternate(3, ("psql", year), ("ingest", year), ("load stage", year))
+    turns.alternate(min(rounds, 3), ("psql", year), ("ingest", year), ("load stage", year))
 
 
 def _small(turns: Turns, inputs: Inputs, rounds: int) -> None:
@@ -99,17 +113,46 @@ def _small(turns: Turns, inputs: Inputs, rounds: int) -> None:
         turns.prove("ingest, stack down", small)
 
 
-def _many(turns: Turns, inputs: Inputs) -> None:
+def _many(turns: Turns, inputs: Inputs, rounds: int) -> None:
     """Many small files; `ingest` starts anew for each, which takes long enough once."""
-    many = inputs.small("many files", MANY_FILES)
+    many = inputs.months("many files", MANY_FILES, SMALL_FILE_ROWS)
     turns.alternate(1, ("ingest", many))
-    turns.alternate(3, ("load stage", many))
+    turns.alternate(min(rounds, 3), ("load stage", many))
 
 
-def _children(turns: Turns, inputs: Inputs) -> None:
-    """What Prefect costs where one process loads several files, one after the other and side by side."""
-    few = inputs.small("of 8", FEW_FILES)
-    turns.alternate(3, ("a child, 1 job", few), ("a child, 2 jobs", few), ("a child, 4 jobs", few))
+def _backfill(turns: Turns, inputs: Inputs, rounds: int) -> None:
+    """Months side by side: a year against all others, and many small ones, where Prefect is most of it."""
+    year = inputs.months_as_parquet("12 months", FEW_MONTHS, MONTH_ROWS)
+    turns.alternate(
+        min(rounds, 3),
+        ("backfill, 2 jobs", year),
+        ("DuckDB", year),
+        ("psql", inputs.months("12 months as CSV", FEW_MONTHS, MONTH_ROWS)),
+        ("ingest", year),
+    )
+    small = inputs.small_months("40 small months", MANY_FILES)
+    turns.alternate(
+        min(rounds, 3),
+        ("backfill, 2 jobs", small),
+        ("load stage", small),
+        ("backfill, 1 job", small),
+        ("backfill, 4 jobs", small),
+    )
+    few = inputs.small_months("12 small months", FEW_MONTHS)
+    turns.alternate(
+        1,
+        ("backfill, 2 jobs", few),
+        ("backfill, 2 jobs", inputs.small_months("100 small months", MANY_MONTHS)),
+    )
+
+
+_PARTS: Mapping[str, Callable[[Turns, Inputs, int], None]] = {
+    "month": _month,
+    "year": _year,
+    "small": _small,
+    "many": _many,
+    "backfill": _backfill,
+}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ _COPY = r"\copy trips from {} with csv header"
 _EACH_FILE = (
     'tool=$1 table=$2; shift 2; for file; do "$tool" ingest --url "$file" --table "$table" --quiet; done'
 )
+_COPY_EACH_FILE = """
+tool=$1 database=$2; shift 2
+for file; do "$tool" "$database" -qX -c "\\\\copy trips from '$file' with csv header"; done
+"""
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,14 @@ class Contender:
     """Whether it tells its seconds itself."""
     is_peer: bool = False
     """Whether the benchmark goes on without it."""
+    by_prefect: bool = False
+    """Whether the CPU of Prefect's server is measured with it, for which it is waited."""
     most_rounds: int = sys.maxsize
 
 
 def _psql(place: Place, input: Input) -> Sequence[str]:
+    if len(input.paths) > 1:
+        return ["sh", "-ec", _COPY_EACH_FILE, "sh", place.psql, place.database, *map(str, input.paths)]
     [path] = input.paths
     return [place.psql, place.database, "-qX", "-c", _COPY.format(f"'{path}'")]
 
@@ -53,19 +61,20 @@ def _ingest(place: Place, input: Input) -> Sequence[str]:
     return [place.tool, "ingest", "--url", str(input.paths[0]), "--table", TABLE, "--quiet"]
 
 
-def _children(jobs: int) -> Contender:
+def _backfill(jobs: int) -> Contender:
     def command(place: Place, input: Input) -> Sequence[str]:
-        script = str(_HERE / "children.py")
-        return [sys.executable, script, str(jobs), place.database, TABLE, *map(str, input.paths)]
+        mirror = f"TAXI_INGEST_TLC_URL={input.paths[0].parent}"
+        backfill = ["backfill", "yellow", input.range, "--table", TABLE, "--jobs", str(jobs), "--quiet"]
+        return ["env", mirror, place.tool, *backfill]
 
-    return Contender(command, own_clock=True)
+    return Contender(command, by_prefect=True)
 
 
 def _peer(name: str, most_rounds: int = sys.maxsize) -> Contender:
     def command(place: Place, input: Input) -> Sequence[str]:
-        [path] = input.paths
         script = str(_HERE / "peers" / f"{name}_peer.py")
-        return [str(place.peers / "bin" / "python"), script, str(path), place.database, TABLE]
+        python = str(place.peers / "bin" / "python")
+        return [python, script, *map(str, input.paths), place.database, TABLE]
 
     return Contender(command, is_peer=True, most_rounds=most_rounds)
 
@@ -76,9 +85,9 @@ CONTENDERS = {
     "load stage": Contender(_load_stage("load_stage.py"), own_clock=True),
     "load stage, no index": Contender(_load_stage("load_stage_unindexed.py"), own_clock=True),
     "ingest": Contender(_ingest),
-    "a child, 1 job": _children(1),
-    "a child, 2 jobs": _children(2),
-    "a child, 4 jobs": _children(4),
+    "backfill, 1 job": _backfill(1),
+    "backfill, 2 jobs": _backfill(2),
+    "backfill, 4 jobs": _backfill(4),
     "DuckDB": _peer("duckdb"),
     "ADBC": _peer("adbc"),
     # A second round of these would take as long as all others do together.

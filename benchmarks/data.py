@@ -7,12 +7,14 @@ from pathlib import Path
 
 SMALL, TENTH, MONTH, YEAR = 100, 100_000, 1_369_765, 13_697_650
 """Rows. `MONTH` is what TLC's file of 2021-01 has."""
-MANY_FILES, FEW_FILES, SMALL_FILE_ROWS = 40, 8, 10_000
-"""Many and few small files, and the rows of each."""
+MANY_FILES, SMALL_FILE_ROWS = 40, 10_000
+"""Many small files, and the rows of each."""
+FEW_MONTHS, MANY_MONTHS, MONTH_ROWS = 12, 100, 700_000
+"""A year and many of them, and the rows of a month of TLC's usual size."""
 
-_MONTHS = [f"{year}-{month:02}" for year in range(2018, 2022) for month in range(1, 13)]
+_MONTHS = [f"{year}-{month:02}" for year in range(2009, 2022) for month in range(1, 13)]
 _MONTHS = _MONTHS[: _MONTHS.index("2021-07") + 1]
-"""Those whose CSVs have nearly the same columns: a table takes a month once."""
+"""The CSVs of the last 40 have nearly the same columns, those of the last 12 the same."""
 
 _WRITE = """
 import sys
@@ -47,6 +49,11 @@ class Input:
     def bytes(self) -> int:
         return sum(path.stat().st_size for path in self.paths)
 
+    @property
+    def range(self) -> str:
+        """The months of its files, as `backfill` takes them."""
+        return f"{self.paths[0].stem[-7:]}..{self.paths[-1].stem[-7:]}"
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -65,13 +72,28 @@ class Inputs:
 
     def parquet(self, name: str, rows: int) -> Input:
         """The same rows as Parquet, in one row group as in TLC's files."""
-        csv = self._csv(rows)
-        return Input(name, (_made(csv.with_suffix(".parquet"), _TO_PARQUET, csv),), rows)
+        return Input(name, (self._parquet(rows),), rows)
 
-    def small(self, name: str, files: int) -> Input:
-        """So many small CSVs, each of another month."""
-        paths = tuple(self._csv(SMALL_FILE_ROWS, month) for month in _MONTHS[-files:])
+    def months(self, name: str, files: int, rows: int) -> Input:
+        """So many months of so many rows each, as CSV."""
+        return Input(name, tuple(self._csv(rows, month) for month in _MONTHS[-files:]), files * rows)
+
+    def months_as_parquet(self, name: str, files: int, rows: int) -> Input:
+        """The same rows as Parquet."""
+        return Input(name, tuple(self._parquet(rows, month) for month in _MONTHS[-files:]), files * rows)
+
+    def small_months(self, name: str, files: int) -> Input:
+        """So many months as TLC's Parquet files of their time, with few rows each."""
+        folder = self.folder / f"{SMALL_FILE_ROWS}-parquet"
+        paths = tuple(
+            _made(folder / f"yellow_tripdata_{month}.parquet", _WRITE, SMALL_FILE_ROWS, month)
+            for month in _MONTHS[-files:]
+        )
         return Input(name, paths, files * SMALL_FILE_ROWS)
+
+    def _parquet(self, rows: int, month: str = "2021-01") -> Path:
+        csv = self._csv(rows, month)
+        return _made(csv.with_suffix(".parquet"), _TO_PARQUET, csv)
 
     def _csv(self, rows: int, month: str = "2021-01") -> Path:
         return _made(self.folder / str(rows) / f"yellow_tripdata_{month}.csv", _WRITE, rows, month)

@@ -29,6 +29,13 @@ class Measurement:
     """Of the process and its children: user and system."""
     peak_mb: float
     """Resident memory at its peak, in MB (10^6 bytes), of the largest process."""
+    server_cpu_seconds: float = 0.0
+    """Of Prefect's server meanwhile, and a while longer; 0 where that is not measured."""
+
+    @property
+    def whole_cpu_seconds(self) -> float:
+        """Of the process and of Prefect's server."""
+        return self.cpu_seconds + self.server_cpu_seconds
 
 
 def measured(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 TABLE = "trips"
 
 _PORT = "4299"
@@ -78,6 +80,12 @@ class Place:
     def proof(self) -> str:
         """`rows|cents|first pickup|last pickup`: the same for all contenders that load the same rows."""
         return self.sql("SET timezone = 'UTC'", _PROOF)
+
+    def server_cpu_seconds(self) -> float:
+        """What Prefect's server has used of the cores since its start, user and system."""
+        record = self.folder / "home" / "prefect" / "server.json"
+        times = psutil.Process(json.loads(record.read_text())["pid"]).cpu_times()
+        return times.user + times.system
 
     def stop(self) -> None:
         """Stop both servers."""

@@ -61,11 +61,11 @@ class Report:
 
     def _cases(self) -> list[str]:
         head = [
-            "| case | rounds | seconds (median) | min-max | CPU s | peak MB |",
-            "|---|---|---|---|---|---|",
+            "| case | rounds | seconds (median) | min-max | CPU s | peak MB | server's CPU s |",
+            "|---|---|---|---|---|---|---|",
         ]
         reasons = [
-            f"| {_cell(case)} | – | not available: {_cell(why)} | | | |"
+            f"| {_cell(case)} | – | not available: {_cell(why)} | | | | |"
             for case, why in self.unavailable.items()
         ]
         return head + [_case_line(case, runs) for case, runs in self.results.items()] + reasons
@@ -121,9 +121,10 @@ def _spread(runs: Sequence[Measurement], field: str) -> dict[str, float]:
 
 
 def _case_line(case: str, runs: Sequence[Measurement]) -> str:
-    seconds, cpu, peak = (_spread(runs, field.name) for field in fields(Measurement))
+    seconds, cpu, peak, server = (_spread(runs, field.name) for field in fields(Measurement))
     return (
         f"| {_cell(case)} | {len(runs)} | {seconds['median']:.2f} "
         f"| {seconds['lowest']:.2f}-{seconds['highest']:.2f} "
-        f"| {cpu['median']:.2f} | {peak['median']:.0f} |"
+        f"| {cpu['median']:.2f} | {peak['median']:.0f} "
+        f"| {server['median'] or '':.4} |"
     )

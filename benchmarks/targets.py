@@ -1,14 +1,15 @@
-"""What is aimed at: the project's issue "Faster than psql \\copy, orchestration included", as a table."""
+"""What is aimed at, as a table: the speeds that the project's issues ask of a load and of a backfill."""
 
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.data import MANY_FILES
 from benchmarks.turns import Results
 
 
 @dataclass(frozen=True)
 class Target:
-    """A limit on a measure of a case, or on its ratio to another case's."""
+    """A limit on a measure of a case, on its ratio to another case's, or on what it has more, a month."""
 
     what: str
     limit: float
@@ -16,6 +17,15 @@ class Target:
     against: str | None = None
     unit: str = ""
     field: str = "seconds"
+    beyond: str | None = None
+    """The case whose measure is taken off."""
+    months: int = 1
+    """Among how many the measure is divided."""
+
+    @property
+    def others(self) -> list[str]:
+        """The other cases that it needs."""
+        return [case for case in (self.against, self.beyond) if case]
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,8 @@ class Verdict:
     def met(self) -> bool:
         return self.reached <= self.target.limit
 
+
+_YEAR, _SMALL = "backfill, 2 jobs, 12 months", "backfill, 2 jobs, 40 small months"
 
 TARGETS = (
     Target("load stage / psql, CSV", 0.9, "load stage, csv", "psql, csv"),
@@ -50,6 +62,27 @@ TARGETS = (
     Target("peak memory, 13.7 M rows", 450, "ingest, 13.7 M", unit="MB", field="peak_mb"),
     Target("growth of peak memory, 13.7 M / 1.37 M", 1.1, "ingest, 13.7 M", "ingest, csv", field="peak_mb"),
     Target("--help", 0.25, "--help", unit="s"),
+    Target("backfill of 12 months / DuckDB, one process", 0.85, _YEAR, "DuckDB, 12 months"),
+    Target("backfill of 12 months / psql on the equal CSVs", 0.8, _YEAR, "psql, 12 months as CSV"),
+    Target("backfill of 12 months / 12 x ingest", 0.55, _YEAR, "ingest, 12 months"),
+    Target("backfill of 40 months of 10,000 rows", 15, _SMALL, unit="s"),
+    Target(
+        "Prefect's share of a month, of one core",
+        0.3,
+        _SMALL,
+        unit="s",
+        field="whole_cpu_seconds",
+        beyond="load stage, 40 small months",
+        months=MANY_FILES,
+    ),
+    Target("peak memory, backfill with 2 jobs", 700, _YEAR, unit="MB", field="peak_mb"),
+    Target(
+        "growth of peak memory, 100 months / 12",
+        1.1,
+        "backfill, 2 jobs, 100 small months",
+        "backfill, 2 jobs, 12 small months",
+        field="peak_mb",
+    ),
 )
 
 GUARD = Target("load stage / psql, CSV", 1.1, "load stage, csv", "psql, csv")
@@ -58,7 +91,7 @@ GUARD = Target("load stage / psql, CSV", 1.1, "load stage, csv", "psql, csv")
 
 def was_run(target: Target, results: Results) -> bool:
     """Whether its cases were run: a peer may be unavailable."""
-    return target.case in results and (target.against is None or target.against in results)
+    return all(case in results for case in (target.case, *target.others))
 
 
 def judge(target: Target, results: Results) -> Verdict:
@@ -67,8 +100,15 @@ def judge(target: Target, results: Results) -> Verdict:
     A ratio is the median of the rounds' ratios: what slows down the machine for a while slows down
     both sides of a round.
     """
-    values = [getattr(run, target.field) for run in results[target.case]]
+    values = _values(target, target.case, results)
     if target.against:
-        others = [getattr(run, target.field) for run in results[target.against]]
+        others = _values(target, target.against, results)
         values = [value / other for value, other in zip(values, others, strict=False)]
+    if target.beyond:
+        others = _values(target, target.beyond, results)
+        values = [(value - other) / target.months for value, other in zip(values, others, strict=False)]
     return Verdict(target, median(values), min(values), max(values))
+
+
+def _values(target: Target, case: str, results: Results) -> list[float]:
+    return [getattr(run, target.field) for run in results[case]]

@@ -14,7 +14,6 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Stat
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
 from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed
 from prefect.utilities.urls import url_for
 
@@ -53,9 +52,9 @@ class TiedFlow(Flow[Parameters, Result]):
         """
         tags = TagsContext.get().current_tags | _own_tags()
         done: list[Outcome | BackfillOutcome] = []
-        # These settings end what part_from_prefect sets.
         following = calling(on_outcome=done.append)
-        with _some_api(), TagsContext(current_tags=tags), following, temporary_settings():
+        # The same settings once more: their end ends what part_from_prefect sets.
+        with _some_api(), TagsContext(current_tags=tags), following, _settings_with():
             try:
                 return super().__call__(*args, **kwargs)
             except Exception as error:
@@ -179,9 +178,18 @@ def part_from_prefect() -> None:
 
 def _set_retries(number: int) -> None:
     """Set it until the settings around the flow end: the engine's calls come after the flow's function."""
+    _settings_with(max_retries=number).__enter__()
+
+
+def _settings_with(**changes_of_client: object) -> SettingsContext:
+    """The settings in use but for these of Prefect's client.
+
+    Prefect's own temporary_settings reads the environment and all files anew: 50 ms of a core, several times
+    a run.
+    """
     now = get_settings_context()
-    settings = now.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: number})
-    SettingsContext(profile=now.profile, settings=settings).__enter__()
+    client = now.settings.client.model_copy(update=changes_of_client)
+    return SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client}))
 
 
 def own_url() -> str | None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from prefect.context import FlowRunContext
+from prefect.context import AsyncClientContext, FlowRunContext
+from prefect.utilities.asyncutils import run_coro_as_sync
 
 from taxi_ingest import stack
 from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError
@@ -63,7 +64,7 @@ def load_side_by_side(
     each end. Raises KeyboardInterrupt when all that was under way is cancelled, and DatabaseError
     where the local stack was stopped under it.
     """
-    with listening_for_signals(), _Work(jobs or usual_jobs(), cache) as work:
+    with listening_for_signals(), _shared_client(), _Work(jobs or usual_jobs(), cache) as work:
         return work.do(loads, max_failures)
 
 
@@ -199,6 +200,20 @@ class _Fetch:
         if self._stopped.is_set():
             raise KeyboardInterrupt
         caller().on_download(self._load.name, progress)
+
+
+@contextmanager
+def _shared_client() -> Iterator[None]:
+    """Have Prefect make all children's runs with one client; its own for each reads all certificates anew.
+
+    Prefect takes it only in the event loop that has entered it, which is the one of run_coro_as_sync.
+    """
+    with AsyncClientContext() as context:
+        run_coro_as_sync(context.client.__aenter__())
+        try:
+            yield
+        finally:
+            run_coro_as_sync(context.client.__aexit__(None, None, None))
 
 
 @contextmanager
