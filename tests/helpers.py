@@ -161,8 +161,8 @@ class Background(Generic[Result]):
         except BaseException as error:
             self.results.append(error)
 
-    def result(self) -> Result:
-        self._thread.join(60)
+    def result(self, seconds: float = 60) -> Result:
+        self._thread.join(seconds)
         [result] = self.results
         if isinstance(result, BaseException):
             raise result

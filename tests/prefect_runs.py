@@ -1,18 +1,25 @@
 """What tests ask Prefect: which runs there are, and how they ended."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from uuid import UUID
 
+import psutil
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.settings import get_current_settings
 from prefect.states import Running
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 from psycopg2.extensions import parse_dsn
 
 from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.deployments import make_process_pool
 from taxi_ingest.load import Database
 
 
@@ -76,3 +83,62 @@ def block(url: str, name: str) -> Database:
     found = find_block(name)
     assert found
     return found
+
+
+@contextmanager
+def worker(pool: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """A worker of a process pool, as a user starts it; its processes end with it."""
+    with work_pool(pool):
+        process = start_worker(pool, **environment)
+        try:
+            yield process
+        finally:
+            kill_tree(process)
+
+
+def start_worker(pool: str, **environment: str) -> "subprocess.Popen[str]":
+    """Start a worker that asks for runs each second."""
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    settings.pop("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", None)
+    program = str(Path(sys.executable).with_name("prefect"))
+    return subprocess.Popen(
+        [program, "worker", "start", "--pool", pool, "--type", "process"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **settings, "PREFECT_WORKER_QUERY_SECONDS": "1", **environment},
+    )
+
+
+@contextmanager
+def work_pool(name: str) -> Iterator[None]:
+    """A work pool for processes."""
+    with get_client(sync_client=True) as client:
+        make_process_pool(client, name)
+        yield
+        client.delete_work_pool(name)
+
+
+def kill_tree(process: "subprocess.Popen[str]") -> None:
+    """Kill a worker, and then the processes of its runs: it can't tell how they ended."""
+    children = _children(process)
+    process.kill()
+    process.wait()
+    _kill(children)
+
+
+def kill_children(process: "subprocess.Popen[str]") -> None:
+    """Kill the processes of a worker's runs, which have sessions of their own."""
+    _kill(_children(process))
+
+
+def _children(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()

@@ -44,8 +44,8 @@ _SPARE_BYTES = 500_000_000
 
 _ROW_OVERHEAD_BYTES = 36
 _VALUE_BYTES = 5
-"""About what a row takes before anything was loaded to tell: generated yellow and green months take 157 and 166
-bytes a row, of whose 26 and 25 columns each era leaves some empty."""
+"""About what a row takes before anything was loaded to tell: generated yellow and green months take 157 and
+166 bytes a row, of whose 26 and 25 columns each era leaves some empty."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def compare(
     A month that TLC has hardly published yet is `unpublished`.
     """
     known = coverage(database, target, dataset, months)
-    lately = _months_before(today, _LAG_MONTHS)
+    lately = tlc.months_before(today, _LAG_MONTHS)
 
     def state_of(month: str) -> State:
         if load := known.loads.get(month):
@@ -95,11 +95,6 @@ def compare(
         Month(dataset, month, state_of(month), known.loads.get(month), known.attempts.get(month))
         for month in months
     ]
-
-
-def _months_before(today: date, number: int) -> str:
-    months = today.year * 12 + today.month - 1 - number
-    return f"{months // 12}-{months % 12 + 1:02}"
 
 
 def with_revisions(months: Sequence[Month], settings: Settings) -> list[Month]:
@@ -222,6 +217,7 @@ _REPROCESSED: Mapping[Reprocess, tuple[State, ...]] = {
     "missing": ("missing", "failed"),
     "failed": ("failed",),
     "revised": ("revised",),
+    "new": ("missing", "failed", "revised"),
     "all": ("missing", "failed", "loaded", "short", "revised"),
 }
 
@@ -323,7 +319,7 @@ def plan(
         for name in dict.fromkeys(datasets)
         for month in _months(database, tlc.dataset_named(name), months, table, settings, today)
     ]
-    if reprocess == "revised":
+    if reprocess in ("revised", "new"):
         found = with_revisions(found, settings)
     found.sort(key=lambda month: month.month)
     return Plan(tuple(found), tuple(sorted(to_load(found, reprocess), key=_order, reverse=newest_first)))
@@ -341,7 +337,7 @@ def _months(
     if not wanted.open_end:
         return named(found)
     found = published(found, settings)
-    if found[0].state == "unpublished" and found[0].month <= _months_before(today, _LAG_MONTHS):
+    if found[0].state == "unpublished" and found[0].month <= tlc.months_before(today, _LAG_MONTHS):
         raise SourceError(
             f"{without_login(settings.tlc_url)} has no file of {dataset.name} from {found[0].month} on.",
             "Check TAXI_INGEST_TLC_URL.",

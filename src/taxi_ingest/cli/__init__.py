@@ -22,7 +22,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from taxi_ingest.cli import backfill, blocks, ingest, ledger, stack
+from taxi_ingest.cli import backfill, blocks, ingest, ledger, schedule, stack
 from taxi_ingest.cli.failures import failures_told
 from taxi_ingest.cli.options import Command
 from taxi_ingest.errors import UsageError, printable_lines
@@ -44,6 +44,7 @@ app = typer.Typer(
 for commands in (ingest, backfill, ledger, stack):
     app.add_typer(commands.app)
 app.add_typer(blocks.app, name="blocks")
+app.add_typer(schedule.app, name="schedule")
 for group in app.registered_groups:
     for command in group.typer_instance.registered_commands if group.typer_instance else ():
         command.cls = Command

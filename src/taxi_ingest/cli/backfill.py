@@ -48,13 +48,18 @@ def backfill(
         Reprocess,
         typer.Option(
             help="Which months to load: all that the table lacks, those that failed, those whose file has "
-            "changed since, or every one anew."
+            "changed since, those that are missing or have changed (new), or every one anew."
         ),
     ] = "missing",
     newest_first: Annotated[
         bool, typer.Option("--newest-first", help="Begin with the latest month.")
     ] = False,
     max_failures: options.MaxFailures = None,
+    work_pool: options.WorkPool = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many of the pool's workers may write at once."),
+    ] = None,
     chunk_size: options.ChunkSize = LoadOptions.chunk_size,
     block: options.Block = None,
     database_url: options.DatabaseUrl = None,
@@ -90,7 +95,19 @@ def backfill(
             allow_short=allow_short,
             index=index,
         )
-        request = _Request(context, datasets, months, table, jobs, reprocess, newest_first, max_failures, how)
+        request = _Request(
+            context,
+            datasets,
+            months,
+            table,
+            jobs,
+            reprocess,
+            newest_first,
+            max_failures,
+            work_pool,
+            limit,
+            how,
+        )
         act = request.plan if dry_run else request.load
         act(database_url, known)
 
@@ -124,6 +141,8 @@ class _Request:
     reprocess: Reprocess
     newest_first: bool
     max_failures: int | None
+    work_pool: str | None
+    limit: int | None
     options: LoadOptions
 
     def load(self, database_url: str | None, known: dict[str, Any]) -> None:
@@ -146,7 +165,9 @@ class _Request:
                 self.reprocess,
                 self.newest_first,
                 self.max_failures,
-                replace(self.options, block=block),
+                work_pool=self.work_pool,
+                limit=self.limit,
+                options=replace(self.options, block=block),
             )
 
         Several("months", run, self._again, self.context, settings, known).told()

@@ -75,6 +75,9 @@ Jobs = Annotated[
 MaxFailures = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Begin no other load after so many failures.")
 ]
+WorkPool = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Prefect's work pool whose workers carry it out.")
+]
 
 
 class Command(TyperCommand):

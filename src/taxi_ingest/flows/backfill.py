@@ -9,10 +9,11 @@ from typing import Literal
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.errors import PrefectError
+from taxi_ingest.errors import PrefectError, UsageError
 from taxi_ingest.flows.api import caller, calling, failures_explained, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
+from taxi_ingest.flows.pool import load_in_pool
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
 from taxi_ingest.flows.side_by_side import Load, Result, check_numbers, load_side_by_side
 from taxi_ingest.load import Database, LoadResult, prepare_ledger
@@ -20,6 +21,7 @@ from taxi_ingest.months import Month, check_room, plan, target_of
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, month_address, parse_source
+from taxi_ingest.tlc import parse_month
 
 
 def _name() -> str:
@@ -36,6 +38,9 @@ def backfill(
     reprocess: Reprocess = "missing",
     newest_first: bool = False,
     max_failures: int | None = None,
+    until: str | None = None,
+    work_pool: str | None = None,
+    limit: int | None = None,
     options: LoadOptions = DEFAULT_OPTIONS,
 ) -> BackfillOutcome:
     """Load all months of a range that the table has not yet, each exactly once.
@@ -44,18 +49,28 @@ def backfill(
         datasets: yellow, green, fhv, fhvhv.
         months: `2019-01..2021-07`, `2019`, `2023-01..` (till now) or `all`.
         table: Table, or schema.table, of the one dataset; each dataset's usual one if none is named.
-        jobs: How many to load at once; as many as the cores bear if not told.
-        reprocess: Which months to load: `missing`, `failed`, `revised` or `all`.
+        jobs: How many to load at once, in a work pool for each of its workers; as many as the cores bear if
+            not told.
+        reprocess: Which months to load: `missing`, `failed`, `revised`, `new` or `all`.
         newest_first: Whether to begin with the latest month.
         max_failures: After how many failures no other month is begun.
+        until: The month at which an open range ends; the present one if none is named.
+        work_pool: The work pool of Prefect's whose workers load the months; this process if none is named.
+        limit: How many of all workers may write to the database at once.
         options: How each is loaded.
 
     Raises:
         MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    check_numbers(jobs, max_failures)
-    outcome = _backfill(datasets, months, table, jobs, reprocess, newest_first, max_failures, options)
+    check_numbers(jobs, max_failures, limit)
+    if limit and not work_pool:
+        raise UsageError(
+            "A limit is for the workers of a work pool.", "Name one, or say by jobs how many to load at once."
+        )
+    outcome = _backfill(
+        datasets, months, table, jobs, reprocess, newest_first, max_failures, until, work_pool, limit, options
+    )
     if outcome.failures:
         raise MonthsFailed(outcome)
     return outcome
@@ -70,6 +85,9 @@ def _backfill(
     reprocess: Reprocess,
     newest_first: bool,
     max_failures: int | None,
+    until: str | None,
+    work_pool: str | None,
+    limit: int | None,
     options: LoadOptions,
 ) -> BackfillOutcome:
     began, settings = time.monotonic(), settings_in_use()
@@ -83,7 +101,7 @@ def _backfill(
             reprocess=reprocess,
             newest_first=newest_first,
             settings=settings,
-            today=date.today(),
+            today=date.fromisoformat(f"{parse_month(until)}-01") if until else date.today(),
         )
         check_room(database, planned.loading)
         caller().on_plan({month.name: month.known_rows for month in planned.loading})
@@ -92,13 +110,25 @@ def _backfill(
         for dataset in dict.fromkeys(month.dataset for month in planned.loading):
             log_table_name(str(target_of(dataset, table)))
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
-        loads = [_load(month, table, options, settings) for month in planned.loading]
-        with calling(database=database):
-            results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
+        if work_pool:
+            results = load_in_pool(
+                planned.loading,
+                work_pool,
+                jobs=jobs,
+                limit=limit,
+                table=table,
+                options=options,
+                database=database,
+                max_failures=max_failures,
+            )
+        else:
+            loads = [_load(month, table, options, settings) for month in planned.loading]
+            with calling(database=database):
+                results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
     with suppress(PrefectError), failures_explained():
         # Runs of ours that Prefect could not be told the end of, as its server restarted in between.
         end_dead_runs(database)
-    done = {load.name: result for load, result in zip(loads, results, strict=True)}
+    done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
     return BackfillOutcome(
         months=tuple(_become(month, done, table, database) for month in planned.months),
         seconds=round(time.monotonic() - began, 3),

@@ -52,6 +52,7 @@ def ingest(
     index: bool = Job.index,
     delimiter: str | None = Job.delimiter,
     header: bool | None = Job.header,
+    limit: str | None = Job.limit,
 ) -> Outcome:
     """Load one file into a table, exactly once.
 
@@ -74,6 +75,7 @@ def ingest(
         index: Whether the load gets an index on the pickup time.
         delimiter: What separates a CSV's fields, found out unless told: one character, or `tab`.
         header: Whether a CSV's first row has the names, found out unless told.
+        limit: Prefect's global concurrency limit of which the load is to hold a slot.
 
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
@@ -96,6 +98,7 @@ def ingest(
             index=index,
             delimiter=delimiter,
             header=header,
+            limit=limit,
         )
     )
 

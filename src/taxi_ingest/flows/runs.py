@@ -213,12 +213,12 @@ def end_dead_runs(database: Database) -> None:
         done = committed_runs(database, list(urls.values()))
         for run in left:
             if urls[run.id] in done:
-                _end(client, run, Completed(message="Loaded; Prefect was gone when it ended."))
+                end_run(client, run, Completed(message="Loaded; Prefect was gone when it ended."))
             elif is_dead(run.tags):
-                _end(client, run, Crashed(message="Its process was killed."))
+                end_run(client, run, Crashed(message="Its process was killed."))
 
 
-def _end(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
+def end_run(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
     """End a run's tasks and sub-flows, and itself last: who is killed here begins anew at the next time."""
     subflows = _unfinished(client, parent_flow_run_id={"any_": [run.id]})
     tasks = client.read_task_runs(

@@ -68,9 +68,9 @@ def load_side_by_side(
         return work.do(loads, max_failures)
 
 
-def check_numbers(jobs: int | None, max_failures: int | None) -> None:
-    """Raise UsageError for less than one of them."""
-    if (jobs is not None and jobs < 1) or (max_failures is not None and max_failures < 1):
+def check_numbers(*numbers: int | None) -> None:
+    """Raise UsageError for jobs, failures or the like of which there are less than one."""
+    if any(number is not None and number < 1 for number in numbers):
         raise UsageError("Less than one job or failure loads nothing.", "Give 1 or more, or leave it out.")
 
 

@@ -14,6 +14,7 @@ from prefect.tasks import Task, exponential_backoff
 from taxi_ingest import load as loading
 from taxi_ingest.errors import TransientDatabaseError
 from taxi_ingest.flows.api import caller
+from taxi_ingest.flows.limit import holding
 from taxi_ingest.flows.runs import own_url
 from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
 from taxi_ingest.settings.environment import Settings
@@ -89,15 +90,16 @@ def can_pass(task: Task[..., LoadResult], run: TaskRun, state: State[LoadResult]
 def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: Database) -> LoadResult:
     """Copy the rows into a partition of their own and attach it, in one transaction."""
     follow, logger = caller(), get_run_logger()
-    result = loading.load_file(
-        stream,
-        file,
-        target,
-        database,
-        job,
-        flow_run_url=own_url(),
-        on_progress=lambda progress: follow.on_load(follow.load, file, progress),
-    )
+    with holding(job.limit):
+        result = loading.load_file(
+            stream,
+            file,
+            target,
+            database,
+            job,
+            flow_run_url=own_url(),
+            on_progress=lambda progress: follow.on_load(follow.load, file, progress),
+        )
     for note in result.record.notes:
         logger.warning(note)
     logger.info(

@@ -13,9 +13,9 @@ IfLoaded = Literal["skip", "replace", "fail"]
 Names = Literal["tlc", "snake"]
 """How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
 
-Reprocess = Literal["missing", "failed", "revised", "all"]
+Reprocess = Literal["missing", "failed", "revised", "new", "all"]
 """Which months to load: all that the table has not, those whose last try failed, those whose file has changed
-since, or every one anew."""
+since, those that are missing or have changed, or every one anew."""
 
 _MOST_JOBS = 8
 
@@ -85,6 +85,8 @@ class LoadOptions:
     """What separates a CSV's fields, found out unless told: one character, or `tab`."""
     header: bool | None = None
     """Whether a CSV's first row has the names, found out unless told."""
+    limit: str | None = None
+    """The global concurrency limit of Prefect's of which the load holds a slot."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a `max_rejects` that says nothing."""

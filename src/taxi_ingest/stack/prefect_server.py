@@ -334,6 +334,8 @@ def _prefect_settings(folder: Path, port: int, key: str) -> dict[str, str]:
         "PREFECT_SERVER_UI_API_URL": api_url,
         # By default the dashboard is unpacked into the installed package, which may be read-only.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "dashboard"),
+        # By default a restart forgets who holds a slot of a concurrency limit, and it stays taken for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         # A call that is answered 503 costs its caller seconds: the log tells why.
         "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
         # Neither the server nor the dashboard in the browser reports to anyone.

@@ -34,7 +34,10 @@ ZONES_FILES = ("taxi_zone_lookup.csv", "taxi+_zone_lookup.csv")
 
 _FORMATS = ("parquet", "csv.gz", "csv")
 
-_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+MONTH_PATTERN = r"\d{4}-(0[1-9]|1[0-2])"
+"""A month as it is written here, `2024-01`."""
+
+_MONTH = re.compile(MONTH_PATTERN)
 _YEAR = re.compile(r"\d{4}")
 _NEARLY_MONTH = re.compile(r"(?P<year>\d{4})[-_/. ]?(?P<month>\d{1,2})([-_/. ]\d{1,2})?")
 _FILE_NAME = re.compile(
@@ -216,6 +219,12 @@ def _month_of_range(text: str) -> str:
 def _months_between(first: str, last: str) -> tuple[str, ...]:
     numbers = range(_month_number(first), _month_number(last) + 1)
     return tuple(f"{number // 12}-{number % 12 + 1:02}" for number in numbers)
+
+
+def months_before(today: date, number: int) -> str:
+    """The month that lies so many before that of a day."""
+    months = today.year * 12 + today.month - 1 - number
+    return f"{months // 12}-{months % 12 + 1:02}"
 
 
 def _month_number(month: str) -> int:

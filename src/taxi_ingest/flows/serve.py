@@ -1,0 +1,133 @@
+"""What carries schedules out: a worker of ours, which leaves no run that only seems to go on."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, WorkPoolFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.states import Crashed, Scheduled
+from prefect.workers.process import ProcessWorker
+
+from taxi_ingest.errors import UsageError
+from taxi_ingest.flows.deployments import USUAL_POOL, find_pool, make_process_pool
+from taxi_ingest.flows.load_new import load_new
+from taxi_ingest.flows.pulse import Pulse
+from taxi_ingest.flows.runs import end_run
+from taxi_ingest.settings.job import usual_jobs
+
+_QUERY_SECONDS = 5
+_WATCH_SECONDS = 20
+_TRIES = 3
+_AGAIN = "again:"
+"""How often a run was begun anew, as a tag."""
+
+
+def serve(
+    pool: str | None = None, jobs: int | None = None, tell: Callable[[str], None] = lambda _: None
+) -> None:
+    """Carry out a work pool's runs, schedules' and others, each in a process of its own, until interrupted.
+
+    `jobs` is how many at once. What of schedules is cut short, by the end of this or of another worker, is
+    begun anew. Raises UsageError where there is no such pool, or it is not one for processes.
+    """
+    with get_client(sync_client=True) as client:
+        if pool:
+            _check_type(client, pool)
+        else:
+            make_process_pool(client, USUAL_POOL)
+        worker = ProcessWorker(
+            work_pool_name=pool or USUAL_POOL,
+            name=f"taxi-ingest {socket.gethostname()} {os.getpid()}",
+            limit=jobs or usual_jobs(),
+        )
+        settings = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _QUERY_SECONDS})
+        with settings, _watching(worker), _terminated_as_interrupted():
+            try:
+                asyncio.run(worker.start(printer=tell))
+            except KeyboardInterrupt:
+                # As it is meant to end.
+                pass
+            finally:
+                for run in _under_way(client, worker):
+                    if run.labels.get("prefect.worker.name") == worker.name:
+                        _begin_anew(client, run, "Its worker was stopped.")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM do what SIGINT does, of which asyncio alone makes an orderly end."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_type(client: SyncPrefectClient, pool: str) -> None:
+    found = find_pool(client, pool)
+    if found.type != ProcessWorker.type:
+        raise UsageError(
+            f"The work pool {pool} is of the type {found.type}.",
+            f"`prefect worker start --pool {pool}` starts a worker of that type.",
+        )
+
+
+@contextmanager
+def _watching(worker: ProcessWorker) -> Iterator[None]:
+    """Begin anew, now and then, what a worker that was killed has left."""
+    stopped = threading.Event()
+
+    def watch() -> None:
+        with get_client(sync_client=True) as client:
+            pulse = Pulse(client, starts_at_once=True)
+            while not stopped.wait(_WATCH_SECONDS):
+                try:
+                    for run in _under_way(client, worker):
+                        if pulse.is_lost(run):
+                            _begin_anew(client, run, "It has shown no sign of life for too long.")
+                except (PrefectException, httpx.HTTPError):
+                    pulse.listen_anew()
+
+    thread = threading.Thread(target=copy_context().run, args=(watch,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _under_way(client: SyncPrefectClient, worker: ProcessWorker) -> list[FlowRun]:
+    """The schedules' runs that workers of this pool have begun."""
+    return client.read_flow_runs(
+        flow_filter=FlowFilter.model_validate({"name": {"any_": [load_new.name]}}),
+        work_pool_filter=WorkPoolFilter.model_validate({"name": {"any_": [worker._work_pool_name]}}),
+        flow_run_filter=FlowRunFilter.model_validate(
+            {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        ),
+    )
+
+
+def _begin_anew(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
+    """End a run as Crashed, and make another in its place, unless that was done too often."""
+    end_run(client, run, Crashed(message=reason))
+    tries = 1 + sum(int(tag.removeprefix(_AGAIN)) for tag in run.tags if tag.startswith(_AGAIN))
+    if run.deployment_id is None or tries >= _TRIES:
+        return
+    client.create_flow_run_from_deployment(
+        run.deployment_id,
+        parameters=run.parameters,
+        state=Scheduled(scheduled_time=run.expected_start_time),
+        tags=[*(tag for tag in run.tags if not tag.startswith(_AGAIN)), f"{_AGAIN}{tries}"],
+        idempotency_key=f"again {run.id}",
+    )
