@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import TRIPS
+from builders import TRIPS, csv_of
 from helpers import PROGRAM, Cli, query, run_cli, run_python
 from http_server import Server, serve
 from taxi_ingest.cli.failures import explained
@@ -41,11 +41,13 @@ EDGES = {
     "bad choice": Edge(f"$T ingest {FILE} --if-loaded maybe", 2, "maybe"),
     "no number": Edge("$T undo many", 2, "LOAD_ID"),
     "missing argument": Edge("$T undo", 2, "LOAD_ID"),
-    "argument too many": Edge(f"$T ingest http://me:{SECRET}@h/x.csv", 2, "unexpected extra argument"),
+    "argument too many": Edge(f"$T undo 1 http://me:{SECRET}@h/x.csv", 2, "unexpected extra argument"),
+    "file without a table": Edge(f"$T ingest http://me:{SECRET}@h/x.csv", 2, "Which table?"),
     "no file": Edge("$T ingest --table t", 2, "Which file?"),
     "table not UTF-8": Edge("$T ingest --url trips.csv --table $'b\\xff'", 2, "--table is not UTF-8"),
     # Addresses
     "empty": Edge("$T ingest --url '' --table t", 2, "empty"),
+    "empty file": Edge("$T ingest ' ' --table t", 2, "empty"),
     "cut login": Edge(f"$T ingest --url http://u:{SECRET}/b@host/x.csv --table t", 2, "can't be read"),
     "bad port": Edge("$T ingest --url http://h:99999/x --table t", 2, "can't be read"),
     "Windows": Edge("$T ingest --url 'C:\\x.csv' --table t", 2, "path of Windows"),
@@ -346,9 +348,10 @@ def test_a_login_in_a_url_opens_its_host_and_is_left_nowhere(
 
 def test_without_any_home_folder_it_says_so(tmp_path: Path) -> None:
     program = "import os; os.getuid = lambda: 987654; from taxi_ingest.__main__ import main; main()"
+    file = csv_of(tmp_path, "n", "1")
     env = {name: value for name, value in os.environ.items() if name not in ("HOME", "PREFECT_HOME")}
     for home in ({}, {"TAXI_INGEST_HOME": "", "TAXI_INGEST_CACHE_DIR": ""}):
-        for command in ("status", "loads", f"ingest --url {tmp_path} --table t"):
+        for command in ("status", "loads", f"ingest --url {file} --table t"):
             done = run_python(program, *command.split(), "--json", env={**env, **home})
             assert "Traceback" not in done.stderr
             if home or command != "status":

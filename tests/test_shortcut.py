@@ -15,7 +15,7 @@ from http_server import Server
 from prefect_runs import block, flow_run, id_of, seeming_run
 from taxi_ingest import Settings, prefect_api, stack
 from taxi_ingest.cli.shortcut import skip_if_loaded
-from taxi_ingest.cli.watch import run_ingest
+from taxi_ingest.cli.watch import Watch, run_ingest
 from taxi_ingest.flows import marks
 from taxi_ingest.load import database_at
 from taxi_ingest.settings.job import Job
@@ -165,5 +165,5 @@ def test_the_short_way_is_gone_only_where_a_skip_is_wanted(
 ) -> None:
     monkeypatch.setattr("taxi_ingest.cli.watch.skip_if_loaded", lambda *_: "short")
     monkeypatch.setattr("taxi_ingest.cli.watch._Run.watched", lambda _: "long")
-    went = run_ingest(Job(str(trips), "green", **wish), Settings(), Console(quiet=True), True)
+    went = run_ingest(Job(str(trips), "green", **wish), Watch(Settings(), Console(quiet=True), True, False))
     assert went == ("short" if is_short else "long")  # type: ignore[comparison-overlap]

@@ -186,6 +186,9 @@ def files_at(text: str) -> list[str]:
 
     Of a folder those that are called like a CSV or Parquet file.
     """
+    if not text.strip():
+        # To Python it would be the current folder.
+        return [text]
     path = Path(os.path.expanduser(text))  # noqa: PTH111
     if path.is_dir():
         found = [file for file in path.iterdir() if _DATA_NAME.search(file.name) and file.is_file()]
