@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 
 from helpers import WAITING, Background, held, query, sessions, until, until_session, url_with
 from prefect_runs import (
@@ -251,6 +252,14 @@ def test_a_pool_that_is_not_there_or_paused_is_said(pool: str) -> None:
         client.request("PATCH", f"/work_pools/{pool}", json={"is_paused": True})
         with pytest.raises(UsageError, match="is paused"):
             backfill(["yellow"], MONTHS, work_pool=pool)
+
+
+def test_workers_elsewhere_can_not_load_into_the_embedded_postgres(pool: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=pool, type="docker"))
+        with pytest.raises(UsageError, match="out of reach"):
+            backfill(["yellow"], MONTHS, work_pool=pool)
+        client.delete_work_pool(pool)
 
 
 @pytest.mark.parametrize("how", [{"limit": 0, "work_pool": "p"}, {"limit": 1}])
