@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 
 from helpers import WAITING, Background, held, query, sessions, until, until_session, url_with
 from prefect_runs import (
@@ -28,6 +29,7 @@ from prefect_runs import (
 from taxi_ingest import Settings, stack
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.flows import pulse
+from taxi_ingest.flows.api import calling
 from taxi_ingest.flows.backfill import backfill
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
 from taxi_ingest.tlc.sample import write_sample
@@ -251,6 +253,17 @@ def test_a_pool_that_is_not_there_or_paused_is_said(pool: str) -> None:
         client.request("PATCH", f"/work_pools/{pool}", json={"is_paused": True})
         with pytest.raises(UsageError, match="is paused"):
             backfill(["yellow"], MONTHS, work_pool=pool)
+
+
+def test_workers_elsewhere_can_not_load_into_the_embedded_postgres(
+    pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TAXI_INGEST_DATABASE_URL")
+    with get_client(sync_client=True) as client, calling(settings=Settings()):
+        client.create_work_pool(WorkPoolCreate(name=pool, type="docker"))
+        with pytest.raises(UsageError, match="out of reach"):
+            backfill(["yellow"], MONTHS, work_pool=pool)
+        client.delete_work_pool(pool)
 
 
 @pytest.mark.parametrize("how", [{"limit": 0, "work_pool": "p"}, {"limit": 1}])

@@ -207,7 +207,7 @@ def test_serve_carries_out_a_past_dated_run_and_its_end_leaves_none_that_seems_t
         until_session(embedded_database_url, WAITING)
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(timeout=60) == 0, serving.communicate()
-    assert flow_run(first).state_name == "Crashed"
+    assert flow_run(first).state_name == "Cancelled"
     assert list(loaded(embedded_database_url)) == ["2024-01"]
     [again] = [run for run in runs("yellow") if "again:1" in run.tags]
     with get_client(sync_client=True) as client:

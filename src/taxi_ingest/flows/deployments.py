@@ -19,6 +19,9 @@ from taxi_ingest.tlc import MONTH_PATTERN, datasets
 TAG = "taxi-ingest"
 """What each of our deployments, and so each of its runs, is tagged with."""
 
+PROCESS = ProcessWorker.type
+"""The type of a work pool whose workers start processes on their own host."""
+
 USUAL_POOL = "taxi-ingest"
 """The work pool of schedules that name none; `schedule serve` is its worker."""
 
@@ -81,9 +84,7 @@ def find_pool(client: SyncPrefectClient, name: str) -> WorkPool:
 
 
 def make_process_pool(client: SyncPrefectClient, name: str) -> None:
-    """Make a work pool whose workers start processes on their own host, unless it is there."""
+    """Make a work pool for processes, unless it is there."""
     template = ProcessWorker.get_default_base_job_template()
     with suppress(ObjectAlreadyExists):
-        client.create_work_pool(
-            WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
-        )
+        client.create_work_pool(WorkPoolCreate(name=name, type=PROCESS, base_job_template=template))

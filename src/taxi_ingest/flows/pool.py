@@ -25,14 +25,22 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Crashed
 from prefect.utilities.urls import url_for
 
-from taxi_ingest import errors, stack
-from taxi_ingest.errors import DatabaseError, PrefectError, TransientDatabaseError, without_login
+from taxi_ingest import stack
+from taxi_ingest.errors import (
+    DatabaseError,
+    DataError,
+    PrefectError,
+    SourceError,
+    TransientDatabaseError,
+    UsageError,
+    without_login,
+)
 from taxi_ingest.flows.api import caller, restart_local_server, settings_in_use
-from taxi_ingest.flows.deployments import deploy, find_pool
+from taxi_ingest.flows.deployments import PROCESS, deploy, find_pool
 from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.limit import make_limit
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
-from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, Pulse
+from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, LOST, Pulse
 from taxi_ingest.flows.runs import end_run
 from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, compare, target_of
@@ -47,6 +55,9 @@ _OUTAGE_SECONDS = 300
 _CANCEL_SECONDS = 30
 _MOST_AT_ONCE = 200
 """As many runs as Prefect's API tells of in one answer."""
+
+_KINDS = {kind.__name__: kind for kind in (UsageError, SourceError, DataError, DatabaseError)}
+"""What Prefect's message of a failed run begins with."""
 
 Result = Outcome | NotLoaded
 Answer = TypeVar("Answer")
@@ -74,10 +85,21 @@ def load_in_pool(
     """
     with get_client(sync_client=True) as client:
         found = find_pool(client, pool)
+        _check_within_reach(database, found, options)
         if limit:
             options = replace(options, limit=make_limit(client, limit, forget=not _any_running(client)))
         work = _Work(client, found, months, jobs or usual_jobs(), table, options, database)
         return work.do(max_failures)
+
+
+def _check_within_reach(database: Database, pool: WorkPool, options: LoadOptions) -> None:
+    """Raise UsageError where the workers' runs surely can't reach the database: each would start its own."""
+    embedded = stack.is_embedded(settings_in_use(), database.address)
+    if embedded and options.block is None and pool.type != PROCESS:
+        raise UsageError(
+            f"This machine's embedded Postgres is out of reach for the work pool {pool.name}.",
+            f"Name a --block, or set TAXI_INGEST_DATABASE_URL, here and where its {pool.type} runs are.",
+        )
 
 
 def _any_running(client: SyncPrefectClient) -> bool:
@@ -103,7 +125,7 @@ class _Work:
         self._table, self._options, self._database = table, options, database
         self._settings = settings_in_use()
         self._deployment = deploy(client, ingest_month, pool.name, pool.name)
-        self._pulse = Pulse(client, starts_at_once=pool.type == "process")
+        self._pulse = Pulse(client, starts_at_once=pool.type == PROCESS)
         self._key = flow_run.id or str(uuid4())
         self._tries: list[list[UUID]] = [[] for _ in months]
         self._under_way: dict[UUID, int] = {}
@@ -202,7 +224,7 @@ class _Work:
         known = {run.id: run for run in self._read()}
         for run in known.values():
             if self._pulse.is_lost(run):
-                end_run(self._client, run, Crashed(message="It has shown no sign of life for too long."))
+                end_run(self._client, run, Crashed(message=LOST))
         ended = [id for id in self._under_way if id not in known or _is_over(known[id])]
         return [(self._under_way.pop(id), known.get(id)) for id in ended]
 
@@ -266,7 +288,7 @@ class _Work:
             )
         message = (run.state.message if run and run.state else None) or "Its run has crashed."
         message = message.removeprefix("Flow run encountered an exception: ")
-        kind = getattr(errors, message.partition(":")[0], PrefectError)
+        kind = _KINDS.get(message.partition(":")[0], PrefectError)
         return NotLoaded("failed", target, None, month.dataset, month.month, message, where, kind.exit_code)
 
     # Ending

@@ -17,6 +17,9 @@ HEARTBEAT_SECONDS = 30
 SILENCE_SECONDS = 90
 """After how long without a sign a run is given up."""
 
+LOST = "It has shown no sign of life for too long."
+"""Why a run is ended that has not ended itself."""
+
 _START_SECONDS = 600
 """The same while a run is being started, where a machine may have to be found for it first."""
 

@@ -12,16 +12,16 @@ from contextvars import copy_context
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, WorkPoolFilter
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
-from prefect.states import Crashed, Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.workers.process import ProcessWorker
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.flows.deployments import USUAL_POOL, find_pool, make_process_pool
+from taxi_ingest.flows.deployments import PROCESS, USUAL_POOL, find_pool, make_process_pool
 from taxi_ingest.flows.load_new import load_new
-from taxi_ingest.flows.pulse import Pulse
+from taxi_ingest.flows.pulse import LOST, Pulse
 from taxi_ingest.flows.runs import end_run
 from taxi_ingest.settings.job import usual_jobs
 
@@ -41,26 +41,27 @@ def serve(
     begun anew. Raises UsageError where there is no such pool, or it is not one for processes.
     """
     with get_client(sync_client=True) as client:
-        if pool:
-            _check_type(client, pool)
-        else:
-            make_process_pool(client, USUAL_POOL)
+        if pool is None:
+            pool = USUAL_POOL
+            make_process_pool(client, pool)
+        _check_type(client, pool)
         worker = ProcessWorker(
-            work_pool_name=pool or USUAL_POOL,
+            work_pool_name=pool,
             name=f"taxi-ingest {socket.gethostname()} {os.getpid()}",
             limit=jobs or usual_jobs(),
         )
         settings = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _QUERY_SECONDS})
-        with settings, _watching(worker), _terminated_as_interrupted():
+        with settings, _watching(pool), _terminated_as_interrupted():
             try:
                 asyncio.run(worker.start(printer=tell))
             except KeyboardInterrupt:
                 # As it is meant to end.
                 pass
             finally:
-                for run in _under_way(client, worker):
+                for run in _under_way(client, pool):
                     if run.labels.get("prefect.worker.name") == worker.name:
-                        _begin_anew(client, run, "Its worker was stopped.")
+                        # Nobody need be told of it, as of a crash.
+                        _begin_anew(client, run, Cancelled(message="Its worker was stopped."))
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 def _check_type(client: SyncPrefectClient, pool: str) -> None:
     found = find_pool(client, pool)
-    if found.type != ProcessWorker.type:
+    if found.type != PROCESS:
         raise UsageError(
             f"The work pool {pool} is of the type {found.type}.",
             f"`prefect worker start --pool {pool}` starts a worker of that type.",
@@ -83,7 +84,7 @@ def _check_type(client: SyncPrefectClient, pool: str) -> None:
 
 
 @contextmanager
-def _watching(worker: ProcessWorker) -> Iterator[None]:
+def _watching(pool: str) -> Iterator[None]:
     """Begin anew, now and then, what a worker that was killed has left."""
     stopped = threading.Event()
 
@@ -92,9 +93,9 @@ def _watching(worker: ProcessWorker) -> Iterator[None]:
             pulse = Pulse(client, starts_at_once=True)
             while not stopped.wait(_WATCH_SECONDS):
                 try:
-                    for run in _under_way(client, worker):
+                    for run in _under_way(client, pool):
                         if pulse.is_lost(run):
-                            _begin_anew(client, run, "It has shown no sign of life for too long.")
+                            _begin_anew(client, run, Crashed(message=LOST))
                 except (PrefectException, httpx.HTTPError):
                     pulse.listen_anew()
 
@@ -107,20 +108,20 @@ def _watching(worker: ProcessWorker) -> Iterator[None]:
         thread.join()
 
 
-def _under_way(client: SyncPrefectClient, worker: ProcessWorker) -> list[FlowRun]:
+def _under_way(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
     """The schedules' runs that workers of this pool have begun."""
     return client.read_flow_runs(
         flow_filter=FlowFilter.model_validate({"name": {"any_": [load_new.name]}}),
-        work_pool_filter=WorkPoolFilter.model_validate({"name": {"any_": [worker._work_pool_name]}}),
+        work_pool_filter=WorkPoolFilter.model_validate({"name": {"any_": [pool]}}),
         flow_run_filter=FlowRunFilter.model_validate(
             {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
         ),
     )
 
 
-def _begin_anew(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
-    """End a run as Crashed, and make another in its place, unless that was done too often."""
-    end_run(client, run, Crashed(message=reason))
+def _begin_anew(client: SyncPrefectClient, run: FlowRun, end: State) -> None:
+    """End a run, and make another in its place, unless that was done too often."""
+    end_run(client, run, end)
     tries = 1 + sum(int(tag.removeprefix(_AGAIN)) for tag in run.tags if tag.startswith(_AGAIN))
     if run.deployment_id is None or tries >= _TRIES:
         return
