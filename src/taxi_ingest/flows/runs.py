@@ -226,16 +226,16 @@ def end_dead_runs(database: Database) -> None:
 
 
 def end_run(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
-    """End a run's tasks and sub-flows, and itself last: who is killed here begins anew at the next time."""
-    subflows = _unfinished(client, parent_flow_run_id={"any_": [run.id]})
+    """End all that is below a run, and itself last: who is killed here begins anew at the next time."""
+    for below in _unfinished(client, parent_flow_run_id={"any_": [run.id]}):
+        end_run(client, below, state)
     tasks = client.read_task_runs(
-        flow_run_filter=_filter(id={"any_": [run.id, *(subflow.id for subflow in subflows)]}),
+        flow_run_filter=_filter(id={"any_": [run.id]}),
         task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _UNFINISHED}}}),
     )
     for task in tasks:
         client.set_task_run_state(task.id, state, force=True)
-    for part in (*subflows, run):
-        client.set_flow_run_state(part.id, state, force=True)
+    client.set_flow_run_state(run.id, state, force=True)
 
 
 def _unfinished(client: SyncPrefectClient, **conditions: object) -> list[FlowRun]:
