@@ -37,6 +37,9 @@ _LAG_MONTHS = 2
 """TLC publishes a month about two months later
 (https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page)."""
 
+_LONGEST_LAG_MONTHS = 6
+"""What is not there after so many months is looked for in the wrong place."""
+
 _REQUESTS_AT_ONCE = 8
 
 _SPARE_BYTES = 500_000_000
@@ -209,7 +212,8 @@ def to_load(months: Sequence[Month], reprocess: Reprocess) -> list[Month]:
     return [
         month
         for month in months
-        if month.state in _REPROCESSED[reprocess] or (reprocess == "failed" and month.attempt)
+        if month.state in _REPROCESSED[reprocess]
+        or (reprocess == "failed" and month.attempt and month.state != "unpublished")
     ]
 
 
@@ -259,10 +263,14 @@ def _usual_row_bytes(dataset: str) -> int:
 
 
 def check_room(database: Database, months: Sequence[Month]) -> None:
-    """Raise DatabaseError where the months surely don't fit on the disk of a server on this machine."""
+    """Raise DatabaseError where the months surely don't fit on the disk of a server on this machine.
+
+    One that replaces its rows takes no more room in the end.
+    """
     free = free_bytes(database)
     if free is None:
         return
+    months = [month for month in months if month.load is None]
     paces = paces_of(database, months)
     needed = sum(_estimate(month, None, paces[month.dataset]).table_bytes or 0 for month in months)
     if needed > free - _SPARE_BYTES:
@@ -321,8 +329,9 @@ def plan(
     ]
     if reprocess in ("revised", "new"):
         found = with_revisions(found, settings)
-    found.sort(key=lambda month: month.month)
-    return Plan(tuple(found), tuple(sorted(to_load(found, reprocess), key=_order, reverse=newest_first)))
+    found.sort(key=_order)
+    loading = to_load(found, reprocess)
+    return Plan(tuple(found), tuple(sorted(loading, key=_order, reverse=newest_first)))
 
 
 def _order(month: Month) -> str:
@@ -337,7 +346,7 @@ def _months(
     if not wanted.open_end:
         return named(found)
     found = published(found, settings)
-    if found[0].state == "unpublished" and found[0].month <= tlc.months_before(today, _LAG_MONTHS):
+    if found[0].state == "unpublished" and found[0].month <= tlc.months_before(today, _LONGEST_LAG_MONTHS):
         raise SourceError(
             f"{without_login(settings.tlc_url)} has no file of {dataset.name} from {found[0].month} on.",
             "Check TAXI_INGEST_TLC_URL.",

@@ -176,7 +176,7 @@ class _Request:
         from taxi_ingest.cli.several import noted_by_ledger
 
         changes = {
-            "reprocess": "failed" if noted_by_ledger(outcome) else None,
+            "reprocess": "failed" if noted_by_ledger(outcome) else self.reprocess,
             # Without its password.
             "database_url": outcome.database if self.context.params["database_url"] else None,
             **dict.fromkeys(("max_failures", "json", "quiet")),

@@ -14,7 +14,7 @@ from taxi_ingest.cli.display import Display, display
 from taxi_ingest.cli.failures import Interrupted, print_json
 from taxi_ingest.cli.shared import stderr, stdout
 from taxi_ingest.cli.watch import Watch, show_download, show_load
-from taxi_ingest.errors import PrefectError, TaxiIngestError, printable
+from taxi_ingest.errors import DataError, SourceError, printable
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.load import parse_target
 from taxi_ingest.read import parse_delimiter
@@ -24,9 +24,10 @@ from taxi_ingest.stack import psql_command
 from taxi_ingest.transform import load_step
 
 _TITLES = {"failed": "Not all were loaded", "loaded": "Loaded", "skipped": "Skipped: all are there already"}
+_NOTHING = "Nothing to load"
 
-_UNNOTED = (TaxiIngestError.exit_code, PrefectError.exit_code)
-"""Exit codes of failures that the ledger does not know of: bugs of ours, and Prefect's."""
+_NOTED = (SourceError.exit_code, DataError.exit_code)
+"""Exit codes of failures that the ledger surely knows of: not of bugs, of Prefect or of its own database."""
 
 
 def check_options(how: LoadOptions) -> None:
@@ -127,7 +128,7 @@ class _Progress:
 
 def noted_by_ledger(outcome: BackfillOutcome) -> bool:
     """Whether the ledger knows of all that has failed, so that `--reprocess failed` finds it."""
-    return all(failure.exit_code not in _UNNOTED for failure in outcome.failures)
+    return all(failure.exit_code in _NOTED for failure in outcome.failures)
 
 
 def summary(outcome: BackfillOutcome, noun: str, again: str | None) -> Text:
@@ -148,9 +149,11 @@ def summary(outcome: BackfillOutcome, noun: str, again: str | None) -> Text:
     if any(isinstance(month, Outcome) for month in outcome.months):
         look = f"TABLE {parse_target(_a_table(outcome)).quoted} LIMIT 5"
         rows.append(("open it", shlex.join((*psql_command(outcome.database), "-c", look))))
+    nothing = outcome.status == "skipped" and outcome.count("skipped") < len(outcome.months)
+    title = _NOTHING if nothing else _TITLES[outcome.status]
     style = "bold red" if outcome.failures else "bold green"
     lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
-    return Text("\n").join((Text(_TITLES[outcome.status], style=style), *lines))
+    return Text("\n").join((Text(title, style=style), *lines))
 
 
 def _counts(outcome: BackfillOutcome) -> str:

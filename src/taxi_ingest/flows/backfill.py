@@ -1,23 +1,23 @@
 """The flow `backfill`: each month of a range that the ledger lacks, by a child run of its own."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from typing import Literal
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.errors import PrefectError, UsageError
-from taxi_ingest.flows.api import caller, calling, failures_explained, settings_in_use
+from taxi_ingest.errors import UsageError
+from taxi_ingest.flows.api import caller, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
-from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
+from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.flows.pool import load_in_pool
-from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.side_by_side import Load, Result, check_numbers, load_side_by_side
-from taxi_ingest.load import Database, LoadResult, prepare_ledger
-from taxi_ingest.months import Month, check_room, plan, target_of
+from taxi_ingest.load import Database, LoadResult
+from taxi_ingest.months import Month, Plan, check_room, plan, target_of
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, month_address, parse_source
@@ -68,28 +68,6 @@ def backfill(
         raise UsageError(
             "A limit is for the workers of a work pool.", "Name one, or say by jobs how many to load at once."
         )
-    outcome = _backfill(
-        datasets, months, table, jobs, reprocess, newest_first, max_failures, until, work_pool, limit, options
-    )
-    if outcome.failures:
-        raise MonthsFailed(outcome)
-    return outcome
-
-
-@told_first
-def _backfill(
-    datasets: Sequence[str],
-    months: str,
-    table: str | None,
-    jobs: int | None,
-    reprocess: Reprocess,
-    newest_first: bool,
-    max_failures: int | None,
-    until: str | None,
-    work_pool: str | None,
-    limit: int | None,
-    options: LoadOptions,
-) -> BackfillOutcome:
     began, settings = time.monotonic(), settings_in_use()
     with known_to_down(f"backfill {' '.join(datasets)} {months}"):
         database = chosen_database(options.block)
@@ -103,38 +81,39 @@ def _backfill(
             settings=settings,
             today=date.fromisoformat(f"{parse_month(until)}-01") if until else date.today(),
         )
-        check_room(database, planned.loading)
-        caller().on_plan({month.name: month.known_rows for month in planned.loading})
-        if planned.loading:
-            prepare_ledger(database)
-        for dataset in dict.fromkeys(month.dataset for month in planned.loading):
-            log_table_name(str(target_of(dataset, table)))
+        _announce(planned, table, database)
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
-        if work_pool:
-            results = load_in_pool(
-                planned.loading,
-                work_pool,
-                jobs=jobs,
-                limit=limit,
-                table=table,
-                options=options,
-                database=database,
-                max_failures=max_failures,
-            )
-        else:
-            loads = [_load(month, table, options, settings) for month in planned.loading]
-            with calling(database=database):
+        with parent_of_loads(database) if planned.loading else nullcontext():
+            if work_pool:
+                results = load_in_pool(
+                    planned.loading,
+                    work_pool,
+                    jobs=jobs,
+                    limit=limit,
+                    table=table,
+                    options=options,
+                    database=database,
+                    max_failures=max_failures,
+                )
+            else:
+                loads = [_load(month, table, options, settings) for month in planned.loading]
                 results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
-    with suppress(PrefectError), failures_explained():
-        # Runs of ours that Prefect could not be told the end of, as its server restarted in between.
-        end_dead_runs(database)
-    done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
-    return BackfillOutcome(
-        months=tuple(_become(month, done, table, database) for month in planned.months),
-        seconds=round(time.monotonic() - began, 3),
-        flow_run_url=own_url(),
-        database=database.address,
-    )
+        done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
+        outcome = BackfillOutcome(
+            months=tuple(_become(month, done, table, database) for month in planned.months),
+            seconds=round(time.monotonic() - began, 3),
+            flow_run_url=own_url(),
+            database=database.address,
+        )
+        return tell_first(outcome).checked()
+
+
+def _announce(planned: Plan, table: str | None, database: Database) -> None:
+    """Say what is going to be loaded, and into which tables. Raises DatabaseError where there is no room."""
+    check_room(database, planned.loading)
+    caller().on_plan({month.name: month.known_rows for month in planned.loading})
+    for dataset in dict.fromkeys(month.dataset for month in planned.loading):
+        log_table_name(str(target_of(dataset, table)))
 
 
 def _load(month: Month, table: str | None, options: LoadOptions, settings: Settings) -> Load:

@@ -14,6 +14,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 from taxi_ingest.errors import UsageError
+from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS
 from taxi_ingest.tlc import MONTH_PATTERN, datasets
 
 TAG = "taxi-ingest"
@@ -53,6 +54,8 @@ def deploy(
         parameter_openapi_schema=_schema(flow),
         enforce_parameter_schema=True,
         pull_steps=[],
+        # Whoever listens gives up a run that is silent: by default each tells of itself every three minutes.
+        job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
     )
 
 

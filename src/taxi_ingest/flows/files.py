@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.flows.api import caller, calling, settings_in_use
+from taxi_ingest.flows.api import caller, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest, log_table_name
-from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded
-from taxi_ingest.flows.runs import known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
+from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.side_by_side import Load, check_numbers, load_side_by_side
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
 from taxi_ingest.sources import Source, logins_of, parse_source
@@ -42,16 +42,6 @@ def ingest_files(
         TaxiIngestError: nothing was begun.
     """
     check_numbers(jobs, max_failures)
-    outcome = _ingest_files(urls, table, jobs, max_failures, options)
-    if outcome.failures:
-        raise MonthsFailed(outcome)
-    return outcome
-
-
-@told_first
-def _ingest_files(
-    urls: Sequence[str], table: str, jobs: int | None, max_failures: int | None, options: LoadOptions
-) -> BackfillOutcome:
     began, settings = time.monotonic(), settings_in_use()
     sources = [parse_source(url, logins_of(settings)) for url in urls]
     with known_to_down(table):
@@ -59,17 +49,18 @@ def _ingest_files(
         log_table_name(table)
         loads = [_load(source, sources, table, options) for source in sources]
         caller().on_plan({load.name: None for load in loads})
-        with calling(database=database):
+        with parent_of_loads(database):
             results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
-    return BackfillOutcome(
-        months=tuple(
-            result or NotLoaded("waiting", table, source.url, *_known(source))
-            for source, result in zip(sources, results, strict=True)
-        ),
-        seconds=round(time.monotonic() - began, 3),
-        flow_run_url=own_url(),
-        database=database.address,
-    )
+        outcome = BackfillOutcome(
+            months=tuple(
+                result or NotLoaded("waiting", table, source.url, *_known(source))
+                for source, result in zip(sources, results, strict=True)
+            ),
+            seconds=round(time.monotonic() - began, 3),
+            flow_run_url=own_url(),
+            database=database.address,
+        )
+        return tell_first(outcome).checked()
 
 
 def _load(source: Source, among: Sequence[Source], table: str, options: LoadOptions) -> Load:

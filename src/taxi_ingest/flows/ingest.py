@@ -17,7 +17,7 @@ from taxi_ingest.flows import tasks
 from taxi_ingest.flows.api import FOR_ALL, caller, settings_in_use
 from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tied_flow, told_first
+from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tell_first, tied_flow
 from taxi_ingest.load import (
     Database,
     LoadResult,
@@ -34,7 +34,6 @@ from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
 
 
 @tied_flow(name="ingest", flow_run_name="{table}")
-@told_first
 def ingest(
     url: str,
     table: str,
@@ -104,7 +103,6 @@ def ingest(
 
 
 @tied_flow(name="ingest-month", flow_run_name="{dataset} {month}")
-@told_first
 def ingest_month(
     dataset: str, month: str, table: str | None = None, options: LoadOptions = DEFAULT_OPTIONS
 ) -> Outcome:
@@ -127,7 +125,7 @@ def ingest_month(
 def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
     """The body of a flow run that loads one file; `known_as` is what a month's file is, if that is known."""
     with known_to_down(job.table):
-        return _load_job(job, known_as)
+        return tell_first(_load_job(job, known_as))
 
 
 def _load_job(job: Job, known_as: FileName | None) -> Outcome:

@@ -56,4 +56,7 @@ def load_new(
     """
     last = _as_of(month, timezone)
     first = max(months_before(last, months_back - 1), dataset_named(dataset).first_month)
-    return backfill([dataset], f"{first}..", table, reprocess="new", until=f"{last:%Y-%m}", options=options)
+    # One after the other: how many runs there are at once is what the worker's cores bear.
+    return backfill(
+        [dataset], f"{first}..", table, jobs=1, reprocess="new", until=f"{last:%Y-%m}", options=options
+    )

@@ -126,7 +126,8 @@ class NotLoaded:
     """A file of several that was not loaded."""
 
     status: Literal["failed", "unpublished", "waiting"]
-    """Its load failed; TLC has not published it yet; or it was not begun, as too many others had failed."""
+    """Its load failed; TLC has not published it yet; or it was not begun: it was not asked for, or too many
+    others had failed."""
     table: str
     url: str | None
     dataset: str | None
@@ -180,6 +181,12 @@ class BackfillOutcome:
     def exit_code(self) -> int:
         """That of the first failure."""
         return self.failures[0].exit_code if self.failures else 0
+
+    def checked(self) -> "BackfillOutcome":
+        """Itself. Raises MonthsFailed where one has failed."""
+        if self.failures:
+            raise MonthsFailed(self)
+        return self
 
     @property
     def rows_loaded(self) -> int:

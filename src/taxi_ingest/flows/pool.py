@@ -37,7 +37,7 @@ from taxi_ingest.errors import (
 )
 from taxi_ingest.flows.api import caller, restart_local_server, settings_in_use
 from taxi_ingest.flows.deployments import PROCESS, deploy, find_pool
-from taxi_ingest.flows.ingest import ingest_month
+from taxi_ingest.flows.ingest import ingest, ingest_month
 from taxi_ingest.flows.limit import make_limit
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, LOST, Pulse
@@ -103,7 +103,7 @@ def _check_within_reach(database: Database, pool: WorkPool, options: LoadOptions
 
 
 def _any_running(client: SyncPrefectClient) -> bool:
-    flows = FlowFilter.model_validate({"name": {"any_": [ingest_month.name]}})
+    flows = FlowFilter.model_validate({"name": {"any_": [ingest.name, ingest_month.name]}})
     running = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}})
     return bool(client.read_flow_runs(flow_filter=flows, flow_run_filter=running, limit=1))
 

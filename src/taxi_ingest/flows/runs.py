@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
@@ -18,9 +18,11 @@ from prefect.states import Cancelled, Completed, Crashed
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
+from taxi_ingest.errors import DatabaseError, PrefectError
 from taxi_ingest.flows.api import (
     caller,
     calling,
+    failures_explained,
     own_api_url,
     prefect_api,
     settings_in_use,
@@ -28,7 +30,7 @@ from taxi_ingest.flows.api import (
 )
 from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
-from taxi_ingest.load import Database, committed_runs
+from taxi_ingest.load import Database, committed_runs, prepare_ledger
 
 _PREFECT_SECONDS = 5
 """How long a finished run waits for a Prefect server that is gone, as it may just restart."""
@@ -125,17 +127,22 @@ def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callab
     return cancellable
 
 
-def told_first(function: Callable[Parameters, AnyOutcome]) -> Callable[Parameters, AnyOutcome]:
+def tell_first(outcome: AnyOutcome) -> AnyOutcome:
     """Tell the caller what a flow has done before Prefect is told, which may be gone by then."""
+    caller().on_outcome(outcome)
+    part_from_prefect()
+    return outcome
 
-    @wraps(function)
-    def telling(*args: Parameters.args, **kwargs: Parameters.kwargs) -> AnyOutcome:
-        outcome = function(*args, **kwargs)
-        caller().on_outcome(outcome)
-        part_from_prefect()
-        return outcome
 
-    return telling
+@contextmanager
+def parent_of_loads(database: Database) -> Iterator[None]:
+    """Let a flow have children that load into a database: all of their failures are kept by its ledger."""
+    prepare_ledger(database)
+    with calling(database=database):
+        yield
+    # Children that Prefect could not be told the end of, as its server restarted in between.
+    with suppress(PrefectError, DatabaseError), failures_explained():
+        end_dead_runs(database)
 
 
 def interruptible(call: Callable[[], Result]) -> Result:
@@ -219,16 +226,16 @@ def end_dead_runs(database: Database) -> None:
 
 
 def end_run(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
-    """End a run's tasks and sub-flows, and itself last: who is killed here begins anew at the next time."""
-    subflows = _unfinished(client, parent_flow_run_id={"any_": [run.id]})
+    """End all that is below a run, and itself last: who is killed here begins anew at the next time."""
+    for below in _unfinished(client, parent_flow_run_id={"any_": [run.id]}):
+        end_run(client, below, state)
     tasks = client.read_task_runs(
-        flow_run_filter=_filter(id={"any_": [run.id, *(subflow.id for subflow in subflows)]}),
+        flow_run_filter=_filter(id={"any_": [run.id]}),
         task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _UNFINISHED}}}),
     )
     for task in tasks:
         client.set_task_run_state(task.id, state, force=True)
-    for part in (*subflows, run):
-        client.set_flow_run_state(part.id, state, force=True)
+    client.set_flow_run_state(run.id, state, force=True)
 
 
 def _unfinished(client: SyncPrefectClient, **conditions: object) -> list[FlowRun]:

@@ -121,6 +121,10 @@ def _under_way(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
 
 def _begin_anew(client: SyncPrefectClient, run: FlowRun, end: State) -> None:
     """End a run, and make another in its place, unless that was done too often."""
+    if run.state and run.state.is_cancelling():
+        # Somebody did not want it any more.
+        end_run(client, run, Cancelled(message="Cancelled; its worker has gone."))
+        return
     end_run(client, run, end)
     tries = 1 + sum(int(tag.removeprefix(_AGAIN)) for tag in run.tags if tag.startswith(_AGAIN))
     if run.deployment_id is None or tries >= _TRIES:

@@ -181,6 +181,8 @@ class _Fetch:
             source = self._load.find()
             self._source.set_result(source)
             with downloads:
+                if self._stopped.is_set():
+                    return
                 folder = self._lasting.enter_context(run_folder(self._settings.cache_dir))
                 self._file.set_result(self._fetched(source, folder))
         except BaseException as error:
