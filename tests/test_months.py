@@ -28,6 +28,7 @@ from taxi_ingest.months import (
     with_revisions,
 )
 from taxi_ingest.sources import Cache, parse_source
+from taxi_ingest.tlc.sample import write_sample
 
 TODAY = date(2024, 5, 20)
 YELLOW = tlc.dataset_named("yellow")
@@ -437,9 +438,16 @@ def test_an_estimate_knows_rows_and_file_at_once_and_the_time_after_a_load(
     assert 100_000_000 < first.table_bytes < 500_000_000
     assert (second.rows, absent.file_bytes) == (2_964_624, None)
     loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
+    # One row is no measure of a million.
+    after, *_ = estimates(embedded_database, months, settings)
+    assert (after.seconds, after.table_bytes) == (None, first.table_bytes)
+    path = write_sample("yellow", "2021-02", tmp_path / "yellow_tripdata_2021-02.parquet", 10_000)
+    loaded(path, embedded_database, chunk_size=10_000)
     after, *_ = estimates(embedded_database, months, settings)
     assert after.seconds
     assert after.seconds > 0
+    assert after.table_bytes
+    assert 100_000_000 < after.table_bytes < 500_000_000
 
 
 def test_rows_that_are_not_known_are_reckoned_from_the_files_length(

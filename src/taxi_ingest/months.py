@@ -253,8 +253,8 @@ def _estimate(month: Month, file_bytes: int | None, pace: Pace | None) -> Estima
         rows = round(file_bytes / pace.file_bytes_per_row)
     if rows is None:
         return Estimate(month, None, file_bytes, None, None)
-    width = pace.table_bytes_per_row if pace else _usual_row_bytes(month.dataset)
-    seconds = rows / pace.rows_per_second if pace else None
+    width = (pace and pace.table_bytes_per_row) or _usual_row_bytes(month.dataset)
+    seconds = rows / pace.rows_per_second if pace and pace.rows_per_second else None
     return Estimate(month, rows, file_bytes, round(rows * width), seconds)
 
 

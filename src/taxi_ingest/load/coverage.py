@@ -145,19 +145,26 @@ def _attempts(cursor: Cursor, values: dict[str, object]) -> dict[str, Attempt]:
 
 @dataclass(frozen=True)
 class Pace:
-    """What loads of a dataset have taken, on the average of the latest ones."""
+    """What loads of a dataset have taken, on the average of the latest ones.
 
-    rows_per_second: float
-    table_bytes_per_row: float
+    Time and room are told by loads of some size alone: a handful of rows costs a transaction, and fills pages
+    of its own.
+    """
+
     file_bytes_per_row: float
+    rows_per_second: float | None
+    table_bytes_per_row: float | None
 
 
 _PACE = """
-SELECT sum(rows_loaded) / sum(extract(epoch FROM finished_at - started_at)),
-       sum(pg_total_relation_size('taxi_ingest.load_' || load_id)) / sum(rows_loaded),
-       sum(bytes) / sum(rows_loaded)
+SELECT sum(bytes) / sum(rows_loaded),
+       sum(rows_loaded) FILTER (WHERE telling) / sum(seconds) FILTER (WHERE telling),
+       sum(size) FILTER (WHERE telling) / sum(rows_loaded) FILTER (WHERE telling)
 FROM (
-    SELECT * FROM taxi_ingest.loads
+    SELECT bytes, rows_loaded, rows_loaded >= 10000 AS telling,
+        extract(epoch FROM finished_at - started_at) AS seconds,
+        pg_total_relation_size('taxi_ingest.load_' || load_id) AS size
+    FROM taxi_ingest.loads
     WHERE dataset = %s AND status = 'loaded' AND rows_loaded > 0 AND finished_at > started_at
       AND to_regclass('taxi_ingest.load_' || load_id) IS NOT NULL
     ORDER BY load_id DESC LIMIT 24) AS latest
@@ -170,8 +177,8 @@ def pace(database: Database, dataset: str) -> Pace | None:
         if not history.exists(cursor):
             return None
         cursor.execute(_PACE, (dataset,))
-        facts = one(cursor)
-        return None if None in facts else Pace(*map(float, facts))
+        file_bytes, rows, table_bytes = (None if fact is None else float(fact) for fact in one(cursor))
+        return None if file_bytes is None else Pace(file_bytes, rows, table_bytes)
 
 
 def free_bytes(database: Database) -> int | None:
