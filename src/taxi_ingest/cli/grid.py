@@ -107,7 +107,7 @@ def _why(attempt: Attempt) -> str:
     """What it said, but for the file's address: the line is about that already."""
     name = attempt.source.rpartition("/")[2] or attempt.source
     message = " ".join(attempt.message.split())
-    return re.sub(rf"\S*{re.escape(name)}", name, message).removeprefix(f"{name} ")
+    return re.sub(rf"\S*{re.escape(name)}", lambda _: name, message).removeprefix(f"{name} ")
 
 
 def _print_retry(calendar: Calendar, console: Console, where: Sequence[str]) -> None:

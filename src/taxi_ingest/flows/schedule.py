@@ -18,7 +18,7 @@ from prefect.utilities.urls import url_for
 from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.blocks import find_block
-from taxi_ingest.flows.deployments import USUAL_POOL, deploy, find_pool, make_process_pool
+from taxi_ingest.flows.deployments import TAG, USUAL_POOL, deploy, find_pool, make_process_pool
 from taxi_ingest.flows.load_new import MONTHS_BACK, NEW_YORK, load_new
 from taxi_ingest.flows.notify import find_notification, tell_of_failures, told_by
 from taxi_ingest.load import parse_target
@@ -99,7 +99,8 @@ def list_schedules() -> list[Schedule]:
     """All schedules, by name."""
     flows = FlowFilter.model_validate({"name": {"any_": [load_new.name]}})
     with get_client(sync_client=True) as client:
-        found = client.read_deployments(flow_filter=flows)
+        # Others may have deployed our flow in a way of their own.
+        found = [each for each in client.read_deployments(flow_filter=flows) if TAG in each.tags]
         return [_schedule(client, each) for each in sorted(found, key=lambda each: each.name)]
 
 
