@@ -149,7 +149,8 @@ class _Request:
         """Run the flow `backfill` and print its outcome; `known` gets what an error is told with."""
         # Before an import that would end us without a word where the system has too little of something.
         check_environment()
-        from taxi_ingest.cli.several import Several, check_options
+        from taxi_ingest.cli.several import Several
+        from taxi_ingest.cli.watch import check_options
 
         check_options(self.options)
         settings, block = chosen_settings(self.options.block, database_url)

@@ -183,7 +183,8 @@ def _load_all(
     known.clear()
     known["months"] = []
     check_environment()
-    from taxi_ingest.cli.several import Several, check_options
+    from taxi_ingest.cli.several import Several
+    from taxi_ingest.cli.watch import check_options
     from taxi_ingest.flows.outcome import BackfillOutcome
     from taxi_ingest.load import parse_target
     from taxi_ingest.sources import logins_of, parse_source, with_login_in

@@ -17,24 +17,14 @@ from taxi_ingest.cli.watch import Watch, show_download, show_load
 from taxi_ingest.errors import DataError, SourceError, printable
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
 from taxi_ingest.load import parse_target
-from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.settings.job import LoadOptions
 from taxi_ingest.stack import psql_command
-from taxi_ingest.transform import load_step
 
 _TITLES = {"failed": "Not all were loaded", "loaded": "Loaded", "skipped": "Skipped: all are there already"}
 _NOTHING = "Nothing to load"
 
 _NOTED = (SourceError.exit_code, DataError.exit_code)
 """Exit codes of failures that the ledger surely knows of: not of bugs, of Prefect or of its own database."""
-
-
-def check_options(how: LoadOptions) -> None:
-    """Raise UsageError for what is wrong with them, before anything starts."""
-    parse_delimiter(how.delimiter)
-    if how.transform:
-        load_step(how.transform)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import LoadProgress, Preview, parse_target
 from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.settings.job import Job
+from taxi_ingest.settings.job import Job, LoadOptions
 from taxi_ingest.sources import (
     Cache,
     DownloadProgress,
@@ -85,7 +85,9 @@ def run_ingest(job: Job, watch: Watch) -> Outcome:
     What is wrong with the job is said before anything starts. Raises what the flow raises.
     """
     source = parse_source(job.url, logins_of(watch.settings))
-    _check(job, source)
+    source.check()
+    parse_target(job.table)
+    check_options(job)
     # Without a login, and in characters that Prefect can store.
     job = replace(job, url=source.named_url)
     may_skip = job.block is None and job.if_loaded == "skip" and not job.dry_run
@@ -95,12 +97,11 @@ def run_ingest(job: Job, watch: Watch) -> Outcome:
         return _Run(job, source, watch, shown, lasting).watched()
 
 
-def _check(job: Job, source: Source) -> None:
-    source.check()
-    parse_target(job.table)
-    parse_delimiter(job.delimiter)
-    if job.transform:
-        load_step(job.transform)
+def check_options(how: LoadOptions) -> None:
+    """Raise UsageError for what is wrong with them, before anything starts."""
+    parse_delimiter(how.delimiter)
+    if how.transform:
+        load_step(how.transform)
 
 
 @dataclass(frozen=True)
