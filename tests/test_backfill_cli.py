@@ -120,7 +120,8 @@ def test_a_dry_run_says_what_there_is_and_what_it_takes_and_loads_nothing(
     publish: Publish, cli: Cli, url: str
 ) -> None:
     for month in ("2023-01", "2023-02"):
-        publish(month)
+        # Fewer would tell nothing of how long millions take.
+        publish(month, rows=10_000)
     before = cli("backfill", "yellow", "2023-01..2023-03", "--dry-run").stdout.splitlines()
     assert before[0].split() == ["month", "state", "rows", "file", "time", "disk"]
     assert re.fullmatch(r"yellow 2023-01  missing +3,066,766 +[\d.]+ KB +\? +[\d.]+ MB", before[1])
