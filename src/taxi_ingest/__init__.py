@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from taxi_ingest.flows.ingest import ingest, ingest_month
     from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
     from taxi_ingest.settings.environment import Settings
-    from taxi_ingest.sources import month_address
+    from taxi_ingest.sources.months import month_address
 
 __all__ = [
     "BackfillOutcome",
@@ -59,7 +59,7 @@ _HOMES = {
     "ingest": "taxi_ingest.flows.ingest",
     "ingest_files": "taxi_ingest.flows.files",
     "ingest_month": "taxi_ingest.flows.ingest",
-    "month_address": "taxi_ingest.sources",
+    "month_address": "taxi_ingest.sources.months",
     "prefect_api": "taxi_ingest.flows.api",
 }
 

@@ -26,7 +26,8 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Reprocess
-from taxi_ingest.sources import Found, logins_of, month_address, parse_source
+from taxi_ingest.sources import Found, logins_of, parse_source
+from taxi_ingest.sources.months import month_address
 
 T = TypeVar("T")
 Result = TypeVar("Result")

@@ -80,7 +80,7 @@ def ingest(
         if bool(addresses) == (dataset is not None) or (dataset is None) != (month is None):
             raise UsageError("Which file?", "Name a FILE or a --url, or give --dataset and --month.")
         if dataset and month:
-            from taxi_ingest.sources import month_address
+            from taxi_ingest.sources.months import month_address
             from taxi_ingest.tlc import dataset_named
 
             addresses = [month_address(dataset, month, read_settings())]
@@ -137,7 +137,7 @@ def zones(
     The table has LocationID as its key; a newer lookup replaces it whole.
     """
     with failures_told(json, table=table, url=None) as known:
-        from taxi_ingest.sources import zones_address
+        from taxi_ingest.sources.months import zones_address
         from taxi_ingest.tlc import dataset_named
 
         usual_url = zones_address(read_settings())

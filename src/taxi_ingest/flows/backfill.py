@@ -20,7 +20,8 @@ from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, Plan, check_room, plan, target_of
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, Reprocess
-from taxi_ingest.sources import logins_of, month_address, parse_source
+from taxi_ingest.sources import logins_of, parse_source
+from taxi_ingest.sources.months import month_address
 from taxi_ingest.tlc import parse_month
 
 

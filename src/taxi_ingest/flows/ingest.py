@@ -29,7 +29,8 @@ from taxi_ingest.load import (
     preview,
 )
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
-from taxi_ingest.sources import Source, logins_of, month_address, parse_source, run_folder
+from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
+from taxi_ingest.sources.months import month_address
 from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
 
 

@@ -1,16 +1,13 @@
-"""A URL or a path -> a local file, whole, with its sha256; and where the files of TLC's catalogue lie.
+"""A URL or a path -> a local file, whole, with its sha256.
 
 `parse_source` makes a Source of it, which can say "unchanged" and fetch itself. Downloads go through a
 cache: what was cut is resumed, what has not changed is not downloaded again. Another kind of source, an
 object store say, is one new module with a subclass of Source, and one row in the table below.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Mapping
 
-from taxi_ingest import tlc
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
 from taxi_ingest.sources.cache import Cache, Validators, run_folder
 from taxi_ingest.sources.http import parse_http
@@ -28,11 +25,9 @@ __all__ = [
     "files_of",
     "local_file",
     "logins_of",
-    "month_address",
     "parse_source",
     "run_folder",
     "with_login_in",
-    "zones_address",
 ]
 
 _KINDS: Mapping[str, Callable[[str, Logins], Source]] = {
@@ -70,33 +65,3 @@ def local_file(path: str) -> SourceFile:
     if not isinstance(source, LocalFile):
         raise SourceError(f"{source.url} is no file of this machine.", "Name a file.")
     return source.look()
-
-
-def month_address(dataset: str, month: str, settings: Settings | None = None) -> str:
-    """The address of a dataset's month (`2024-01`), as `ingest` takes it; a login in `tlc_url` is left out.
-
-    Under TLC's own address all months are Parquet; a mirror is asked which format it has. Raises UsageError
-    for what is no dataset or none of its months, SourceError where a mirror on another machine is no URL.
-    """
-    settings = settings or Settings()
-    found = tlc.dataset_named(dataset)
-    return _first_that_exists(tlc.addresses(found, month, _base(found, settings), date.today()), settings)
-
-
-def zones_address(settings: Settings) -> str:
-    """The address of the taxi zone lookup."""
-    if settings.tlc_url == tlc.TLC_URL:
-        return tlc.ZONES_URL
-    base = _base(tlc.dataset_named("zones"), settings)
-    return _first_that_exists([f"{base}/{name}" for name in tlc.ZONES_FILES], settings)
-
-
-def _base(dataset: tlc.Dataset, settings: Settings) -> str:
-    return settings.tlc_url.rstrip("/").replace("{dataset}", dataset.name)
-
-
-def _first_that_exists(addresses: Sequence[str], settings: Settings) -> str:
-    """The first address under which a file lies; the very first one if none is found, or it is TLC's own."""
-    sources = [parse_source(address, logins_of(settings)) for address in addresses]
-    own = settings.tlc_url == tlc.TLC_URL
-    return next((source for source in sources if own or source.find()), sources[0]).named_url

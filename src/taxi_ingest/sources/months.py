@@ -1,0 +1,38 @@
+"""A month of TLC's catalogue -> its address: on TLC's site, on a mirror or in a folder."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from taxi_ingest import tlc
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.sources import logins_of, parse_source
+
+
+def month_address(dataset: str, month: str, settings: Settings | None = None) -> str:
+    """The address of a dataset's month (`2024-01`), as `ingest` takes it; a login in `tlc_url` is left out.
+
+    Under TLC's own address all months are Parquet; a mirror is asked which format it has. Raises UsageError
+    for what is no dataset or none of its months, SourceError where a mirror on another machine is no URL.
+    """
+    settings = settings or Settings()
+    found = tlc.dataset_named(dataset)
+    return _first_that_exists(tlc.addresses(found, month, _base(found, settings), date.today()), settings)
+
+
+def zones_address(settings: Settings) -> str:
+    """The address of the taxi zone lookup."""
+    if settings.tlc_url == tlc.TLC_URL:
+        return tlc.ZONES_URL
+    base = _base(tlc.dataset_named("zones"), settings)
+    return _first_that_exists([f"{base}/{name}" for name in tlc.ZONES_FILES], settings)
+
+
+def _base(dataset: tlc.Dataset, settings: Settings) -> str:
+    return settings.tlc_url.rstrip("/").replace("{dataset}", dataset.name)
+
+
+def _first_that_exists(addresses: Sequence[str], settings: Settings) -> str:
+    """The first address under which a file lies; the very first one if none is found, or it is TLC's own."""
+    sources = [parse_source(address, logins_of(settings)) for address in addresses]
+    own = settings.tlc_url == tlc.TLC_URL
+    return next((source for source in sources if own or source.find()), sources[0]).named_url
