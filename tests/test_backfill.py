@@ -202,6 +202,19 @@ def test_a_month_alone_goes_where_it_is_told(publish: Publish, api: str, embedde
     assert flow_run(id_of(outcome.flow_run_url)).name == "yellow 2023-01"
 
 
+def test_the_file_of_another_month_is_refused(
+    publish: Publish, api: str, embedded_database_url: str, server: Server
+) -> None:
+    del api
+    publish("2023-01", rows=30).rename(server.folder / "yellow_tripdata_2023-02.parquet")
+    publish("2023-01")
+    outcome = failed(["yellow"], "2023-01..2023-02")
+    assert statuses(outcome) == {"2023-01": "loaded", "2023-02": "failed"}
+    assert outcome.exit_code == 4
+    assert "30 of 30 rows were picked up outside 2023-02" in str(outcome.failures[0].error)
+    assert in_table(embedded_database_url) == ["2023-01"]
+
+
 def test_what_nobody_foresaw_in_one_month_stops_no_other(
     publish: Publish, api: str, embedded_database_url: str
 ) -> None:

@@ -675,7 +675,7 @@ def test_a_download_moves_to_its_run_where_there_is_no_inode_for_a_link(few_inod
     with suppress(OSError):
         for number in range(20):
             (few_inodes / str(number)).touch()
-    assert linked(few_inodes / "content", few_inodes / "run").read_bytes() == CONTENT
+    assert linked(few_inodes / "content", few_inodes / "run", "a.csv").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("kind", ["folder", "link"])

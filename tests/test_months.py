@@ -435,7 +435,10 @@ def test_an_estimate_knows_rows_and_file_at_once_and_the_time_after_a_load(
     length = (tmp_path / "yellow_tripdata_2021-01.csv").stat().st_size
     assert (first.rows, first.file_bytes, first.seconds) == (1_369_769, length, None)
     assert first.table_bytes
-    assert 100_000_000 < first.table_bytes < 500_000_000
+    # That many rows are not in so short a file; of one that is not there nothing else is known.
+    assert first.table_bytes < 100_000
+    assert absent.table_bytes
+    assert 100_000_000 < absent.table_bytes < 1_000_000_000
     assert (second.rows, absent.file_bytes) == (2_964_624, None)
     loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
     # One row is no measure of a million.
@@ -446,8 +449,6 @@ def test_an_estimate_knows_rows_and_file_at_once_and_the_time_after_a_load(
     after, *_ = estimates(embedded_database, months, settings)
     assert after.seconds
     assert after.seconds > 0
-    assert after.table_bytes
-    assert 100_000_000 < after.table_bytes < 500_000_000
 
 
 def test_rows_that_are_not_known_are_reckoned_from_the_files_length(
@@ -473,15 +474,15 @@ class Disk(NamedTuple):
 
 @pytest.mark.parametrize(("free", "fits"), [(200_000_000_000, True), (1_000_000_000, False)])
 def test_months_that_do_not_fit_on_the_disk_are_refused_before_they_are_begun(
-    embedded_database: Database, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
+    tmp_path: Path, embedded_database: Database, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(free, 0, free))
     months = [month for name, month in told(embedded_database).items() if "2019-01" <= name <= "2021-07"]
     if fits:
-        check_room(embedded_database, months)
+        check_room(embedded_database, months, Settings(tlc_url=str(tmp_path)))
         return
     with pytest.raises(DatabaseError, match=r"31 months need about .* GB; the database's disk has 1.0 GB"):
-        check_room(embedded_database, months)
+        check_room(embedded_database, months, Settings(tlc_url=str(tmp_path)))
 
 
 # Which tables have months

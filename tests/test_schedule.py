@@ -212,9 +212,12 @@ def test_serve_carries_out_a_past_dated_run_and_its_end_leaves_none_that_seems_t
     [again] = [run for run in runs("yellow") if "again:1" in run.tags]
     with get_client(sync_client=True) as client:
         assert not client.read_deployment(deployment("yellow")).paused
+    # As a script starts what goes on in the background.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     serving = start_cli("schedule", "serve")
+    signal.signal(signal.SIGINT, interrupt)
     until(lambda: flow_run(again.id).state_name == "Completed", lambda: flow_run(again.id).state)
-    serving.send_signal(signal.SIGINT)
+    serving.send_signal(signal.SIGTERM)
     assert serving.wait(timeout=60) == 0, serving.communicate()
     assert flow_run(again.id).name == "yellow as of 2024-02"
     assert list(loaded(embedded_database_url)) == ["2024-01", "2024-02"]
@@ -225,6 +228,6 @@ def test_a_run_now_is_one_more(api: str) -> None:
     address = run_schedule("yellow", "2024-02")
     assert address.startswith(api.removesuffix("/api"))
     assert flow_run(UUID(address.rpartition("/")[2])).parameters["month"] == "2024-02"
-    for name, month in (("green", None), ("yellow", "2024")):
+    for name, month in (("green", None), ("yellow", "2024"), ("yellow", "2008-01"), ("yellow", "2090-01")):
         with pytest.raises(UsageError):
             run_schedule(name, month)

@@ -46,6 +46,9 @@ _REQUESTS_AT_ONCE = 8
 _SPARE_BYTES = 500_000_000
 """What is left to others of a disk that a plan may fill."""
 
+_LEAST_FILE_BYTES_A_ROW = 5
+"""TLC's smallest files, Parquet of fhv, have 8 to 10."""
+
 _ROW_OVERHEAD_BYTES = 36
 _VALUE_BYTES = 5
 """About what a row takes before anything was loaded to tell: generated yellow and green months take 157 and
@@ -254,16 +257,18 @@ def _estimate(month: Month, file_bytes: int | None, pace: Pace | None) -> Estima
         rows = round(file_bytes / pace.file_bytes_per_row)
     if rows is None:
         return Estimate(month, None, file_bytes, None, None)
+    # A mirror may have a part of the month only.
+    likely = min(rows, file_bytes // _LEAST_FILE_BYTES_A_ROW) if file_bytes else rows
     width = (pace and pace.table_bytes_per_row) or _usual_row_bytes(month.dataset)
-    seconds = rows / pace.rows_per_second if pace and pace.rows_per_second else None
-    return Estimate(month, rows, file_bytes, round(rows * width), seconds)
+    seconds = likely / pace.rows_per_second if pace and pace.rows_per_second else None
+    return Estimate(month, rows, file_bytes, round(likely * width), seconds)
 
 
 def _usual_row_bytes(dataset: str) -> int:
     return _ROW_OVERHEAD_BYTES + _VALUE_BYTES * len(tlc.dataset_named(dataset).columns)
 
 
-def check_room(database: Database, months: Sequence[Month]) -> None:
+def check_room(database: Database, months: Sequence[Month], settings: Settings) -> None:
     """Raise DatabaseError where the months surely don't fit on the disk of a server on this machine.
 
     One that replaces its rows takes no more room in the end.
@@ -273,13 +278,21 @@ def check_room(database: Database, months: Sequence[Month]) -> None:
         return
     months = [month for month in months if month.load is None]
     paces = paces_of(database, months)
-    needed = sum(_estimate(month, None, paces[month.dataset]).table_bytes or 0 for month in months)
+    planned = [_estimate(month, None, paces[month.dataset]) for month in months]
+    if _room(planned) > free - _SPARE_BYTES:
+        # Before it is said the files are looked at, which takes a request each.
+        planned = estimates(database, months, settings)
+    needed = _room(planned)
     if needed > free - _SPARE_BYTES:
         raise DatabaseError(
             f"These {len(months)} months need about {needed / 1e9:,.1f} GB; the database's disk has "
             f"{free / 1e9:,.1f} GB left.",
             "Free disk space, or name fewer months.",
         )
+
+
+def _room(planned: Sequence[Estimate]) -> int:
+    return sum(estimate.table_bytes or 0 for estimate in planned)
 
 
 def paces_of(database: Database, months: Sequence[Month]) -> dict[str, Pace | None]:

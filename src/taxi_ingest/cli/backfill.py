@@ -205,7 +205,7 @@ class _Request:
         known.update(taken.as_json(self.table, database))
         if not quiet:
             stdout().print(taken.shown())
-        check_room(database, planned.loading)
+        check_room(database, planned.loading, settings)
         if self.context.params["json"]:
             print_json({"status": "planned", **known})
 

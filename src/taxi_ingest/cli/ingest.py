@@ -77,7 +77,11 @@ def ingest(
     """
     with failures_told(json, table=table, url=None) as known:
         addresses = [*(files or ()), *(url or ())]
-        if bool(addresses) == (dataset is not None) or (dataset is None) != (month is None):
+        if addresses and (dataset or month):
+            raise UsageError(
+                "Which file? One is named, and --dataset or --month name one, too.", "Leave one of them out."
+            )
+        if not addresses and not (dataset and month):
             raise UsageError("Which file?", "Name a FILE or a --url, or give --dataset and --month.")
         if dataset and month:
             from taxi_ingest.sources.months import month_address
@@ -104,7 +108,7 @@ def ingest(
         )
         found = _files(addresses)
         if len(found) == 1:
-            job = Job(url=found[0], table=table, dry_run=dry_run, **vars(how))
+            job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
             _load(job, database_url, known, json, quiet, verbose)
         elif dry_run:
             raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
@@ -185,7 +189,7 @@ def _load_all(
     check_environment()
     from taxi_ingest.cli.several import Several
     from taxi_ingest.cli.watch import check_options
-    from taxi_ingest.flows.outcome import BackfillOutcome
+    from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
     from taxi_ingest.load import parse_target
     from taxi_ingest.sources import logins_of, parse_source, with_login_in
 
@@ -209,9 +213,9 @@ def _load_all(
         return ingest_files(urls, table, jobs, max_failures, replace(how, block=block))
 
     def again(outcome: BackfillOutcome) -> list[str]:
-        failed = {failure.url for failure in outcome.failures}
+        left = {file.url for file in outcome.months if isinstance(file, NotLoaded)}
         words = [
-            without_login(file) for file, source in zip(files, sources, strict=True) if source.url in failed
+            without_login(file) for file, source in zip(files, sources, strict=True) if source.url in left
         ]
         # A database's address without its password.
         address = outcome.database if database_url else None

@@ -15,7 +15,7 @@ from taxi_ingest.cli.failures import Interrupted, print_json
 from taxi_ingest.cli.shared import stderr, stdout
 from taxi_ingest.cli.watch import Watch, show_download, show_load
 from taxi_ingest.errors import DataError, SourceError, printable
-from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome
+from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome, is_new
 from taxi_ingest.load import parse_target
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack import psql_command
@@ -117,8 +117,8 @@ class _Progress:
 
 
 def noted_by_ledger(outcome: BackfillOutcome) -> bool:
-    """Whether the ledger knows of all that has failed, so that `--reprocess failed` finds it."""
-    return all(failure.exit_code in _NOTED for failure in outcome.failures)
+    """Whether the ledger knows of all that is to be loaded again, so that `--reprocess failed` finds it."""
+    return not outcome.count("waiting") and all(failure.exit_code in _NOTED for failure in outcome.failures)
 
 
 def summary(outcome: BackfillOutcome, noun: str, again: str | None) -> Text:
@@ -131,6 +131,7 @@ def summary(outcome: BackfillOutcome, noun: str, again: str | None) -> Text:
         ("rows", f"{outcome.rows_loaded:,}"),
         ("time", f"{outcome.seconds:.1f} s{speed}"),
         ("table" if len(tables) == 1 else "tables", ", ".join(tables)),
+        *([("short", _short(outcome))] if _shorts(outcome) else []),
         *(("failed", f"{name_of(failure)}: {failure.error}") for failure in outcome.failures),
         *([("retry", again)] if again else []),
         ("flow run", outcome.flow_run_url or ""),
@@ -157,6 +158,14 @@ def _counts(outcome: BackfillOutcome) -> str:
     }
     told = [f"{count:,} {name}" for name, count in counts.items() if count]
     return f"{len(outcome.months):,}: {', '.join(told)}"
+
+
+def _shorts(outcome: BackfillOutcome) -> int:
+    return sum(is_new(month) and month.verdict == "short" for month in outcome.months)
+
+
+def _short(outcome: BackfillOutcome) -> str:
+    return f"{_shorts(outcome):,} of them have fewer rows than TLC's files are known to have"
 
 
 def _a_table(outcome: BackfillOutcome) -> str:

@@ -111,7 +111,7 @@ def backfill(
 
 def _announce(planned: Plan, table: str | None, database: Database) -> None:
     """Say what is going to be loaded, and into which tables. Raises DatabaseError where there is no room."""
-    check_room(database, planned.loading)
+    check_room(database, planned.loading, settings_in_use())
     caller().on_plan({month.name: month.known_rows for month in planned.loading})
     for dataset in dict.fromkeys(month.dataset for month in planned.loading):
         log_table_name(str(target_of(dataset, table)))

@@ -53,6 +53,7 @@ def ingest(
     delimiter: str | None = Job.delimiter,
     header: bool | None = Job.header,
     limit: str | None = Job.limit,
+    month: str | None = Job.month,
 ) -> Outcome:
     """Load one file into a table, exactly once.
 
@@ -75,6 +76,7 @@ def ingest(
         index: Whether the load gets an index on the pickup time.
         delimiter: What separates a CSV's fields, found out unless told: one character, or `tab`.
         header: Whether a CSV's first row has the names, found out unless told.
+        month: The month that is expected, `2024-01`: a file whose rows are mostly of others is refused.
         limit: Prefect's global concurrency limit of which the load is to hold a slot.
 
     Raises:
@@ -99,6 +101,7 @@ def ingest(
             delimiter=delimiter,
             header=header,
             limit=limit,
+            month=month,
         )
     )
 
@@ -119,7 +122,7 @@ def ingest_month(
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     url = month_address(dataset, month, settings_in_use())
-    job = Job(url=url, table=table or dataset_named(dataset).table, **vars(options))
+    job = Job(url=url, table=table or dataset_named(dataset).table, month=month, **vars(options))
     return load_job(job, FileName(dataset, month))
 
 

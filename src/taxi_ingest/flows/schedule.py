@@ -115,11 +115,13 @@ def remove_schedule(name: str) -> None:
 def run_schedule(name: str, month: str | None = None) -> str:
     """Have a schedule's worker run it now, as of a month if one is given; returns the run's address.
 
-    Raises UsageError where there is no such schedule, and for what is no month.
+    Raises UsageError where there is no such schedule, and for what is no month of its dataset.
     """
     parameters = {"month": parse_month(month)} if month else {}
     with get_client(sync_client=True) as client:
         deployment = _deployment(client, name)
+        if month:
+            parse_range(month, dataset_named(deployment.parameters["dataset"]), date.today())
         run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
         return url_for(run) or str(run.id)
 

@@ -66,12 +66,17 @@ def serve(
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM do what SIGINT does, of which asyncio alone makes an orderly end."""
+    """Let SIGTERM do what SIGINT does, of which asyncio alone makes an orderly end.
+
+    Where SIGINT is ignored, as in what a script starts in the background, asyncio would not heed it.
+    """
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _check_type(client: SyncPrefectClient, pool: str) -> None:

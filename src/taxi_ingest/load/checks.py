@@ -18,6 +18,9 @@ _OTHER_MONTH = 0.05
 """The share of rows picked up outside the month from which on a file is not compared with that month's:
 what TLC publishes has a few such rows in thousands."""
 
+_MOSTLY_OTHERS = 0.5
+"""The share of such rows from which on it is the file of another month."""
+
 _MOSTLY_MISSING = 0.5
 """The share of the known rows below which a file that breaks off is refused."""
 
@@ -47,6 +50,16 @@ def check_counts(counts: Counts, stream: Stream, spool: RejectSpool, allowance: 
             f"nothing was loaded. {spool.first()}",
             f"{_spelling_hint(stream, spool)} Mend the file, or allow more with --max-rejects (a number, or "
             "a share like 5%).".lstrip(),
+        )
+
+
+def check_month(counts: Counts, month: str | None) -> None:
+    """Raise DataError where most of the rows are of other months than the one that was asked for."""
+    outside = counts.oddities.get("pickup_outside_month", 0)
+    if month and outside > counts.read * _MOSTLY_OTHERS:
+        raise DataError(
+            f"{outside:,} of {counts.read:,} rows were picked up outside {month}; nothing was loaded.",
+            "Look whether it is the right file (TAXI_INGEST_TLC_URL); to load it as it is, name it: --url.",
         )
 
 

@@ -9,7 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import history, ledger, partition, table
-from taxi_ingest.load.checks import check_counts, compare
+from taxi_ingest.load.checks import check_counts, check_month, compare
 from taxi_ingest.load.copy import LoadProgress, copy_rows
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
@@ -102,6 +102,7 @@ def _load(
         into = destination.prepare(cursor, load_id)
         counts = copy_rows(cursor, into, stream, spool.add, on_progress, destination.freeze)
         check_counts(counts, stream, spool, job.allowance)
+        check_month(counts, job.month)
         spool.store(cursor)
     comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
     comparison.check(job.verify, job.allow_short)

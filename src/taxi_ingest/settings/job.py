@@ -114,3 +114,5 @@ class Job(LoadOptions):
     """Table, or schema.table; made where it is missing."""
     dry_run: bool = False
     """Whether to find out what would happen, and load nothing."""
+    month: str | None = None
+    """The month that was asked for: a file whose rows are mostly of others is refused."""

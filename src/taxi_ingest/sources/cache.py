@@ -31,6 +31,10 @@ _ENTRY = re.compile("[0-9a-f]{32}")
 _RUN = re.compile("([1-9][0-9]{0,8})-.+")
 """How our folders are called; whatever else lies beside them is left alone."""
 
+_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
+_LONGEST_NAME = 100
+"""Of a file's name, which errors tell."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -261,12 +265,12 @@ def _say_that_another_downloads() -> None:
     _logger.warning("Another run is downloading this file: waiting for it.")
 
 
-def linked(content: Path, folder: Path) -> Path:
-    """The same file in another folder; copied where the file system knows no hard links.
+def linked(content: Path, folder: Path, name: str) -> Path:
+    """The same file in another folder, by a name like this; copied where there are no hard links.
 
     On a full disk it is moved there.
     """
-    link = folder / "content"
+    link = folder / (_UNSAFE.sub("_", name).strip(".")[-_LONGEST_NAME:] or "content")
     link.unlink(missing_ok=True)
     try:
         os.link(content, link)

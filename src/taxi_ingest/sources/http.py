@@ -64,7 +64,7 @@ class Http(Source):
                 downloader = Downloader(self.url, self.name, ask, entry, known or Validators(), on_progress)
                 found = downloader.run(tries)
                 with storing(folder):
-                    return found and replace(found, path=linked(found.path, folder))
+                    return found and replace(found, path=linked(found.path, folder, self.name))
 
         try:
             file = downloaded()
