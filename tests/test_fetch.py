@@ -126,7 +126,7 @@ def test_a_full_cache_lets_the_oldest_go_and_a_run_keeps_what_it_uses(server: Se
         assert source.path.read_bytes() == CONTENT
     kept = [path.read_bytes() for path in small.folder.glob("files/*/content")]
     assert kept == [CONTENT] * 2
-    assert (folder / "a.csv" / "content").read_bytes() == CONTENT
+    assert (folder / "a.csv" / "a.csv").read_bytes() == CONTENT
     for name in ("c.csv", "d.csv", "a.csv"):
         fetch(server.url(name), folder, small)
     assert statuses(server)[4:] == [304, 304, 200]
