@@ -128,7 +128,7 @@ def test_a_full_cache_lets_the_oldest_go_and_a_run_keeps_what_it_uses(server: Se
     assert kept == [CONTENT] * 2
     assert (folder / "a.csv" / "a.csv").read_bytes() == CONTENT
     for name in ("c.csv", "d.csv", "a.csv"):
-        fetch(server.url(name), folder, small)
+        fetch(server.url(name), run, small)
     assert statuses(server)[4:] == [304, 304, 200]
 
 
