@@ -12,12 +12,23 @@ from pathlib import Path
 import pytest
 
 from builders import TRIPS, written
-from helpers import PASSWORD, Cli, execute, free_port, run_cli, set_up_environment, small_disk, url_with
+from helpers import (
+    PASSWORD,
+    Cli,
+    Publish,
+    execute,
+    free_port,
+    run_cli,
+    set_up_environment,
+    small_disk,
+    url_with,
+)
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.account import as_account, give_to_account
+from taxi_ingest.tlc.sample import write_sample
 
 _HOME = Path(tempfile.mkdtemp(prefix="ti-"))
 set_up_environment(_HOME)
@@ -126,6 +137,19 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """A real HTTP server for the files in the test's folder."""
     with serve(tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def publish(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """Publish a month's file on the mirror that the settings name."""
+    monkeypatch.setenv("TAXI_INGEST_TLC_URL", server.url(""))
+    monkeypatch.setenv("TAXI_INGEST_DOWNLOAD_TRIES", "1")
+    monkeypatch.setenv("TAXI_INGEST_CACHE_DIR", str(tmp_path / "cache"))
+
+    def publish(month: str, rows: int = 20, dataset: str = "yellow") -> Path:
+        return write_sample(dataset, month, tmp_path / f"{dataset}_tripdata_{month}.parquet", rows)
+
+    return publish
 
 
 @pytest.fixture

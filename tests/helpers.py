@@ -34,6 +34,7 @@ PASSWORD = "geheim-7391"
 PROGRAM = str(Path(sys.executable).with_name("taxi-ingest"))
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+Publish = Callable[..., Path]
 Rows = list[tuple[Any, ...]]
 Result = TypeVar("Result")
 

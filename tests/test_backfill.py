@@ -3,13 +3,11 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 
 import pytest
 
-from helpers import held, query, until_session, value
+from helpers import Publish, held, query, until_session, value
 from http_server import Server
 from prefect_runs import flow_run, flow_runs, id_of, task_runs
 from taxi_ingest.errors import SourceError, UsageError
@@ -17,25 +15,9 @@ from taxi_ingest.flows.api import calling
 from taxi_ingest.flows.backfill import backfill
 from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
-from taxi_ingest.tlc.sample import write_sample
 
 YEAR = [f"2023-{month:02}" for month in range(1, 13)]
 TWO_YEARS = [*YEAR, *(f"2024-{month:02}" for month in range(1, 13))]
-
-Publish = Callable[..., Path]
-
-
-@pytest.fixture
-def publish(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Publish:
-    """Publish a month's file on the mirror that the settings name."""
-    monkeypatch.setenv("TAXI_INGEST_TLC_URL", server.url(""))
-    monkeypatch.setenv("TAXI_INGEST_DOWNLOAD_TRIES", "1")
-    monkeypatch.setenv("TAXI_INGEST_CACHE_DIR", str(tmp_path / "cache"))
-
-    def publish(month: str, rows: int = 20, dataset: str = "yellow") -> Path:
-        return write_sample(dataset, month, tmp_path / f"{dataset}_tripdata_{month}.parquet", rows)
-
-    return publish
 
 
 def failed(*arguments: object, **how: object) -> BackfillOutcome:

@@ -5,7 +5,6 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,23 @@ import pytest
 
 from builders import months as trips_of_months
 from builders import written
-from helpers import PROGRAM, Cli, exists, on_terminal, query, run_cli, start_cli, until, url_with, value
+from helpers import (
+    PROGRAM,
+    Cli,
+    Publish,
+    exists,
+    on_terminal,
+    query,
+    run_cli,
+    start_cli,
+    until,
+    url_with,
+    value,
+)
 from http_server import Server
 from taxi_ingest.sources import files_of
-from taxi_ingest.tlc.sample import write_sample
 
 COUNTS = ("loaded", "skipped", "failed", "unpublished", "waiting", "rows_loaded")
-
-Publish = Callable[..., Path]
 
 
 @pytest.fixture
@@ -28,19 +36,6 @@ def url(embedded_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A new database that the settings name."""
     monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
     return embedded_database_url
-
-
-@pytest.fixture
-def publish(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Publish:
-    """Publish a month's file on the mirror that the settings name."""
-    monkeypatch.setenv("TAXI_INGEST_TLC_URL", server.url(""))
-    monkeypatch.setenv("TAXI_INGEST_DOWNLOAD_TRIES", "1")
-    monkeypatch.setenv("TAXI_INGEST_CACHE_DIR", str(tmp_path / "cache"))
-
-    def publish(month: str, rows: int = 20, dataset: str = "yellow") -> Path:
-        return write_sample(dataset, month, tmp_path / f"{dataset}_tripdata_{month}.parquet", rows)
-
-    return publish
 
 
 def result_of(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:

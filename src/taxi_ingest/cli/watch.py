@@ -22,10 +22,10 @@ from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Job, LoadOptions
 from taxi_ingest.sources import (
-    Cache,
     DownloadProgress,
     Source,
     SourceFile,
+    chosen_cache,
     logins_of,
     parse_source,
     run_folder,
@@ -142,7 +142,7 @@ class _Run:
             return
         settings = self.watch.settings
         folder = self.lasting.enter_context(run_folder(settings.cache_dir))
-        cache = Cache(settings.cache_dir if self.job.cache else folder, settings.cache_bytes)
+        cache = chosen_cache(settings, folder, self.job.cache)
         future: Future[SourceFile | None] = Future()
 
         def work() -> None:

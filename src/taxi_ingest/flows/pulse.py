@@ -59,7 +59,7 @@ class Pulse:
             self._signs[run.id] = _Sign(run.state_id, None, time.monotonic())
             return False
         silent = time.monotonic() - sign.seen
-        if silent < min(patience, SILENCE_SECONDS) / 2:
+        if silent < SILENCE_SECONDS / 2:
             return False
         heartbeat = self._last_heartbeat(run)
         if heartbeat != sign.heartbeat:

@@ -25,7 +25,7 @@ from taxi_ingest.flows.runs import interruptible
 from taxi_ingest.load import cancel_all, listening_for_signals
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import usual_jobs
-from taxi_ingest.sources import Cache, DownloadProgress, Source, SourceFile, run_folder
+from taxi_ingest.sources import DownloadProgress, Source, SourceFile, chosen_cache, run_folder
 
 _AHEAD = 2
 """How many files are fetched beside those that are being loaded."""
@@ -193,7 +193,7 @@ class _Fetch:
     def _fetched(self, source: Source, folder: Path) -> SourceFile | None:
         return source.fetch(
             folder,
-            Cache(self._settings.cache_dir if self._cache else folder, self._settings.cache_bytes),
+            chosen_cache(self._settings, folder, self._cache),
             tries=self._settings.download_tries,
             on_progress=self._told,
         )

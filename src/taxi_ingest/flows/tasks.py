@@ -19,7 +19,7 @@ from taxi_ingest.flows.runs import own_url
 from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Job, Names
-from taxi_ingest.sources import Cache, Source, SourceFile
+from taxi_ingest.sources import Source, SourceFile, chosen_cache
 from taxi_ingest.transform import Stream, open_stream
 
 _LOAD_RETRIES = 5
@@ -47,7 +47,7 @@ def extract(
     else:
         file = source.fetch(
             folder,
-            Cache(settings.cache_dir if job.cache else folder, settings.cache_bytes),
+            chosen_cache(settings, folder, job.cache),
             known=known.validators if known else None,
             tries=settings.download_tries,
             on_progress=lambda progress: follow.on_download(follow.load, progress),

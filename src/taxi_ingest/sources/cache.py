@@ -24,6 +24,7 @@ from typing import BinaryIO
 import psutil
 
 from taxi_ingest.errors import SourceError
+from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources.file_lock import locked
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -224,6 +225,11 @@ class Cache:
             return
         with file:
             yield True
+
+
+def chosen_cache(settings: Settings, folder: Path, keep: bool) -> Cache:
+    """Where a run's downloads go through: those that are not to be kept go with the run's own folder."""
+    return Cache(settings.cache_dir if keep else folder, settings.cache_bytes)
 
 
 @contextmanager
