@@ -336,6 +336,10 @@ def _prefect_settings(folder: Path, port: int, key: str) -> dict[str, str]:
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "dashboard"),
         # By default a restart forgets who holds a slot of a concurrency limit, and it stays taken for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # By default each state of each task run is a transaction of its own.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
         # A call that is answered 503 costs its caller seconds: the log tells why.
         "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
         # Neither the server nor the dashboard in the browser reports to anyone.
