@@ -17,7 +17,6 @@ from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
 
 YEAR = [f"2023-{month:02}" for month in range(1, 13)]
-TWO_YEARS = [*YEAR, *(f"2024-{month:02}" for month in range(1, 13))]
 
 
 def failed(*arguments: object, **how: object) -> BackfillOutcome:
@@ -57,6 +56,7 @@ def test_each_month_is_a_child_run_of_its_own_that_says_what_it_is(
         "backfill yellow 2023-01..2023-03",
         "Completed",
     )
+    assert {"yellow", "backfill"} <= set(parent.tags)
     below = {run.name: run for run in flow_runs(parent_flow_run_id={"any_": [parent.id]})}
     assert sorted(below) == ["yellow 2023-01", "yellow 2023-02", "yellow 2023-03", "yellow_tripdata"]
     child = below["yellow 2023-02"]
@@ -83,43 +83,6 @@ def test_the_same_command_goes_on_where_it_was(
     assert [month for (month,) in loaded] == ["2023-02", "2023-04", "2023-03", "2023-01"]
     nothing = backfill(["yellow"], "2023-01..2023-04")
     assert (nothing.status, nothing.count("skipped"), nothing.rows_loaded) == ("skipped", 4, 0)
-
-
-@pytest.mark.parametrize(("jobs", "months"), [(1, YEAR[:6]), (2, TWO_YEARS), (4, YEAR)])
-def test_one_months_failure_stops_no_other(
-    publish: Publish, api: str, embedded_database_url: str, server: Server, jobs: int, months: list[str]
-) -> None:
-    del api
-    missing, corrupt, cut = months[1], months[3], months[4]
-    for month in months:
-        publish(month)
-    whole = {month: publish(month).read_bytes() for month in (missing, corrupt)}
-    server.folder.joinpath(f"yellow_tripdata_{missing}.parquet").unlink()
-    server.folder.joinpath(f"yellow_tripdata_{corrupt}.parquet").write_bytes(b"PAR1" + bytes(500) + b"PAR1")
-    server.fault(f"yellow_tripdata_{cut}.parquet", cut_after_bytes=1000)
-    range_ = f"{months[0]}..{months[-1]}"
-
-    outcome = failed(["yellow"], range_, jobs=jobs)
-    wrong = dict.fromkeys((missing, corrupt, cut), "failed")
-    assert statuses(outcome) == {month: wrong.get(month, "loaded") for month in months}
-    assert [failure.exit_code for failure in outcome.failures] == [3, 3, 3]
-    assert all(failure.error and failure.hint for failure in outcome.failures)
-    assert in_table(embedded_database_url) == [month for month in months if month not in wrong]
-    attempts = query(
-        embedded_database_url, "SELECT month, exit_code FROM taxi_ingest.attempts ORDER BY month"
-    )
-    assert attempts == [(month, 3) for month in (missing, corrupt, cut)]
-
-    server.faults.clear()
-    for month, content in whole.items():
-        server.folder.joinpath(f"yellow_tripdata_{month}.parquet").write_bytes(content)
-    again = backfill(["yellow"], range_, jobs=jobs, reprocess="failed")
-    assert [month for month, status in statuses(again).items() if status == "loaded"] == [
-        missing,
-        corrupt,
-        cut,
-    ]
-    assert in_table(embedded_database_url) == months
 
 
 def test_what_tlc_has_revised_replaces_its_own_month(

@@ -13,8 +13,8 @@ from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.api import caller, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
-from taxi_ingest.flows.pool import load_in_pool
-from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
+from taxi_ingest.flows.pool import BACKFILL, load_in_pool
+from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tag_run, tell_first, tied_flow
 from taxi_ingest.flows.side_by_side import Load, Result, check_numbers, load_side_by_side
 from taxi_ingest.load import Database, LoadResult
 from taxi_ingest.months import Month, Plan, check_room, plan, target_of
@@ -22,7 +22,7 @@ from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, parse_source
 from taxi_ingest.sources.months import month_address
-from taxi_ingest.tlc import parse_month
+from taxi_ingest.tlc import first_day
 
 
 def _name() -> str:
@@ -70,6 +70,7 @@ def backfill(
             "A limit is for the workers of a work pool.", "Name one, or say by jobs how many to load at once."
         )
     began, settings = time.monotonic(), settings_in_use()
+    tag_run(*datasets, BACKFILL)
     with known_to_down(f"backfill {' '.join(datasets)} {months}"):
         database = chosen_database(options.block)
         planned = plan(
@@ -80,7 +81,7 @@ def backfill(
             reprocess=reprocess,
             newest_first=newest_first,
             settings=settings,
-            today=date.fromisoformat(f"{parse_month(until)}-01") if until else date.today(),
+            today=first_day(until) if until else date.today(),
         )
         _announce(planned, table, database)
         options = replace(options, if_loaded="replace") if reprocess == "all" else options
@@ -129,7 +130,7 @@ def _load(month: Month, table: str | None, options: LoadOptions, settings: Setti
             dataset=month.dataset,
             month=month.month,
         ),
-        tags=frozenset({month.dataset, month.month, "backfill"}),
+        tags=frozenset({month.dataset, month.month, BACKFILL}),
     )
 
 

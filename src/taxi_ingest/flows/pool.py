@@ -47,6 +47,9 @@ from taxi_ingest.months import Month, compare, target_of
 from taxi_ingest.settings.job import LoadOptions, usual_jobs
 from taxi_ingest.tlc import TLC_URL
 
+BACKFILL = "backfill"
+"""What a backfill's run and those of its months are tagged with, beside datasets and months."""
+
 _POLL_SECONDS = 1
 _TRIES = 3
 """How often a month is submitted whose run crashes."""
@@ -202,7 +205,7 @@ class _Work:
             self._deployment,
             parameters=parameters,
             flow_run_name=month.name,
-            tags=[month.dataset, month.month, "backfill"],
+            tags=[month.dataset, month.month, BACKFILL],
             job_variables={"env": self._environment()},
             # So that a call whose answer was lost makes no second run.
             idempotency_key=f"{self._key} {month.name} {len(self._tries[number])}",

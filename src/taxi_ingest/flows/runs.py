@@ -204,6 +204,15 @@ def own_url() -> str | None:
     return url_for("flow-run", flow_run.id)
 
 
+def tag_run(*tags: str) -> None:
+    """Give the flow run that this is more tags, which its tasks and children do not inherit."""
+    context = FlowRunContext.get()
+    assert context
+    assert context.flow_run, "only a flow run is tagged"
+    client = cast(SyncPrefectClient, context.client)
+    client.update_flow_run(context.flow_run.id, tags=[*context.flow_run.tags, *tags])
+
+
 def end_dead_runs(database: Database) -> None:
     """Give the runs of ours on this machine that only seem to go on, and their parts, their final state.
 

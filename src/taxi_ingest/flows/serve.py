@@ -23,6 +23,7 @@ from taxi_ingest.flows.deployments import PROCESS, USUAL_POOL, find_pool, make_p
 from taxi_ingest.flows.load_new import load_new
 from taxi_ingest.flows.pulse import LOST, Pulse
 from taxi_ingest.flows.runs import end_run
+from taxi_ingest.flows.schedule import name_planned_runs
 from taxi_ingest.settings.job import usual_jobs
 
 _QUERY_SECONDS = 5
@@ -90,7 +91,7 @@ def _check_type(client: SyncPrefectClient, pool: str) -> None:
 
 @contextmanager
 def _watching(pool: str) -> Iterator[None]:
-    """Begin anew, now and then, what a worker that was killed has left."""
+    """Now and then begin anew what a worker that was killed has left, and name what was planned since."""
     stopped = threading.Event()
 
     def watch() -> None:
@@ -98,6 +99,7 @@ def _watching(pool: str) -> Iterator[None]:
             pulse = Pulse(client, starts_at_once=True)
             while not stopped.wait(_WATCH_SECONDS):
                 try:
+                    name_planned_runs(client)
                     for run in _under_way(client, pool):
                         if pulse.is_lost(run):
                             _begin_anew(client, run, Crashed(message=LOST))
@@ -137,6 +139,7 @@ def _begin_anew(client: SyncPrefectClient, run: FlowRun, end: State) -> None:
     client.create_flow_run_from_deployment(
         run.deployment_id,
         parameters=run.parameters,
+        name=run.name,
         state=Scheduled(scheduled_time=run.expected_start_time),
         tags=[*(tag for tag in run.tags if not tag.startswith(_AGAIN)), f"{_AGAIN}{tries}"],
         idempotency_key=f"again {run.id}",

@@ -17,6 +17,12 @@ Reprocess = Literal["missing", "failed", "revised", "new", "all"]
 """Which months to load: all that the table has not, those whose last try failed, those whose file has changed
 since, those that are missing or have changed, or every one anew."""
 
+NEW_YORK = "America/New_York"
+"""The time zone of schedules that name none."""
+
+MONTHS_BACK = 6
+"""For how many months a schedule looks for what is new: TLC publishes one two months later, or more."""
+
 _MOST_JOBS = 8
 
 

@@ -147,6 +147,11 @@ def parse_month(text: str) -> str:
     )
 
 
+def first_day(month: str) -> date:
+    """The first day of a month, `2024-01`. Raises UsageError for what is none."""
+    return date.fromisoformat(f"{parse_month(month)}-01")
+
+
 def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple[str, ...]:
     """Where a month may lie under a base URL, the likeliest first.
 
