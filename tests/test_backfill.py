@@ -11,8 +11,8 @@ from helpers import Publish, held, query, until_session, value
 from http_server import Server
 from prefect_runs import flow_run, flow_runs, id_of, task_runs
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.flows.api import calling
 from taxi_ingest.flows.backfill import backfill
+from taxi_ingest.flows.caller import calling
 from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.flows.api import caller, settings_in_use
+from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
-from taxi_ingest.flows.side_by_side import Load, check_numbers, load_side_by_side
-from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.flows.side_by_side import Load, load_side_by_side
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, check_numbers
 from taxi_ingest.sources import Source, logins_of, parse_source
 from taxi_ingest.tlc import parse_file_name
 

@@ -14,8 +14,9 @@ from prefect import flow, get_run_logger
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
-from taxi_ingest.flows.api import FOR_ALL, caller, settings_in_use
 from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tell_first, tied_flow
 from taxi_ingest.load import (
@@ -31,7 +32,7 @@ from taxi_ingest.load import (
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
 from taxi_ingest.sources.months import month_address
-from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
+from taxi_ingest.tlc import FileName, parse_file_name, trips_named
 
 
 @tied_flow(name="ingest", flow_run_name="{table}")
@@ -122,7 +123,7 @@ def ingest_month(
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     url = month_address(dataset, month, settings_in_use())
-    job = Job(url=url, table=table or dataset_named(dataset).table, month=month, **vars(options))
+    job = Job(url=url, table=table or trips_named(dataset).table, month=month, **vars(options))
     return load_job(job, FileName(dataset, month))
 
 
@@ -134,6 +135,10 @@ def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
 
 def _load_job(job: Job, known_as: FileName | None) -> Outcome:
     began = time.monotonic()
+
+    def took() -> float:
+        return time.monotonic() - began
+
     if caller().database is None:
         log_table_name(job.table, job.dry_run)
     settings = settings_in_use()
@@ -148,13 +153,13 @@ def _load_job(job: Job, known_as: FileName | None) -> Outcome:
             file = tasks.extract(job, source, folder, unless_same, settings)
             if file is None:
                 assert known.file, "only a known file can be unchanged"
-                return Outcome.of(LoadResult(known.file, skipped=True), target, database, began, own_url())
+                return Outcome.of(LoadResult(known.file, skipped=True), target, database, took(), own_url())
             stream = tasks.transform(job, file, chosen_names(job.names, known.table, target))
             if job.dry_run:
                 plan = preview(stream, file, target, database, job)
-                return Outcome.planned(plan, stream, file, target, database, began, own_url())
+                return Outcome.planned(plan, stream, file, target, database, took(), own_url())
             result = tasks.load(job, stream, file, target, database)
-        return Outcome.of(result, target, database, began, own_url())
+        return Outcome.of(result, target, database, took(), own_url())
 
 
 def chosen_database(block: str | None) -> Database:

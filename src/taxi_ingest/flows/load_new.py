@@ -11,7 +11,7 @@ from taxi_ingest.flows.backfill import backfill
 from taxi_ingest.flows.outcome import BackfillOutcome
 from taxi_ingest.flows.runs import tied_flow
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK, LoadOptions
-from taxi_ingest.tlc import dataset_named, first_day, months_before
+from taxi_ingest.tlc import first_day, months_before, trips_named
 
 
 def _name() -> str:
@@ -53,7 +53,7 @@ def load_new(
         TaxiIngestError: nothing was begun.
     """
     last = _as_of(month, timezone, flow_run.get_scheduled_start_time())
-    first = max(months_before(last, months_back - 1), dataset_named(dataset).first_month)
+    first = max(months_before(last, months_back - 1), trips_named(dataset).first_month)
     # One after the other: how many runs there are at once is what the worker's cores bear.
     return backfill(
         [dataset], f"{first}..", table, jobs=1, reprocess="new", until=f"{last:%Y-%m}", options=options

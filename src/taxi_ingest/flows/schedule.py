@@ -16,15 +16,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.server.schemas.schedules import CronSchedule as Calendar
 from prefect.utilities.urls import url_for
 
-from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import UsageError
-from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.blocks import check_block
 from taxi_ingest.flows.deployments import TAG, USUAL_POOL, deploy, find_pool, make_process_pool
 from taxi_ingest.flows.load_new import load_new, run_name
 from taxi_ingest.flows.notify import find_notification, tell_of_failures, told_by
 from taxi_ingest.load import parse_target
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK
-from taxi_ingest.tlc import dataset_named, parse_month, parse_range
+from taxi_ingest.tlc import parse_month, parse_range, trips_named
 
 _LOAD_NEW = FlowFilter.model_validate({"name": {"any_": [load_new.name]}})
 
@@ -66,12 +65,11 @@ def create_schedule(
     Raises UsageError for what is no dataset, table, cron line or time zone, and for a block or pool that is
     not there; nothing has changed then.
     """
-    parse_range("all", dataset_named(dataset), date.today())
+    parse_range("all", trips_named(dataset), date.today())
     if table is not None:
         parse_target(table)
     schedule = _cron_schedule(cron, timezone)
-    if block and find_block(block) is None:
-        raise no_such_block(block)
+    check_block(block)
     with get_client(sync_client=True) as client:
         told = find_notification(client, notify) if notify else None
         if pool:
@@ -141,7 +139,7 @@ def run_schedule(name: str, month: str | None = None) -> str:
     with get_client(sync_client=True) as client:
         deployment = _deployment(client, name)
         if month:
-            parse_range(month, dataset_named(deployment.parameters["dataset"]), date.today())
+            parse_range(month, trips_named(deployment.parameters["dataset"]), date.today())
         name = run_name({**deployment.parameters, **parameters}, datetime.now(UTC))
         run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, name=name)
         return url_for(run) or str(run.id)
@@ -190,7 +188,7 @@ def _schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> Sche
         cron=cron.cron if cron else "",
         timezone=(cron.timezone if cron else None) or "UTC",
         pool=deployment.work_pool_name or "",
-        table=parameters.get("table") or dataset_named(parameters["dataset"]).table,
+        table=parameters.get("table") or trips_named(parameters["dataset"]).table,
         block=(parameters.get("options") or {}).get("block"),
         notify=told_by(client, deployment.name),
         paused=not active,

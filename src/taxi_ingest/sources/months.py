@@ -15,7 +15,7 @@ def month_address(dataset: str, month: str, settings: Settings | None = None) ->
     for what is no dataset or none of its months, SourceError where a mirror on another machine is no URL.
     """
     settings = settings or Settings()
-    found = tlc.dataset_named(dataset)
+    found = tlc.trips_named(dataset)
     return _first_that_exists(tlc.addresses(found, month, _base(found, settings), date.today()), settings)
 
 
