@@ -44,6 +44,11 @@ def flow_runs(**wanted: object) -> list[FlowRun]:
         return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
 
 
+def number_of_runs() -> int:
+    with get_client(sync_client=True) as client:
+        return int(client.request("POST", "/flow_runs/count", json={}).json())
+
+
 def running() -> list[FlowRun]:
     return flow_runs(state={"type": {"any_": ["RUNNING"]}})
 

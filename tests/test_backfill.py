@@ -4,17 +4,19 @@ import signal
 import subprocess
 import sys
 from datetime import date
+from typing import Any
 
 import pytest
 
 from helpers import Publish, held, query, until_session, value
 from http_server import Server
-from prefect_runs import flow_run, flow_runs, id_of, task_runs
+from prefect_runs import flow_run, flow_runs, id_of, number_of_runs, task_runs
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.flows.backfill import backfill
 from taxi_ingest.flows.caller import calling
 from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
+from taxi_ingest.settings.job import LoadOptions
 
 YEAR = [f"2023-{month:02}" for month in range(1, 13)]
 
@@ -125,7 +127,31 @@ def test_a_mirror_without_any_month_is_told(publish: Publish, api: str) -> None:
 def test_after_too_many_failures_no_other_month_is_begun(publish: Publish, api: str) -> None:
     del publish, api
     outcome = failed(["yellow"], "2023-01..2023-06", jobs=1, max_failures=2)
+    assert [str(failure.url).rpartition("/")[2] for failure in outcome.failures] == [
+        "yellow_tripdata_2023-01.parquet",
+        "yellow_tripdata_2023-02.parquet",
+    ]
     assert list(statuses(outcome).values()) == ["failed"] * 2 + ["waiting"] * 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"datasets": ["purple"]},
+        {"datasets": ["zones"]},
+        {"months": "2023-13"},
+        {"table": ""},
+        {"jobs": 0},
+        {"work_pool": "nowhere"},
+        {"options": LoadOptions(block="nowhere")},
+    ],
+)
+def test_what_is_wrong_with_a_call_leaves_no_run(api: str, wrong: dict[str, Any]) -> None:
+    del api
+    before = number_of_runs()
+    with pytest.raises(UsageError):
+        backfill(**{"datasets": ["yellow"], "months": "2023-01", **wrong})
+    assert number_of_runs() == before
 
 
 def test_two_datasets_go_to_a_table_each(publish: Publish, api: str, embedded_database_url: str) -> None:

@@ -329,6 +329,28 @@ def test_an_address_of_a_kind_that_is_not_known_here_is_not_revised(
     assert states({month.month: month for month in found}) == {"2024-01": "loaded"}
 
 
+def test_where_the_catalogue_has_the_file_now_is_asked_if_it_has_one_of_that_name(
+    tmp_path: Path, embedded_database: Database, server: Server
+) -> None:
+    for month in ("2024-01", "2024-02", "2024-03"):
+        source = parse_source(server.url(month_file(tmp_path, month).name))
+        file = source.fetch(tmp_path, Cache(tmp_path / "cache", 1_000_000))
+        assert file
+        loaded(file, embedded_database)
+        month_file(tmp_path, month, amount=7)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    month_file(moved, "2024-01")
+    month_file(moved, "2024-02", amount=77_777)
+    settings = Settings(tlc_url=server.url("moved"))
+    found = with_revisions(list(told(embedded_database).values()), settings)
+    assert states({month.month: month for month in found}) == {
+        "2024-01": "loaded",
+        "2024-02": "revised",
+        "2024-03": "revised",
+    }
+
+
 # Which are published
 
 

@@ -213,8 +213,10 @@ def test_a_block_of_prefects_tells_of_a_run_that_fails(kind: str, cli: Cli) -> N
 
 @pytest.mark.slow
 def test_serve_carries_out_a_past_dated_run_and_its_end_leaves_none_that_seems_to_go_on(
-    embedded_database_url: str,
+    embedded_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "runner_storage").write_text("As another user's folder would be, it is in the way.")
     load_new("yellow", 1, month="2024-01")
     create_schedule("yellow", FIFTH, months_back=2)
     with get_client(sync_client=True) as client:

@@ -26,8 +26,8 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import BackfillJob, Reprocess
-from taxi_ingest.sources import Found, logins_of, parse_source
-from taxi_ingest.sources.months import month_address
+from taxi_ingest.sources import Found, Source, Validators, logins_of, parse_source
+from taxi_ingest.sources.months import month_address, month_sources
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -116,12 +116,27 @@ def with_revisions(months: Sequence[Month], settings: Settings) -> list[Month]:
 
 
 def is_revised(load: LoadRecord, settings: Settings) -> bool:
-    """Whether a load's file surely is another now, as a conditional request tells."""
+    """Whether a month's file surely is another now.
+
+    It is looked at where the catalogue has a file of its name now; where there is none, where it once lay.
+    """
     try:
-        return parse_source(load.source, logins_of(settings)).is_changed(load.sha256, load.validators)
+        before = parse_source(load.source, logins_of(settings))
+        now = _catalogued(load, before, settings)
+        found = now.find() if now.url != before.url else None
+        if found is None or found.bytes is None:
+            return before.is_changed(load.sha256, load.validators)
+        # What one server has said of its file tells nothing of another's.
+        return found.bytes != load.bytes or now.is_changed(load.sha256, Validators())
     except (SourceError, UsageError):
         # An address may be of a kind that is not known here.
         return False
+
+
+def _catalogued(load: LoadRecord, before: Source, settings: Settings) -> Source:
+    """Where the file of a load lies now, by the catalogue; where it lay if that has another format."""
+    places = month_sources(load.dataset or "", load.month or "", settings)
+    return next((place for place in places if place.name == before.name), before)
 
 
 @dataclass(frozen=True)
@@ -204,6 +219,11 @@ def _end_of_published(months: Sequence[Month], settings: Settings) -> int:
 def _file(month: Month, settings: Settings) -> Found | None:
     address = month_address(month.dataset, month.month, settings)
     return parse_source(address, logins_of(settings)).find()
+
+
+def likely_url(month: Month, settings: Settings) -> str:
+    """Where a month's file would be looked for first."""
+    return month_sources(month.dataset, month.month, settings)[0].url
 
 
 def _side_by_side(function: Callable[[T], Result], values: Sequence[T]) -> list[Result]:
@@ -312,9 +332,9 @@ class Plan:
 
 def check(job: BackfillJob) -> None:
     """Raise UsageError for what is no dataset, no range of its months or no table of theirs."""
-    if job.table:
+    if job.table is not None:
         parse_target(job.table)
-    if job.table and len(set(job.datasets)) > 1:
+    if job.table is not None and len(set(job.datasets)) > 1:
         raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
     for name in job.datasets:
         tlc.parse_range(job.months, tlc.trips_named(name), _today(job))

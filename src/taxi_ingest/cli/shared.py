@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from taxi_ingest.cli.failures import plainly
 from taxi_ingest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def read_settings() -> "Settings":
         problem = error.errors()[0]
         name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
         raise UsageError(
-            f"{name} is wrong: {problem['msg'].removeprefix('Value error, ')}.",
+            f"{name} is wrong: {plainly(problem['msg'])}.",
             ".env.example explains each setting.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:

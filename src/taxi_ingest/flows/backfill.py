@@ -17,7 +17,7 @@ from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tag_
 from taxi_ingest.flows.several import Result
 from taxi_ingest.flows.side_by_side import Load, load_side_by_side
 from taxi_ingest.load import Database, LoadResult
-from taxi_ingest.months import Month, Plan, check, check_room, plan, target_of
+from taxi_ingest.months import Month, Plan, check, check_room, likely_url, plan, target_of
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, parse_source
@@ -116,10 +116,10 @@ def _load(month: Month, job: BackfillJob, settings: Settings) -> Load:
         name=month.name,
         find=lambda: parse_source(month_address(month.dataset, month.month, settings), logins_of(settings)),
         run=lambda: ingest_month(month.dataset, month.month, job.table, job.options),
-        failed=lambda error: NotLoaded.failed(
+        failed=lambda error, url: NotLoaded.failed(
             error,
             table=str(target_of(month.dataset, job.table)),
-            url=None,
+            url=url or likely_url(month, settings),
             dataset=month.dataset,
             month=month.month,
         ),

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import flow, get_run_logger
 
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
-from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.blocks import check_block, find_block
 from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome
@@ -31,11 +32,24 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
-from taxi_ingest.sources.months import month_address
+from taxi_ingest.sources.months import month_address, month_sources
 from taxi_ingest.tlc import FileName, parse_file_name, trips_named
 
 
-@tied_flow(name="ingest", flow_run_name="{table}")
+def check_target(table: str | None, block: str | None) -> None:
+    """Raise UsageError for what is no table's name, and for a block that is not there."""
+    if table is not None:
+        parse_target(table)
+    check_block(block)
+
+
+def _check(parameters: dict[str, Any]) -> None:
+    job = Job(**parameters)
+    parse_source(job.url)
+    check_target(job.table, job.block)
+
+
+@tied_flow(name="ingest", flow_run_name="{table}", check=_check)
 def ingest(
     url: str,
     table: str,
@@ -83,31 +97,16 @@ def ingest(
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
-    return load_job(
-        Job(
-            url=url,
-            table=table,
-            chunk_size=chunk_size,
-            block=block,
-            if_loaded=if_loaded,
-            max_rejects=max_rejects,
-            verify=verify,
-            names=names,
-            transform=transform,
-            cache=cache,
-            dry_run=dry_run,
-            keep_both=keep_both,
-            allow_short=allow_short,
-            index=index,
-            delimiter=delimiter,
-            header=header,
-            limit=limit,
-            month=month,
-        )
-    )
+    # All parameters, which are its fields.
+    return load_job(Job(**locals()))
 
 
-@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}")
+def _check_month(parameters: dict[str, Any]) -> None:
+    month_sources(parameters["dataset"], parameters["month"], settings_in_use())
+    check_target(parameters["table"], parameters["options"].block)
+
+
+@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}", check=_check_month)
 def ingest_month(
     dataset: str, month: str, table: str | None = None, options: LoadOptions = DEFAULT_OPTIONS
 ) -> Outcome:

@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 from prefect.runtime import flow_run
 
 from taxi_ingest.flows.backfill import backfill
+from taxi_ingest.flows.ingest import check_target
 from taxi_ingest.flows.outcome import BackfillOutcome
 from taxi_ingest.flows.runs import tied_flow
-from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK, LoadOptions
-from taxi_ingest.tlc import first_day, months_before, trips_named
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK, LoadOptions, check_numbers
+from taxi_ingest.tlc import first_day, months_before, parse_range, trips_named
 
 
 def _name() -> str:
@@ -29,7 +30,13 @@ def _as_of(month: str | None, timezone: str, begin: datetime) -> date:
     return first_day(month) if month else begin.astimezone(ZoneInfo(timezone)).date()
 
 
-@tied_flow(name="load-new", flow_run_name=_name)
+def _check(parameters: dict[str, Any]) -> None:
+    parse_range(parameters["month"] or "all", trips_named(parameters["dataset"]), date.today())
+    check_numbers(parameters["months_back"])
+    check_target(parameters["table"], parameters["options"].block)
+
+
+@tied_flow(name="load-new", flow_run_name=_name, check=_check)
 def load_new(
     dataset: str,
     months_back: int = MONTHS_BACK,

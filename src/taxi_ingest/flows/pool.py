@@ -45,7 +45,7 @@ from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, LOST, Pulse
 from taxi_ingest.flows.runs import end_run
 from taxi_ingest.flows.several import Result, carry_out
 from taxi_ingest.load import Database, LoadResult
-from taxi_ingest.months import Month, compare, target_of
+from taxi_ingest.months import Month, compare, likely_url, target_of
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, usual_jobs
 from taxi_ingest.tlc import TLC_URL
 
@@ -283,7 +283,8 @@ class _Workers:
         message = (run.state.message if run and run.state else None) or "Its run has crashed."
         message = message.removeprefix("Flow run encountered an exception: ")
         kind = _KINDS.get(message.partition(":")[0], PrefectError)
-        return NotLoaded("failed", target, None, month.dataset, month.month, message, where, kind.exit_code)
+        url = likely_url(month, self._settings)
+        return NotLoaded("failed", target, url, month.dataset, month.month, message, where, kind.exit_code)
 
     # Ending
 

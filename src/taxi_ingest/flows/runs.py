@@ -217,7 +217,7 @@ def tag_run(*tags: str) -> None:
     assert context
     assert context.flow_run, "only a flow run is tagged"
     client = cast(SyncPrefectClient, context.client)
-    client.update_flow_run(context.flow_run.id, tags=[*context.flow_run.tags, *tags])
+    client.update_flow_run(context.flow_run.id, tags=[*tags, *context.flow_run.tags])
 
 
 def end_dead_runs(database: Database) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def serve(
             limit=jobs or usual_jobs(),
         )
         settings = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _QUERY_SECONDS})
-        with settings, _watching(pool), _terminated_as_interrupted():
+        with settings, _watching(pool), _terminated_as_interrupted(), _own_temporary_folder():
             try:
                 asyncio.run(worker.start(printer=tell))
             except KeyboardInterrupt:
@@ -78,6 +79,18 @@ def _terminated_as_interrupted() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, interrupt)
+
+
+@contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Keep Prefect's runner from a folder of all users of a host, which belongs to the first of them."""
+    usual = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="taxi-ingest-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = usual
 
 
 def _check_type(client: SyncPrefectClient, pool: str) -> None:

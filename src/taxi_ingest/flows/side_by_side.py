@@ -44,8 +44,8 @@ class Load:
     """Where its file is; may ask a mirror. Raises TaxiIngestError."""
     run: Callable[[], Outcome]
     """Calls the flow. Raises what it raises."""
-    failed: Callable[[Exception], NotLoaded]
-    """Says of which file this is the failure."""
+    failed: Callable[[Exception, str | None], NotLoaded]
+    """Says what this is the failure of; it is told the file's address, where one was found."""
     tags: frozenset[str] = frozenset()
 
 
@@ -119,7 +119,7 @@ class _Threads:
             with _numbered_apart(number), self._calling(load, fetch):
                 return self._run_with_prefect(load)
         except Exception as error:
-            return load.failed(error)
+            return load.failed(error, fetch.url)
         finally:
             fetch.close()
 
@@ -155,6 +155,11 @@ class _Fetch:
             return {self._source.result().url: self._file}
         except TaxiIngestError:
             return {}
+
+    @property
+    def url(self) -> str | None:
+        """The file's address; None where none was found."""
+        return None if self._source.exception() else self._source.result().url
 
     def stop(self) -> None:
         """Let it go no further; whoever waits for it is interrupted."""
