@@ -217,6 +217,9 @@ def test_serve_carries_out_a_past_dated_run_and_its_end_leaves_none_that_seems_t
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "runner_storage").write_text("As another user's folder would be, it is in the way.")
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"TAXI_INGEST_TLC_URL={tmp_path}\n")
+    monkeypatch.delenv("TAXI_INGEST_TLC_URL")
     load_new("yellow", 1, month="2024-01")
     create_schedule("yellow", FIFTH, months_back=2)
     with get_client(sync_client=True) as client:

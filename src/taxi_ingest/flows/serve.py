@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from pathlib import Path
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.states import Cancelled, Crashed, Scheduled
-from prefect.workers.process import ProcessWorker
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.deployments import PROCESS, USUAL_POOL, find_pool, make_process_pool
@@ -52,6 +54,7 @@ def serve(
             name=f"taxi-ingest {socket.gethostname()} {os.getpid()}",
             limit=jobs or usual_jobs(),
         )
+        worker.job_configuration = _InThisFolder
         settings = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _QUERY_SECONDS})
         with settings, _watching(pool), _terminated_as_interrupted(), _own_temporary_folder():
             try:
@@ -64,6 +67,15 @@ def serve(
                     if run.labels.get("prefect.worker.name") == worker.name:
                         # Nobody need be told of it, as of a crash.
                         _begin_anew(client, run, Cancelled(message="Its worker was stopped."))
+
+
+class _InThisFolder(ProcessJobConfiguration):
+    """Runs begin in the folder of this process, whose `.env` and relative paths are meant for them, too."""
+
+    def prepare_for_flow_run(self, *arguments: Any, **more: Any) -> None:
+        """Complete what the deployment says."""
+        super().prepare_for_flow_run(*arguments, **more)
+        self.working_dir = self.working_dir or Path.cwd()
 
 
 @contextmanager
