@@ -1,6 +1,7 @@
 """Schedules: Prefect deployments of the flow `load_new`, each with a cron line."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -109,9 +110,11 @@ def name_planned_runs(client: SyncPrefectClient) -> None:
         sort=FlowRunSort.EXPECTED_START_TIME_ASC,
     )
     for run in planned:
-        name = run_name(run.parameters, run.expected_start_time or datetime.now(UTC))
-        if run.name != name:
-            client.set_flow_run_name(run.id, name)
+        # One that somebody has planned in the dashboard may have parameters with which it will fail.
+        with suppress(UsageError, LookupError, ValueError):
+            name = run_name(run.parameters, run.expected_start_time or datetime.now(UTC))
+            if run.name != name:
+                client.set_flow_run_name(run.id, name)
 
 
 def list_schedules() -> list[Schedule]:
