@@ -13,7 +13,7 @@ from helpers import free_port, query, until
 from prefect_runs import flow_run, flow_runs, id_of, task_runs
 from taxi_ingest import Outcome, Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DataError, PrefectError, SourceError
-from taxi_ingest.flows.api import calling
+from taxi_ingest.flows.caller import calling
 
 
 def test_a_run_shows_its_sub_flow_first_and_then_three_tasks(api: str, trips: Path) -> None:

@@ -12,6 +12,7 @@ from taxi_ingest.cli.shared import (
     check_environment,
     check_text,
     chosen_settings,
+    given,
     read_settings,
     stderr,
     stdout,
@@ -85,27 +86,13 @@ def ingest(
             raise UsageError("Which file?", "Name a FILE or a --url, or give --dataset and --month.")
         if dataset and month:
             from taxi_ingest.sources.months import month_address
-            from taxi_ingest.tlc import dataset_named
+            from taxi_ingest.tlc import trips_named
 
             addresses = [month_address(dataset, month, read_settings())]
-            table = table or dataset_named(dataset).table
+            table = table or trips_named(dataset).table
         if table is None:
             raise UsageError("Which table?", "Give --table.")
-        how = LoadOptions(
-            chunk_size=chunk_size,
-            block=block,
-            if_loaded=if_loaded,
-            max_rejects=max_rejects,
-            verify=verify,
-            names=names,
-            transform=transform,
-            cache=cache,
-            keep_both=keep_both,
-            allow_short=allow_short,
-            index=index,
-            delimiter=delimiter,
-            header=header,
-        )
+        how = given(context, LoadOptions)
         found = _files(addresses)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))

@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 
+from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.database import address_of, secrets_of
@@ -105,6 +106,12 @@ class BlockDatabase(Database):
                     raise
         except DBAPIError as error:
             raise (error.orig or error) from error
+
+
+def check_block(name: str | None) -> None:
+    """Raise UsageError for a block that is named and not there."""
+    if name and find_block(name) is None:
+        raise no_such_block(name)
 
 
 def find_block(name: str) -> Database | None:

@@ -8,14 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import flow, get_run_logger
 
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
-from taxi_ingest.flows.api import FOR_ALL, caller, settings_in_use
-from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.blocks import check_block, find_block
+from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tell_first, tied_flow
 from taxi_ingest.load import (
@@ -30,11 +32,24 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
-from taxi_ingest.sources.months import month_address
-from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
+from taxi_ingest.sources.months import month_address, month_sources
+from taxi_ingest.tlc import FileName, parse_file_name, trips_named
 
 
-@tied_flow(name="ingest", flow_run_name="{table}")
+def check_target(table: str | None, block: str | None) -> None:
+    """Raise UsageError for what is no table's name, and for a block that is not there."""
+    if table is not None:
+        parse_target(table)
+    check_block(block)
+
+
+def _check(parameters: dict[str, Any]) -> None:
+    job = Job(**parameters)
+    parse_source(job.url)
+    check_target(job.table, job.block)
+
+
+@tied_flow(name="ingest", flow_run_name="{table}", check=_check)
 def ingest(
     url: str,
     table: str,
@@ -82,31 +97,16 @@ def ingest(
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
-    return load_job(
-        Job(
-            url=url,
-            table=table,
-            chunk_size=chunk_size,
-            block=block,
-            if_loaded=if_loaded,
-            max_rejects=max_rejects,
-            verify=verify,
-            names=names,
-            transform=transform,
-            cache=cache,
-            dry_run=dry_run,
-            keep_both=keep_both,
-            allow_short=allow_short,
-            index=index,
-            delimiter=delimiter,
-            header=header,
-            limit=limit,
-            month=month,
-        )
-    )
+    # All parameters, which are its fields.
+    return load_job(Job(**locals()))
 
 
-@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}")
+def _check_month(parameters: dict[str, Any]) -> None:
+    month_sources(parameters["dataset"], parameters["month"], settings_in_use())
+    check_target(parameters["table"], parameters["options"].block)
+
+
+@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}", check=_check_month)
 def ingest_month(
     dataset: str, month: str, table: str | None = None, options: LoadOptions = DEFAULT_OPTIONS
 ) -> Outcome:
@@ -122,7 +122,7 @@ def ingest_month(
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     url = month_address(dataset, month, settings_in_use())
-    job = Job(url=url, table=table or dataset_named(dataset).table, month=month, **vars(options))
+    job = Job(url=url, table=table or trips_named(dataset).table, month=month, **vars(options))
     return load_job(job, FileName(dataset, month))
 
 
@@ -134,6 +134,10 @@ def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
 
 def _load_job(job: Job, known_as: FileName | None) -> Outcome:
     began = time.monotonic()
+
+    def took() -> float:
+        return time.monotonic() - began
+
     if caller().database is None:
         log_table_name(job.table, job.dry_run)
     settings = settings_in_use()
@@ -148,13 +152,13 @@ def _load_job(job: Job, known_as: FileName | None) -> Outcome:
             file = tasks.extract(job, source, folder, unless_same, settings)
             if file is None:
                 assert known.file, "only a known file can be unchanged"
-                return Outcome.of(LoadResult(known.file, skipped=True), target, database, began, own_url())
+                return Outcome.of(LoadResult(known.file, skipped=True), target, database, took(), own_url())
             stream = tasks.transform(job, file, chosen_names(job.names, known.table, target))
             if job.dry_run:
                 plan = preview(stream, file, target, database, job)
-                return Outcome.planned(plan, stream, file, target, database, began, own_url())
+                return Outcome.planned(plan, stream, file, target, database, took(), own_url())
             result = tasks.load(job, stream, file, target, database)
-        return Outcome.of(result, target, database, began, own_url())
+        return Outcome.of(result, target, database, took(), own_url())
 
 
 def chosen_database(block: str | None) -> Database:

@@ -15,21 +15,15 @@ from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_se
 from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed
+from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError, PrefectError
-from taxi_ingest.flows.api import (
-    caller,
-    calling,
-    failures_explained,
-    own_api_url,
-    prefect_api,
-    settings_in_use,
-    uses_local_server,
-)
-from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
+from taxi_ingest.flows.api import failures_explained, own_api_url, prefect_api, uses_local_server
+from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
+from taxi_ingest.flows.process_tags import is_dead, machine_tag, tags_of
 from taxi_ingest.load import Database, committed_runs, prepare_ledger
 
 _PREFECT_SECONDS = 5
@@ -46,17 +40,23 @@ AnyOutcome = TypeVar("AnyOutcome", Outcome, BackfillOutcome)
 class TiedFlow(Flow[Parameters, Result]):
     """A flow whose runs are tied to the process that calls it. A worker looks after its runs itself."""
 
+    check: Callable[[dict[str, Any]], None] = staticmethod(lambda _: None)
+    """Raises UsageError for parameters with which it can't run."""
+
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:  # type: ignore[override]
         """Run the flow, as Flow does; what it has committed is told, though Prefect be gone by then.
 
         Where no API is set, as in a thread that did not inherit its parent's context, it is the local stack's
-        (Prefect would start a temporary one). Raises what the flow raises where nothing was committed.
+        (Prefect would start a temporary one). Raises what the flow raises where nothing was committed, and
+        UsageError for what is wrong with its parameters before there is a run, which would be a Failed one.
         """
         tags = TagsContext.get().current_tags | _own_tags()
         done: list[Outcome | BackfillOutcome] = []
         following = calling(on_outcome=done.append)
         # The same settings once more: their end ends what part_from_prefect sets.
         with _some_api(), TagsContext(current_tags=tags), following, _settings_with():
+            if caller().database is None:
+                self.check(self.validate_parameters(get_call_parameters(self.fn, args, kwargs)))
             try:
                 return super().__call__(*args, **kwargs)
             except Exception as error:
@@ -67,8 +67,10 @@ class TiedFlow(Flow[Parameters, Result]):
     def with_options(self, **options: Any) -> Self:
         """The same flow with other options, tied as well, where Flow would return a plain one."""
         flow = super().with_options(**options)
-        flow.__class__ = type(self)
-        return cast(Self, flow)
+        tied = cast(Self, flow)
+        tied.__class__ = type(self)
+        tied.check = self.check
+        return tied
 
 
 @contextmanager
@@ -86,12 +88,17 @@ def _untold(error: Exception) -> str:
 
 
 def tied_flow(
-    **options: Any,
+    check: Callable[[dict[str, Any]], None] = TiedFlow.check, **options: Any
 ) -> Callable[[Callable[Parameters, Result]], TiedFlow[Parameters, Result]]:
-    """Prefect's decorator `flow`, for a flow whose runs are tied to their process and can be interrupted."""
+    """Prefect's decorator `flow`, for a flow whose runs are tied to their process and can be interrupted.
+
+    `check` is given the parameters of each call of ours, and raises UsageError for those that can't be used.
+    """
 
     def tied(function: Callable[Parameters, Result]) -> TiedFlow[Parameters, Result]:
-        return TiedFlow(_untagged(cancelled_when_interrupted(function)), **options)
+        flow = TiedFlow(_untagged(cancelled_when_interrupted(function)), **options)
+        flow.check = check
+        return flow
 
     return tied
 
@@ -202,6 +209,15 @@ def _settings_with(**changes_of_client: object) -> SettingsContext:
 def own_url() -> str | None:
     """Where Prefect shows the flow run that this is, or that this task belongs to."""
     return url_for("flow-run", flow_run.id)
+
+
+def tag_run(*tags: str) -> None:
+    """Give the flow run that this is more tags, which its tasks and children do not inherit."""
+    context = FlowRunContext.get()
+    assert context
+    assert context.flow_run, "only a flow run is tagged"
+    client = cast(SyncPrefectClient, context.client)
+    client.update_flow_run(context.flow_run.id, tags=[*tags, *context.flow_run.tags])
 
 
 def end_dead_runs(database: Database) -> None:

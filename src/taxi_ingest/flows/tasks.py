@@ -13,7 +13,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from taxi_ingest import load as loading
 from taxi_ingest.errors import TransientDatabaseError
-from taxi_ingest.flows.api import caller
+from taxi_ingest.flows.caller import caller
 from taxi_ingest.flows.limit import holding
 from taxi_ingest.flows.runs import own_url
 from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
