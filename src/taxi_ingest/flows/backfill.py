@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from prefect.runtime import flow_run
 
+from taxi_ingest.flows.artifacts import leave, of_several
 from taxi_ingest.flows.blocks import check_block
 from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
@@ -92,7 +93,9 @@ def _load_months(job: BackfillJob) -> BackfillOutcome:
             flow_run_url=own_url(),
             database=database.address,
         )
-        return tell_first(outcome).checked()
+        tell_first(outcome)
+        leave(of_several(outcome, BACKFILL, *job.datasets))
+        return outcome.checked()
 
 
 def _loaded(loading: Sequence[Month], job: BackfillJob, database: Database) -> list[Result | None]:

@@ -6,14 +6,17 @@ is named by a block or found in the settings.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
 
 from taxi_ingest.databases import choose_database
-from taxi_ingest.errors import TaxiIngestError, UsageError
+from taxi_ingest.errors import DatabaseError, TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
+from taxi_ingest.flows.artifacts import SHOWN_REJECTS, Story, leave, of_load
 from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.logs import FOR_ALL
@@ -28,14 +31,33 @@ from taxi_ingest.load import (
     note_attempt,
     parse_target,
     preview,
+    rejects_of,
 )
+from taxi_ingest.read import Reject
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
 from taxi_ingest.sources.months import month_address
 from taxi_ingest.tlc import FileName, parse_file_name, trips_named
 
 
-@tied_flow(name="ingest", flow_run_name="{table}")
+def _name() -> str:
+    parameters = flow_run.get_parameters()
+    return f"{file_label(parameters['url'])} -> {parameters['table']}"
+
+
+def file_label(url: str) -> str:
+    """What a file is called in the dashboard: `yellow 2024-01`, or its name."""
+    name = url.rstrip("/").rpartition("/")[2]
+    known = parse_file_name(name)
+    return f"{known.dataset} {known.month}" if known.dataset else name
+
+
+def _tags(parameters: dict[str, Any]) -> set[str]:
+    known = parse_file_name(parameters["url"].rpartition("/")[2])
+    return {part for part in (known.dataset, known.month, parameters["table"]) if part}
+
+
+@tied_flow(name="ingest", flow_run_name=_name, tags_for=_tags)
 def ingest(
     url: str,
     table: str,
@@ -107,7 +129,12 @@ def ingest(
     )
 
 
-@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}")
+def _tags_of_month(parameters: dict[str, Any]) -> set[str]:
+    dataset, table = parameters["dataset"], parameters["table"]
+    return {dataset, parameters["month"], table or trips_named(dataset).table}
+
+
+@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}", tags_for=_tags_of_month)
 def ingest_month(
     dataset: str, month: str, table: str | None = None, options: LoadOptions = DEFAULT_OPTIONS
 ) -> Outcome:
@@ -130,14 +157,21 @@ def ingest_month(
 def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
     """The body of a flow run that loads one file; `known_as` is what a month's file is, if that is known."""
     with known_to_down(job.table):
-        return tell_first(_load_job(job, known_as))
+        story = _load_job(job, known_as)
+        tell_first(story.outcome)
+        leave(of_load(story))
+        return story.outcome
 
 
-def _load_job(job: Job, known_as: FileName | None) -> Outcome:
+def _load_job(job: Job, known_as: FileName | None) -> Story:
     began = time.monotonic()
+    seconds: dict[str, float] = {}
 
     def took() -> float:
         return time.monotonic() - began
+
+    def ended(stage: str) -> None:
+        seconds[stage] = took() - sum(seconds.values())
 
     if caller().database is None:
         log_table_name(job.table, job.dry_run)
@@ -151,15 +185,30 @@ def _load_job(job: Job, known_as: FileName | None) -> Outcome:
         with run_folder(settings.cache_dir) as folder:
             unless_same = known.file if job.if_loaded == "skip" and not job.dry_run else None
             file = tasks.extract(job, source, folder, unless_same, settings)
+            ended("extract")
             if file is None:
                 assert known.file, "only a known file can be unchanged"
-                return Outcome.of(LoadResult(known.file, skipped=True), target, database, took(), own_url())
+                same = LoadResult(known.file, skipped=True)
+                return Story(Outcome.of(same, target, database, took(), own_url()))
             stream = tasks.transform(job, file, chosen_names(job.names, known.table, target))
+            ended("transform")
             if job.dry_run:
                 plan = preview(stream, file, target, database, job)
-                return Outcome.planned(plan, stream, file, target, database, took(), own_url())
+                planned = Outcome.planned(plan, stream, file, target, database, took(), own_url())
+                return Story(planned, stream.plan)
             result = tasks.load(job, stream, file, target, database)
-        return Outcome.of(result, target, database, took(), own_url())
+            ended("load")
+        outcome = Outcome.of(result, target, database, took(), own_url())
+        return Story(outcome, stream.plan, seconds, _first_rejects(outcome, database))
+
+
+def _first_rejects(outcome: Outcome, database: Database) -> list[Reject]:
+    if not outcome.rows_rejected or outcome.load_id is None:
+        return []
+    # They are only shown: what is committed is done, though the server be gone now.
+    with suppress(DatabaseError):
+        return rejects_of(database, outcome.load_id, SHOWN_REJECTS)
+    return []
 
 
 def chosen_database(block: str | None) -> Database:
