@@ -150,7 +150,7 @@ def test_of_the_runs_of_one_parent_each_tells_its_own(api: str, trips: Path) -> 
     first, again = parent()
     assert (first.status, again.status) == ("loaded", "skipped")
     assert first.flow_run_url != again.flow_run_url
-    assert flow_run(id_of(again.flow_run_url)).name == "green"
+    assert flow_run(id_of(again.flow_run_url)).name == "green 2024-01 -> green"
 
 
 def test_where_no_api_is_set_a_run_goes_to_the_local_stack_also_in_a_plain_thread(

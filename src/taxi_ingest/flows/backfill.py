@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from prefect.runtime import flow_run
 
+from taxi_ingest.flows.artifacts import leave, of_several
 from taxi_ingest.flows.blocks import check_block
 from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.flows.pool import BACKFILL, check_pool, load_in_pool
-from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tag_run, tell_first, tied_flow
+from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.several import Result
 from taxi_ingest.flows.side_by_side import Load, load_side_by_side
 from taxi_ingest.load import Database, LoadResult
@@ -29,6 +30,10 @@ def _name() -> str:
     return f"backfill {' '.join(parameters['datasets'])} {parameters['months']}"
 
 
+def _tags(parameters: dict[str, Any]) -> set[str]:
+    return {*parameters["datasets"], BACKFILL}
+
+
 def _check(parameters: dict[str, Any]) -> None:
     job = BackfillJob(**parameters)
     check(job)
@@ -36,7 +41,7 @@ def _check(parameters: dict[str, Any]) -> None:
     check_pool(job.work_pool)
 
 
-@tied_flow(name="backfill", flow_run_name=_name, check=_check)
+@tied_flow(name="backfill", flow_run_name=_name, tags_for=_tags, check=_check)
 def backfill(
     datasets: list[str],
     months: str,
@@ -76,7 +81,6 @@ def backfill(
 
 def _load_months(job: BackfillJob) -> BackfillOutcome:
     began = time.monotonic()
-    tag_run(*job.datasets, BACKFILL)
     with known_to_down(f"backfill {' '.join(job.datasets)} {job.months}"):
         database = chosen_database(job.options.block)
         planned = plan(database, job, settings_in_use())
@@ -92,7 +96,9 @@ def _load_months(job: BackfillJob) -> BackfillOutcome:
             flow_run_url=own_url(),
             database=database.address,
         )
-        return tell_first(outcome).checked()
+        tell_first(outcome)
+        leave(of_several(outcome, BACKFILL, *job.datasets))
+        return outcome.checked()
 
 
 def _loaded(loading: Sequence[Month], job: BackfillJob, database: Database) -> list[Result | None]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
+from taxi_ingest.flows.artifacts import leave, of_several
 from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.ingest import check_target, chosen_database, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
@@ -67,7 +68,9 @@ def ingest_files(
             flow_run_url=own_url(),
             database=database.address,
         )
-        return tell_first(outcome).checked()
+        tell_first(outcome)
+        leave(of_several(outcome, table))
+        return outcome.checked()
 
 
 def _load(source: Source, among: Sequence[Source], table: str, options: LoadOptions) -> Load:

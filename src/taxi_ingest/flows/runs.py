@@ -14,12 +14,12 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Stat
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
 from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Crashed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
-from taxi_ingest.errors import DatabaseError, PrefectError
+from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
 from taxi_ingest.flows.api import failures_explained, own_api_url, prefect_api, uses_local_server
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
@@ -42,6 +42,8 @@ class TiedFlow(Flow[Parameters, Result]):
 
     check: Callable[[dict[str, Any]], None] = staticmethod(lambda _: None)
     """Raises UsageError for parameters with which it can't run."""
+    tags_for: Callable[[dict[str, Any]], set[str]] = staticmethod(lambda _: set())
+    """The tags of a run with these parameters, by which it is found again."""
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:  # type: ignore[override]
         """Run the flow, as Flow does; what it has committed is told, though Prefect be gone by then.
@@ -50,13 +52,13 @@ class TiedFlow(Flow[Parameters, Result]):
         (Prefect would start a temporary one). Raises what the flow raises where nothing was committed, and
         UsageError for what is wrong with its parameters before there is a run, which would be a Failed one.
         """
-        tags = TagsContext.get().current_tags | _own_tags()
+        parameters = get_call_parameters(self.fn, args, kwargs)
         done: list[Outcome | BackfillOutcome] = []
-        following = calling(on_outcome=done.append)
+        following = calling(on_outcome=done.append, tags=caller().tags | self.tags_for(parameters))
         # The same settings once more: their end ends what part_from_prefect sets.
-        with _some_api(), TagsContext(current_tags=tags), following, _settings_with():
+        with _some_api(), following, _tagged(), _settings_with():
             if caller().database is None:
-                self.check(self.validate_parameters(get_call_parameters(self.fn, args, kwargs)))
+                self.check(self.validate_parameters(parameters))
             try:
                 return super().__call__(*args, **kwargs)
             except Exception as error:
@@ -69,8 +71,14 @@ class TiedFlow(Flow[Parameters, Result]):
         flow = super().with_options(**options)
         tied = cast(Self, flow)
         tied.__class__ = type(self)
-        tied.check = self.check
+        tied.check, tied.tags_for = self.check, self.tags_for
         return tied
+
+
+@contextmanager
+def _tagged() -> Iterator[None]:
+    with TagsContext(current_tags=TagsContext.get().current_tags | _own_tags()):
+        yield
 
 
 @contextmanager
@@ -88,7 +96,9 @@ def _untold(error: Exception) -> str:
 
 
 def tied_flow(
-    check: Callable[[dict[str, Any]], None] = TiedFlow.check, **options: Any
+    check: Callable[[dict[str, Any]], None] = TiedFlow.check,
+    tags_for: Callable[[dict[str, Any]], set[str]] = TiedFlow.tags_for,
+    **options: Any,
 ) -> Callable[[Callable[Parameters, Result]], TiedFlow[Parameters, Result]]:
     """Prefect's decorator `flow`, for a flow whose runs are tied to their process and can be interrupted.
 
@@ -96,8 +106,8 @@ def tied_flow(
     """
 
     def tied(function: Callable[Parameters, Result]) -> TiedFlow[Parameters, Result]:
-        flow = TiedFlow(_untagged(cancelled_when_interrupted(function)), **options)
-        flow.check = check
+        flow = TiedFlow(_untagged(ended_plainly(function)), **options)
+        flow.check, flow.tags_for = check, tags_for
         return flow
 
     return tied
@@ -118,20 +128,28 @@ def _own_tags() -> set[str]:
     return tags_of(os.getpid()) | caller().tags
 
 
-def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Make Ctrl-C and SIGTERM end a flow run as Cancelled, where Prefect would call it Crashed.
+def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have a flow run or task run end in Prefect as it reads best.
 
-    Its caller then meets Prefect's CancelledRun.
+    Ctrl-C and SIGTERM end it as Cancelled, where Prefect would call it Crashed; its caller then meets
+    Prefect's CancelledRun. An error of ours is Failed with its sentence and hint, and no traceback. What was
+    there already is Skipped.
     """
 
     @wraps(function)
-    def cancellable(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def plain(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
         except (KeyboardInterrupt, TerminationSignal):
             return cast(Result, Cancelled(message="Interrupted; nothing is half-loaded."))
+        except TaxiIngestError as error:
+            return cast(Result, Failed(message=f"{error}\n{error.hint}", data=error))
+        if isinstance(result, Outcome) and result.status == "skipped":
+            message = f"The table has it already, by load {result.load_id}."
+            return cast(Result, Completed(name="Skipped", message=message, data=result))
+        return result
 
-    return cancellable
+    return plain
 
 
 def tell_first(outcome: AnyOutcome) -> AnyOutcome:
@@ -209,15 +227,6 @@ def _settings_with(**changes_of_client: object) -> SettingsContext:
 def own_url() -> str | None:
     """Where Prefect shows the flow run that this is, or that this task belongs to."""
     return url_for("flow-run", flow_run.id)
-
-
-def tag_run(*tags: str) -> None:
-    """Give the flow run that this is more tags, which its tasks and children do not inherit."""
-    context = FlowRunContext.get()
-    assert context
-    assert context.flow_run, "only a flow run is tagged"
-    client = cast(SyncPrefectClient, context.client)
-    client.update_flow_run(context.flow_run.id, tags=[*tags, *context.flow_run.tags])
 
 
 def end_dead_runs(database: Database) -> None:
