@@ -59,7 +59,6 @@ def doctor(
 
 def _shown(findings: "Iterator[Finding]", visible: bool) -> "Iterator[Finding]":
     """Show each finding as soon as it is there."""
-    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -74,9 +73,9 @@ def _shown(findings: "Iterator[Finding]", visible: bool) -> "Iterator[Finding]":
             row.add_column(overflow="fold")
             shown = sign if unicode else _PLAIN_SIGNS[finding.state]
             row.add_row(Text(shown, color), Text(finding.subject), Text(finding.found))
-            console.print(row)
             if finding.hint:
-                console.print(Padding(Text(finding.hint, "dim"), (0, 0, 0, _WIDTH + 3)))
+                row.add_row("", "", Text(finding.hint, "dim"))
+            console.print(row)
         yield finding
 
 
