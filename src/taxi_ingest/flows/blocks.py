@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from taxi_ingest.databases import no_such_block
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.database import address_of, secrets_of
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _BLOCK_TYPE = "sqlalchemy-connector"
+_DRIVERS = ("postgresql", "postgresql+psycopg2")
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,26 @@ def check_block(name: str | None) -> None:
 
 
 def find_block(name: str) -> Database | None:
-    """The database behind a block; None where there is no such block."""
+    """The database behind a block; None where there is no such block.
+
+    Raises DatabaseError for a block that is not for Postgres, or for a driver that is not ours.
+    """
     with get_client(sync_client=True) as client:
         try:
             client.read_block_document_by_name(name, _BLOCK_TYPE, include_secrets=False)
         except ObjectNotFound:
             return None
     connector = _load(name)
+    _check_driver(name, _url_of(connector).drivername)
     return BlockDatabase(_connector_address(connector), connector)
+
+
+def _check_driver(name: str, driver: str) -> None:
+    if driver not in _DRIVERS:
+        raise DatabaseError(
+            f"The block {name} is for {driver}: data is loaded into Postgres, over psycopg2.",
+            f"`taxi-ingest blocks create --name {name} --overwrite` makes one that is.",
+        )
 
 
 def _load(name: str) -> "SqlAlchemyConnector":
@@ -132,11 +145,16 @@ def _load(name: str) -> "SqlAlchemyConnector":
     return cast(SqlAlchemyConnector, SqlAlchemyConnector.load(name))
 
 
-def _connector_address(connector: "SqlAlchemyConnector") -> str:
+def _url_of(connector: "SqlAlchemyConnector") -> "URL":
     from prefect_sqlalchemy import ConnectionComponents
 
     info = connector.connection_info
-    url: URL = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
+    url = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
+    return cast("URL", url)
+
+
+def _connector_address(connector: "SqlAlchemyConnector") -> str:
+    url = _url_of(connector)
     parameters: dict[str, Any] = {
         "user": url.username,
         "host": url.host,

@@ -12,6 +12,7 @@ from taxi_ingest.load.history import (
     TableRecord,
     Verdict,
     committed_runs,
+    find_load,
     list_loads,
     look_back,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "committed_runs",
     "coverage",
     "database_at",
+    "find_load",
     "free_bytes",
     "holders",
     "list_loads",

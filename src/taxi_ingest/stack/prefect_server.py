@@ -11,11 +11,12 @@ import json
 import os
 import secrets
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +44,7 @@ _APP = "taxi_ingest.stack.prefect_app:create_app"
 _KEYLESS_APP = "prefect.server.api.server:create_app"
 """What versions before the key have started, and may have left running."""
 _STOP_SECONDS = 15
+_LOCKED_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,19 @@ def prefect_status(settings: Settings) -> ServiceStatus:
 def prefect_key(settings: Settings) -> str | None:
     """The key that the local server's API asks for, if there is one by now."""
     return _read_key(_folder(settings))
+
+
+def prefect_database_is_locked(settings: Settings) -> bool:
+    """Whether somebody keeps the local server's SQLite from being written, for seconds."""
+    path = _folder(settings) / "prefect.db"
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path.as_uri() + "?mode=rw", uri=True, timeout=_LOCKED_SECONDS)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            return "locked" in str(error)
+    return False
 
 
 def stop_prefect(settings: Settings) -> ServiceStatus:
