@@ -68,6 +68,9 @@ Transform = Annotated[
 Cached = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Whether downloads are kept, and used again.")
 ]
+Views = Annotated[
+    bool, typer.Option("--views", help="Then make the views on what is loaded, as `taxi-ingest views` does.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
 ]

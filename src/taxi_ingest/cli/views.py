@@ -1,5 +1,8 @@
 """The command `views`, and what commands that load say of it at their end."""
 
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -106,8 +109,6 @@ def as_json(made: "Made") -> dict[str, Any]:
 
 def summary(made: "Made", database: "Database") -> "Text":
     """What there is now, line by line, with a command that asks it something."""
-    import shlex
-
     from taxi_ingest.load import Target
     from taxi_ingest.stack import psql_command
 
@@ -134,3 +135,40 @@ def _titled(title: str, rows: list[tuple[str, str]]) -> "Text":
 
     lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
     return Text("\n").join((Text(title, style="bold green"), *lines))
+
+
+@dataclass(frozen=True)
+class AtEnd:
+    """What a command that loads does about the views when all is loaded: it makes or offers them."""
+
+    wanted: bool
+    tables: Sequence[str]
+    """Those that were named to be loaded into."""
+    block: str | None
+    database_url: str | None
+
+    def made(self, outcome: dict[str, Any], known: dict[str, Any], shown: bool) -> dict[str, Any]:
+        """Make the views if they are wanted, and show them; what `--json` prints of `outcome` with them.
+
+        Raises what `make_views` raises; `known` then gets what was loaded all the same.
+        """
+        if not self.wanted:
+            return outcome
+        from taxi_ingest.views import make_views
+
+        known.update({**outcome, "status": "failed"})
+        database = chosen_database(self.block, self.database_url, quiet=True)
+        made = make_views(database, tables=self.tables)
+        if shown:
+            stdout().print(summary(made, database), highlight=False)
+        return {**outcome, "views": as_json(made)}
+
+    def offer(self, address: str) -> list[tuple[str, str]]:
+        """The line of a summary that offers them; `address` is the database's, without its password."""
+        if self.wanted:
+            return []
+        given = [*(("--table", table) for table in self.tables), ("--block", self.block)]
+        given.append(("--database-url", address if self.database_url else None))
+        words = [word for flag, value in given if value for word in (flag, value)]
+        command = shlex.join(["taxi-ingest", "views", *words])
+        return [("views", f"{command}  # trips with zones and codes by name, sums by day and month")]
