@@ -1,6 +1,9 @@
-"""What the views must say, reckoned from the source files by pandas alone: names, codes and eras stand here anew,
-so that an error in the catalogue shows."""
+"""What the views must say, reckoned from the source files by pandas alone.
 
+Names, codes and eras stand here anew, so that an error in the catalogue shows.
+"""
+
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,16 +37,37 @@ _NAMES = {
 _VENDORS = {1: "Creative Mobile Technologies", 2: "Curb Mobility", 6: "Myle Technologies", 7: "Helix"}
 _VENDOR_NAMES = {"CMT": 1, "VTS": 2}
 _RATES = {
-    **{1: "Standard rate", 2: "JFK", 3: "Newark", 4: "Nassau or Westchester", 5: "Negotiated fare"},
-    **{6: "Group ride", 99: "Unknown"},
+    1: "Standard rate",
+    2: "JFK",
+    3: "Newark",
+    4: "Nassau or Westchester",
+    5: "Negotiated fare",
+    6: "Group ride",
+    99: "Unknown",
 }
 _PAYMENTS = {
-    **{0: "Flex fare", 1: "Credit card", 2: "Cash", 3: "No charge", 4: "Dispute", 5: "Unknown"},
+    0: "Flex fare",
+    1: "Credit card",
+    2: "Cash",
+    3: "No charge",
+    4: "Dispute",
+    5: "Unknown",
     6: "Voided trip",
 }
 _PAYMENT_NAMES = {
-    **{"crd": 1, "cre": 1, "credit": 1, "csh": 2, "cas": 2, "cash": 2, "noc": 3, "no": 3, "no charge": 3},
-    **{"dis": 4, "dispute": 4, "unk": 5, "na": 5},
+    "crd": 1,
+    "cre": 1,
+    "credit": 1,
+    "csh": 2,
+    "cas": 2,
+    "cash": 2,
+    "noc": 3,
+    "no": 3,
+    "no charge": 3,
+    "dis": 4,
+    "dispute": 4,
+    "unk": 5,
+    "na": 5,
 }
 _HAILED = {1: "Street-hail", 2: "Dispatch"}
 _APPS = {"HV0002": "Juno", "HV0003": "Uber", "HV0004": "Via", "HV0005": "Lyft"}
@@ -62,7 +86,9 @@ def read(path: Path) -> pd.DataFrame:
     else:
         # Not the words for no value: `NA ` is how a passenger paid.
         how = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
-        rows = pd.read_csv(path, skipinitialspace=False, **how)  # type: ignore[call-overload]
+        with warnings.catch_warnings(action="ignore"):
+            # Of 2016 each row ends in two more commas.
+            rows = pd.read_csv(path, **how)  # type: ignore[call-overload]
     rows.columns = [name.strip().lower() for name in rows.columns]
     if "dispatching_base_number" in rows:
         rows = rows.drop(columns="dispatching_base_num")
@@ -125,7 +151,7 @@ def check_equal(view: pd.DataFrame, reckoned: pd.DataFrame) -> None:
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows in an order of their values, with one kind of null."""
     plain = pd.DataFrame({name: _plain(rows[name]) for name in rows})
-    keys = plain.round(4).astype(str)
+    keys = plain.select_dtypes("float").round(4).join(plain.select_dtypes(exclude="float")).astype(str)
     return plain.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
 
 

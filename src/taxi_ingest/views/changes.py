@@ -214,15 +214,21 @@ class _Making:
         return self.existing[name].kind == "m" and not self._is_materialized(view)
 
     def _replace(self) -> None:
+        """Replace what is another now: a view that is the same is not locked against those who read it."""
         for view in VIEWS:
             if not self._is_materialized(view):
-                self._create("OR REPLACE VIEW", view, self._target(view))
+                new, target = self._new(view), self._target(view)
+                self._create("VIEW", view, new)
+                same = self._is_the_same(new, target)
+                self.cursor.execute(sql.SQL("DROP VIEW {}").format(new.sql))
+                if not same:
+                    self._create("OR REPLACE VIEW", view, target)
                 self._describe("VIEW", view)
 
     def _keep_rows(self, view: View) -> None:
         """Fill a new one beside that which is read, and put it in its place; one that is the same is only
         brought up to date."""
-        new, target = Target(self.schema, f"{view.name}_being_made"), self._target(view)
+        new, target = self._new(view), self._target(view)
         self._create("MATERIALIZED VIEW", view, new, "WITH NO DATA")
         if self._is_the_same(new, target):
             self.cursor.execute(sql.SQL("DROP MATERIALIZED VIEW {}").format(new.sql))
@@ -251,7 +257,7 @@ class _Making:
         )
 
     def _is_the_same(self, new: Target, old: Target) -> bool:
-        if _kind(self.cursor, old) != "m":
+        if _kind(self.cursor, new) != _kind(self.cursor, old):
             return False
         definition = "pg_get_viewdef(to_regclass(%s))"
         self.cursor.execute(
@@ -284,6 +290,10 @@ class _Making:
 
     def _target(self, view: View) -> Target:
         return Target(self.schema, view.name)
+
+    def _new(self, view: View) -> Target:
+        """What a view is called until it is known whether it is another than the one that is there."""
+        return Target(self.schema, f"{view.name}_being_made")
 
 
 def _kind(cursor: Cursor, target: Target) -> str | None:
