@@ -16,6 +16,7 @@ from taxi_ingest.cli.shared import (
     given,
     stdout,
 )
+from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess, usual_jobs
 
@@ -70,6 +71,7 @@ def backfill(
     index: options.Index = LoadOptions.index,
     transform: options.Transform = LoadOptions.transform,
     cache: options.Cached = LoadOptions.cache,
+    views: options.Views = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be loaded and what it takes; load nothing.")
     ] = False,
@@ -134,7 +136,9 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
         }
         return options.same_again(context, [*job.datasets, job.months], changes)
 
-    Several("months", run, again, context, settings, known).told()
+    tables = [job.table] if job.table else []
+    views = AtEnd(context.params["views"], tables, job.options.block, database_url)
+    Several("months", run, again, context, settings, known, views).told()
 
 
 def _plan(context: typer.Context, job: BackfillJob, database_url: str | None, known: dict[str, Any]) -> None:
