@@ -12,7 +12,7 @@ from taxi_ingest.load.database import one
 from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.waiting import say_waiting
 
-LATEST = 5
+LATEST = 6
 """The number of the last file."""
 
 _LOCK = 7482916301
