@@ -10,7 +10,6 @@ What reads them is an extra, `taxi-ingest[geo]`, and imported only here and in t
 import io
 import json
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from taxi_ingest.errors import DataError, SourceError, UsageError
+from taxi_ingest.errors import DataError, SourceError, TaxiIngestError, UsageError
 from taxi_ingest.read.file import Batch, Format, Layout, Piece, batch_of
 
 if TYPE_CHECKING:
@@ -171,15 +170,12 @@ def _one(outlines: list["BaseGeometry"]) -> "BaseGeometry":
 
 @contextmanager
 def _damage_explained(path: Path) -> Iterator[None]:
-    """Raise SourceError for what the readers say of a file that is none of theirs or damaged."""
-    from shapefile import ShapefileException
-    from shapely.errors import ShapelyError
-
-    foreign = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-    broken = (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ShapefileException, ShapelyError)
+    """Raise SourceError for whatever the readers raise over a file that is damaged or none of theirs."""
     try:
         yield
-    except (*foreign, *broken) as error:
+    except TaxiIngestError:
+        raise
+    except Exception as error:
         raise SourceError(
             f"{path.name} is damaged, or no file of zones' outlines: {type(error).__name__}: {error}.",
             "Download it again.",
