@@ -102,6 +102,7 @@ def tlc_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TLC's download: its real shapefile in a zip archive."""
     path = tmp_path_factory.mktemp("tlc") / "taxi_zones.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__MACOSX/._taxi_zones.shp", b"")
         for file in sorted((REAL / "taxi_zones").iterdir()):
             archive.write(file, file.name)
     return path
@@ -258,7 +259,9 @@ def test_zones_loads_names_and_outlines_once(mirror: Path, cli: Cli, db: str) ->
 @pytest.mark.usefixtures("mirror", "db")
 def test_a_mirror_without_outlines_has_names(cli: Cli) -> None:
     done = cli("zones", "--json")
-    assert (done.returncode, json.loads(done.stdout)["shapes"]) == (0, None)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["rows_loaded"], found["shapes"]) == (0, 265, None)
+    assert found["notes"] == ["There are no outlines of zones beside it; --shapes FILE names some."]
     missing = cli("zones", "--assign")
     assert (missing.returncode, "has no outlines of zones" in missing.stderr) == (4, True)
 
