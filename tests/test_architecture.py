@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT, run_python
 
 SOURCES = ROOT / "src"
-HEAVY = ("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx")
+HEAVY = ("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx", "shapely")
 PARTS = (
     *("cli", "doctor", "flows", "months", "databases", "views", "load", "transform", "read", "stack"),
     *("sources", "settings", "tlc", "errors"),
@@ -23,6 +23,10 @@ HOMES = {
     "prefect": ("flows", "stack.prefect_app", "stack.prefect_database"),
     "prefect_sqlalchemy": ("flows",),
     "psycopg2": ("load", "views", "stack", "databases", "flows.blocks"),
+    # An extra: without it all else works.
+    "shapely": ("read.shapes", "transform.zones"),
+    "pyproj": ("read.shapes",),
+    "shapefile": ("read.shapes",),
 }
 """Who may import it: a part with all that is in it, or one module."""
 

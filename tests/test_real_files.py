@@ -130,7 +130,6 @@ DIRTY = {
     "green_tripdata_2020-01_html.csv.gz": (3, "HTML"),
     "green_tripdata_2025-02_truncated.parquet": (3, "without its footer"),
     "yellow_tripdata_2021-01_excel.csv": (4, "780 of 780 rows"),
-    "../zones/taxi_zones.geojson": (3, "looks like JSON"),
     "../zones/taxi_zones/taxi_zones.shp": (3, "neither CSV nor Parquet"),
     "../zones/taxi_zones/taxi_zones.shx": (3, "neither CSV nor Parquet"),
     "../zones/taxi_zones/taxi_zones.dbf": (3, "neither CSV nor Parquet"),

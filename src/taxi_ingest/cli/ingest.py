@@ -1,8 +1,8 @@
-"""The commands that load files: ingest, zones."""
+"""The command that loads files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from taxi_ingest.cli.shared import (
 from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.errors import UsageError, without_login
 from taxi_ingest.settings.job import Job, LoadOptions
+
+if TYPE_CHECKING:
+    from taxi_ingest.flows.outcome import Outcome
 
 app = typer.Typer()
 
@@ -100,7 +103,8 @@ def ingest(
         found = _files(addresses)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
-            _load(job, database_url, known, json, quiet, verbose, None if dry_run else at_end)
+            outcome = run_load(job, database_url, known, quiet, verbose)
+            _tell(outcome, None if dry_run else at_end, known, json, quiet)
         elif dry_run:
             raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
         else:
@@ -113,47 +117,14 @@ def _files(addresses: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(file for address in addresses for file in files_of(address)))
 
 
-@app.command(epilog="Example: taxi-ingest zones")
-def zones(
-    url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The lookup file, if not TLC's present one.")
-    ] = None,
-    table: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="The table, taxi_zones unless told.")
-    ] = None,
-    block: options.Block = None,
-    database_url: options.DatabaseUrl = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Load the taxi zone lookup, which PULocationID and DOLocationID refer to.
-
-    The table has LocationID as its key; a newer lookup replaces it whole.
-    """
-    with failures_told(json, table=table, url=None) as known:
-        from taxi_ingest.sources.months import zones_address
-        from taxi_ingest.tlc import dataset_named
-
-        usual_url = zones_address(read_settings())
-        job = Job(url or usual_url, table or dataset_named("zones").table, block=block)
-        _load(job, database_url, known, json, quiet, verbose)
-
-
-def _load(
-    job: Job,
-    database_url: str | None,
-    known: dict[str, Any],
-    json: bool,
-    quiet: bool,
-    verbose: bool,
-    views: AtEnd | None = None,
-) -> None:
-    """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
+def run_load(
+    job: Job, database_url: str | None, known: dict[str, Any], quiet: bool, verbose: bool
+) -> "Outcome":
+    """Run the flow `ingest`; `known` gets what an error is told with."""
     known["table"] = job.table
     # Before what is imported now, which would end us without a word where there is too little of something.
     check_environment()
-    from taxi_ingest.cli.watch import Watch, run_ingest, summary
+    from taxi_ingest.cli.watch import Watch, run_ingest
     from taxi_ingest.sources import parse_source, with_login_in
 
     check_text(table=job.table, block=job.block)
@@ -161,13 +132,22 @@ def _load(
     settings, block = chosen_settings(job.block, database_url)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
     settings = with_login_in(job.url, settings)
-    outcome = run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
+    return run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
+
+
+def print_loaded(outcome: "Outcome", offer: Sequence[tuple[str, str]] = ()) -> None:
+    """Print what was loaded, how to look at it, and what else is on offer."""
+    from taxi_ingest.cli.watch import summary
+    from taxi_ingest.stack import psql_command
+
+    stdout().print(summary(outcome, psql_command(outcome.database), offer))
+
+
+def _tell(outcome: "Outcome", views: AtEnd | None, known: dict[str, Any], json: bool, quiet: bool) -> None:
+    """Print what was loaded, and make or offer the views on it."""
     shown = not (json or quiet)
     if shown:
-        from taxi_ingest.stack import psql_command
-
-        offer = views.offer(outcome.database) if views else []
-        stdout().print(summary(outcome, psql_command(outcome.database), offer))
+        print_loaded(outcome, views.offer(outcome.database) if views else [])
     result = outcome.as_json()
     if views:
         result = views.made(result, known, shown)

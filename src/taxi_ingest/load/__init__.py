@@ -1,5 +1,6 @@
 """Arrow batches -> COPY BINARY -> partition, rejects, ledger: one transaction, all or nothing."""
 
+from taxi_ingest.load.assignment import Assignment, Outlines, assign_zones, loads_to_assign, outlines_in
 from taxi_ingest.load.copy import LoadProgress
 from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, holders, pace
 from taxi_ingest.load.database import Database, database_at
@@ -24,6 +25,7 @@ from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.transaction import LoadResult, load_file, undo
 
 __all__ = [
+    "Assignment",
     "Attempt",
     "Coverage",
     "Database",
@@ -32,6 +34,7 @@ __all__ = [
     "LoadRecord",
     "LoadResult",
     "LookBack",
+    "Outlines",
     "Pace",
     "Preview",
     "Status",
@@ -39,6 +42,7 @@ __all__ = [
     "Target",
     "Verdict",
     "already_loaded",
+    "assign_zones",
     "cancel_all",
     "committed_runs",
     "coverage",
@@ -49,8 +53,10 @@ __all__ = [
     "list_loads",
     "listening_for_signals",
     "load_file",
+    "loads_to_assign",
     "look_back",
     "note_attempt",
+    "outlines_in",
     "pace",
     "parse_target",
     "prepare_ledger",

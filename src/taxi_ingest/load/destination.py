@@ -9,6 +9,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import partition, table
+from taxi_ingest.load.geometry import add_geometry
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.types import name_of
 from taxi_ingest.load.waiting import patiently
@@ -94,9 +95,10 @@ class Partition:
         return own.sql
 
     def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
-        copied = table.look_up(cursor, partition.target_of(load_id))
+        own = partition.target_of(load_id)
+        copied = table.look_up(cursor, own)
         assert copied, "it was made in this transaction"
-        partition.prove(cursor, load_id)
+        partition.prove(cursor, own, load_id)
         if self.indexed:
             partition.create_index(cursor, load_id, self.stream.plan)
         return patiently(cursor, lambda: self._join(cursor, load_id, copied))
@@ -208,6 +210,7 @@ class Lookup:
             table.delete_all(cursor, self.target)
         else:
             table.create_with_key(cursor, self.target, self.plan.columns)
+            add_geometry(cursor, self.target, self.plan)
         return self.target.sql
 
     def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ times as long to make (benchmarks/README.md has the figures).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -17,11 +18,21 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load.database import Database, one
 from taxi_ingest.load.locks import Lock, try_lock
-from taxi_ingest.load.table import LEDGER_SCHEMA, LOAD_ID, ExistingTable, Target, definitions
+from taxi_ingest.load.table import (
+    LEDGER_SCHEMA,
+    LOAD_ID,
+    ExistingTable,
+    Target,
+    definitions,
+    lock_definition,
+    lock_rows,
+)
 from taxi_ingest.load.waiting import patiently
 from taxi_ingest.transform import Plan, PlannedColumn
 
 _log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _PAGES_PER_RANGE = 4
 
@@ -77,14 +88,14 @@ def create_like(cursor: Cursor, existing: ExistingTable, load_id: int) -> None:
     )
 
 
-def prove(cursor: Cursor, load_id: int) -> None:
+def prove(cursor: Cursor, partition: Target, load_id: int) -> None:
     """Have all rows looked at (0.08 s for 1.4 million), so that attaching them needs no look any more.
 
     A constraint that is there from the start would cost 0.2 s while copying.
     """
     cursor.execute(
         sql.SQL("ALTER TABLE {} ADD CONSTRAINT _load_id_proven CHECK (_load_id = {})").format(
-            target_of(load_id).sql, sql.Literal(load_id)
+            partition.sql, sql.Literal(load_id)
         )
     )
 
@@ -105,6 +116,46 @@ def drop(cursor: Cursor, target: Target, load_id: int) -> None:
     cursor.execute(
         sql.SQL("ALTER TABLE {} DETACH PARTITION {}; DROP TABLE {}").format(target.sql, partition, partition)
     )
+
+
+def renew(cursor: Cursor, target: Target, load_id: int, fill: Callable[[Target, Target], Result]) -> Result:
+    """Put a new table in the place of a load's partition: one like it, which `fill` fills from the old one.
+
+    Nobody else changes the old one meanwhile; who reads it waits only while they are swapped, at the end.
+    """
+    old, new = target_of(load_id), Target(LEDGER_SCHEMA, f"load_{load_id}_new")
+    patiently(cursor, lambda: lock_rows(cursor, old))
+    cursor.execute(
+        sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES)").format(new.sql, old.sql)
+    )
+    result = fill(old, new)
+    prove(cursor, new, load_id)
+    name = _INDEX_NAME.format(load_id)
+    column = _indexed_column(cursor, name)
+    if column:
+        _create_index(cursor, new, f"{name}_new", column)
+
+    def swap() -> None:
+        lock_definition(cursor, target)
+        drop(cursor, target, load_id)
+        cursor.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(new.sql, sql.Identifier(old.name)))
+        if column:
+            index = sql.Identifier(LEDGER_SCHEMA, f"{name}_new")
+            cursor.execute(sql.SQL("ALTER INDEX {} RENAME TO {}").format(index, sql.Identifier(name)))
+        attach(cursor, target, load_id)
+
+    patiently(cursor, swap)
+    return result
+
+
+def _indexed_column(cursor: Cursor, index: str) -> str | None:
+    """The column of an index of ours; None where there is no such index."""
+    cursor.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s)",
+        (Target(LEDGER_SCHEMA, index).quoted_whole,),
+    )
+    row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def table_with(cursor: Cursor, load_id: int) -> Target | None:
@@ -129,13 +180,14 @@ def create_index(cursor: Cursor, load_id: int, plan: Plan) -> None:
     Without statistics the planner takes a BRIN index to be of no use, and autovacuum comes a minute later or
     never.
     """
-    column = _pickup(plan)
-    if column is None:
-        return
-    partition = target_of(load_id)
+    if column := _pickup(plan):
+        _create_index(cursor, target_of(load_id), _INDEX_NAME.format(load_id), column)
+
+
+def _create_index(cursor: Cursor, partition: Target, name: str, column: str) -> None:
     cursor.execute(
         sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING brin ({}) WITH (pages_per_range = {})").format(
-            sql.Identifier(_INDEX_NAME.format(load_id)),
+            sql.Identifier(name),
             partition.sql,
             sql.Identifier(column),
             sql.Literal(_PAGES_PER_RANGE),

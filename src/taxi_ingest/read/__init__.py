@@ -1,4 +1,4 @@
-"""A local CSV (packed or not) or Parquet file, read as Arrow batches in bounded memory.
+"""A local CSV (packed or not), Parquet file or file of outlines, read as Arrow batches in bounded memory.
 
 `inspect` looks at a file once: its format by its content (names lie), how it is written, its columns,
 their types.
@@ -16,6 +16,7 @@ from taxi_ingest.read.csv_file import CsvReader, ends_within_a_line, inspect_csv
 from taxi_ingest.read.csv_header import parse_delimiter
 from taxi_ingest.read.file import Batch, Format, Layout, Piece, Reader, Reject, detect_format
 from taxi_ingest.read.parquet_file import ParquetReader, inspect_parquet
+from taxi_ingest.read.shapes import ShapesReader, inspect_shapes
 
 __all__ = [
     "Batch",
@@ -31,23 +32,30 @@ __all__ = [
 ]
 
 
+_KINDS = {
+    Format.PARQUET: "a Parquet file",
+    Format.SHAPEFILE: "a shapefile",
+    Format.GEOJSON: "a GeoJSON file",
+}
+
+
 def inspect(path: Path, delimiter: str | None = None, header: bool | None = None) -> Layout:
     """What a file is and which columns it has, from its first megabyte or its Parquet footer.
 
     `delimiter` and `header` say of a CSV what else is found out: what separates the fields, and whether
     the first row has the names. Raises SourceError for what is no data: empty, an HTML page, a Git LFS
     pointer, cut short; DataError for a header that can't be read or seems to be missing, and for more
-    columns than any table holds; UsageError for a Parquet file with `delimiter` or `header`.
+    columns than any table holds; UsageError for other files than CSV with `delimiter` or `header`.
     """
     format = detect_format(path)
-    if format is not Format.PARQUET:
+    if format.is_csv:
         return inspect_csv(path, format, parse_delimiter(delimiter), header)
     if delimiter is not None or header is not None:
         raise UsageError(
-            f"{path.name} is a Parquet file, which has neither delimiter nor header.",
+            f"{path.name} is {_KINDS[format]}, which has neither delimiter nor header.",
             "Leave --delimiter and --header out.",
         )
-    return inspect_parquet(path)
+    return inspect_parquet(path) if format is Format.PARQUET else inspect_shapes(format)
 
 
 def open_reader(
@@ -60,14 +68,16 @@ def open_reader(
     quotes belongs to the value; never so in TLC's files, where taking every line end for the end of a
     row keeps one stray quote from swallowing the rows after it.
     """
+    if layout.format.is_csv:
+        return CsvReader(path, layout, types, quoted_newlines)
     if layout.format is Format.PARQUET:
         return ParquetReader(path, list(types))
-    return CsvReader(path, layout, types, quoted_newlines)
+    return ShapesReader(path, layout.format, list(types))
 
 
 def breaks_off(path: Path, layout: Layout) -> bool:
     """Whether a CSV's last line has no end: it was cut if that is no whole row either.
 
-    A Parquet file without its end can't be read at all.
+    Files of other formats can't be read at all without their end.
     """
-    return layout.format is not Format.PARQUET and ends_within_a_line(path, layout)
+    return layout.format.is_csv and ends_within_a_line(path, layout)

@@ -8,6 +8,7 @@ of zeros are rows.
 
 import bz2
 import io
+import json
 import lzma
 import zipfile
 import zlib
@@ -39,7 +40,7 @@ _MOST_COLUMNS = 2_000
 
 
 class Format(StrEnum):
-    """What is read: a CSV, also packed, or Parquet. `csv.gz` is one whatever its name says."""
+    """What is read: a CSV, also packed, Parquet, or outlines. `csv.gz` is one whatever its name says."""
 
     CSV = "csv"
     CSV_GZ = "csv.gz"
@@ -48,6 +49,12 @@ class Format(StrEnum):
     CSV_BZ2 = "csv.bz2"
     CSV_ZIP = "csv.zip"
     PARQUET = "parquet"
+    SHAPEFILE = "shapefile"
+    GEOJSON = "geojson"
+
+    @property
+    def is_csv(self) -> bool:
+        return self.startswith(Format.CSV)
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,17 @@ class Batch:
         return int(self.rows.num_rows) + len(self.rejects)
 
 
+def batch_of(piece: Piece) -> Batch:
+    """The rows of a piece that is parsed already."""
+    table = pa.Table.from_batches([piece.content])
+
+    def locate(index: int) -> tuple[int, str]:
+        row = {name: readable(table.column(name)[index]) for name in table.schema.names}
+        return piece.first_number + index, json.dumps(row, default=str)
+
+    return Batch(table, (), locate)
+
+
 class Reader(Protocol):
     """What reads a file of one format."""
 
@@ -175,7 +193,7 @@ _NOT_DATA = (
 
 
 def detect_format(path: Path) -> Format:
-    """CSV, a packed CSV or Parquet.
+    """CSV, a packed CSV, Parquet, a zipped shapefile or GeoJSON.
 
     Raises SourceError for an empty file, for what is no table, and for a Parquet file whose end is
     missing: https://parquet.apache.org/docs/file-format/ puts `PAR1` at both ends.
@@ -189,11 +207,22 @@ def detect_format(path: Path) -> Format:
         return Format.PARQUET
     for prefix, format in _PACKED:
         if start.startswith(prefix):
-            return format
+            return Format.SHAPEFILE if format is Format.CSV_ZIP and _holds_shapes(path) else format
+    if start.lstrip().startswith(b"{") and b'"FeatureCollection"' in start:
+        return Format.GEOJSON
     check_text(path.name, start)
     if path.suffix == ".parquet":
         raise SourceError(f"{path.name} is not a Parquet file, whatever its name says.", _DOWNLOAD_AGAIN)
     return Format.CSV
+
+
+def _holds_shapes(path: Path) -> bool:
+    """Whether a zip archive holds a shapefile; what is wrong with one that can't be read is found later."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.lower().endswith(".shp") for name in archive.namelist())
+    except _DAMAGE:  # type: ignore[misc]  # isal's stub errs
+        return False
 
 
 def _check_footer(path: Path, end: bytes) -> None:

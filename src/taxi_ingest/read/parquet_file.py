@@ -1,6 +1,5 @@
 """Parquet files of any physical types."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxi_ingest.errors import DataError, SourceError
-from taxi_ingest.read.file import Batch, Format, Layout, Piece, check_width, readable
+from taxi_ingest.read.file import Batch, Format, Layout, Piece, batch_of, check_width
 
 _INDEX = "__index_level_0__"
 _BATCH_BYTES = 128 << 20
@@ -71,13 +70,7 @@ class ParquetReader:
                 done += batch.num_rows
 
     def parse(self, piece: Piece) -> Batch:
-        table = pa.Table.from_batches([piece.content])
-
-        def locate(index: int) -> tuple[int, str]:
-            row = {name: readable(table.column(name)[index]) for name in table.schema.names}
-            return piece.first_number + index, json.dumps(row, default=str)
-
-        return Batch(table, (), locate)
+        return batch_of(piece)
 
 
 @contextmanager

@@ -37,6 +37,15 @@ def zones_address(settings: Settings) -> str:
     return _first_that_exists([f"{base}/{name}" for name in tlc.ZONES_FILES], settings)
 
 
+def shapes_address(settings: Settings) -> str | None:
+    """The address of the zones' outlines; None where a mirror has none."""
+    if settings.tlc_url == tlc.TLC_URL:
+        return tlc.SHAPES_URL
+    base = _base(tlc.dataset_named("zones"), settings)
+    sources = [parse_source(f"{base}/{name}", logins_of(settings)) for name in tlc.SHAPES_FILES]
+    return next((source.named_url for source in sources if source.find()), None)
+
+
 def _base(dataset: tlc.Dataset, settings: Settings) -> str:
     return settings.tlc_url.rstrip("/").replace("{dataset}", dataset.name)
 

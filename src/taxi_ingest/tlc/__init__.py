@@ -33,6 +33,10 @@ ZONES_URL = "https://d37ci6vzurychx.cloudfront.net/misc/taxi_zone_lookup.csv"
 ZONES_FILES = ("taxi_zone_lookup.csv", "taxi+_zone_lookup.csv")
 """What the zone lookup is called now, and was until 2023."""
 
+SHAPES_URL = "https://d37ci6vzurychx.cloudfront.net/misc/taxi_zones.zip"
+SHAPES_FILES = ("taxi_zones.zip", "taxi_zones.geojson")
+"""The zones' outlines: TLC's shapefile, in feet of New York's state plane, or the same in degrees."""
+
 _FORMATS = ("parquet", "csv.gz", "csv")
 
 MONTH_PATTERN = r"\d{4}-(0[1-9]|1[0-2])"

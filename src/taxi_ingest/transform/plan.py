@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.read import Format, Layout
+from taxi_ingest.read import Layout
 from taxi_ingest.read.texts import Origin
 from taxi_ingest.settings.job import Names
 from taxi_ingest.transform.types import WIDER, Store, column_type
@@ -159,7 +159,7 @@ def _as_they_are(
             name,
             column_type(field.name, field.type),
             source=field.name,
-            guessed=layout.format is not Format.PARQUET and field.name not in layout.thousands,
+            guessed=layout.format.is_csv and field.name not in layout.thousands,
         )
         for field, name in zip(fields, _free_names(wanted, taken), strict=True)
     )
