@@ -16,6 +16,7 @@ from taxi_ingest.cli.shared import (
     stderr,
     stdout,
 )
+from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.errors import UsageError, without_login
 from taxi_ingest.settings.job import Job, LoadOptions
 
@@ -66,6 +67,7 @@ def ingest(
     header: options.Header = Job.header,
     transform: options.Transform = Job.transform,
     cache: options.Cached = Job.cache,
+    views: options.Views = False,
     dry_run: options.DryRun = Job.dry_run,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -83,6 +85,7 @@ def ingest(
             )
         if not addresses and not (dataset and month):
             raise UsageError("Which file?", "Name a FILE or a --url, or give --dataset and --month.")
+        named = [] if table is None else [table]
         if dataset and month:
             from taxi_ingest.sources.months import month_address
             from taxi_ingest.tlc import dataset_named
@@ -106,14 +109,15 @@ def ingest(
             delimiter=delimiter,
             header=header,
         )
+        at_end = AtEnd(views, named, block, database_url) if views or dataset else None
         found = _files(addresses)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
-            _load(job, database_url, known, json, quiet, verbose)
+            _load(job, database_url, known, json, quiet, verbose, None if dry_run else at_end)
         elif dry_run:
             raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
         else:
-            _load_all(context, found, table, how, jobs, max_failures, database_url, known)
+            _load_all(context, found, table, how, jobs, max_failures, database_url, known, at_end)
 
 
 def _files(addresses: Sequence[str]) -> list[str]:
@@ -150,7 +154,13 @@ def zones(
 
 
 def _load(
-    job: Job, database_url: str | None, known: dict[str, Any], json: bool, quiet: bool, verbose: bool
+    job: Job,
+    database_url: str | None,
+    known: dict[str, Any],
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    views: AtEnd | None = None,
 ) -> None:
     """Run the flow `ingest` and print its outcome; `known` gets what an error is told with."""
     known["table"] = job.table
@@ -165,12 +175,17 @@ def _load(
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
     settings = with_login_in(job.url, settings)
     outcome = run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
-    if json:
-        print_json(outcome.as_json())
-    elif not quiet:
+    shown = not (json or quiet)
+    if shown:
         from taxi_ingest.stack import psql_command
 
-        stdout().print(summary(outcome, psql_command(outcome.database)))
+        offer = views.offer(outcome.database) if views else []
+        stdout().print(summary(outcome, psql_command(outcome.database), offer))
+    result = outcome.as_json()
+    if views:
+        result = views.made(result, known, shown)
+    if json:
+        print_json(result)
 
 
 def _load_all(
@@ -182,6 +197,7 @@ def _load_all(
     max_failures: int | None,
     database_url: str | None,
     known: dict[str, Any],
+    views: AtEnd | None,
 ) -> None:
     """Run the flow `ingest-files` and print its outcome."""
     known.clear()
@@ -222,4 +238,4 @@ def _load_all(
         changes = {"database_url": address, **dict.fromkeys(("url", "max_failures", "json", "quiet"))}
         return options.same_again(context, words, changes)
 
-    Several("files", run, again, context, settings, known).told()
+    Several("files", run, again, context, settings, known, views).told()
