@@ -510,10 +510,10 @@ def test_removal_does_not_go_where_links_lead(stack_home: Path) -> None:
     (elsewhere / "file").write_text("somebody's")
     settings = settings_for(home)
     stack.start_database(settings)
-    (home / "loads").mkdir(exist_ok=True)
-    (home / "loads" / "linked.running").symlink_to(elsewhere / "file")
+    (home / "bug.log").symlink_to(elsewhere / "file")
     (home / "postgres" / "data" / "pg_tblspc" / "1").symlink_to(elsewhere)
-    stack.remove(settings)
+    _, removed = stack.remove(settings)
+    assert elsewhere in removed.left
     assert (elsewhere / "file").read_text() == "somebody's"
     assert not (home / "postgres" / "data").exists()
 

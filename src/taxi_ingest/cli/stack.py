@@ -82,6 +82,8 @@ def down(
     from taxi_ingest import stack
 
     with failures_told(json):
+        if yes and not remove_data:
+            raise UsageError("--yes belongs to --remove-data.", "Leave it out, or give both.")
         settings, tell = read_settings(), _nobody if quiet else _tell_waiting_forcibly
         if not remove_data:
             before, removed = stack.stop(settings, force, tell), None
@@ -258,6 +260,8 @@ def _show_ways(ways: "Ways", with_password: bool) -> None:
     lines = {"psql": ways.psql, "SQLAlchemy": ways.sqlalchemy, "JDBC": ways.jdbc or _NO_PORT}
     if with_password:
         lines["password"] = ways.password or _NO_PORT
+    elif ways.jdbc:
+        lines["password"] = "shown by `taxi-ingest status --show-password`"
     for name, line in lines.items():
         typer.echo(f"  {name:<16} {line}")
 

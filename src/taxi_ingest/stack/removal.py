@@ -79,10 +79,10 @@ def planned_removal(settings: Settings) -> Removal:
         for path in sorted(folder.resolve().iterdir()):
             if path.name in _FOLDERS and path in folders:
                 continue
-            ours = any(fnmatch(path.name, name) for name in names) and path.lstat().st_uid in owners
-            if ours and not (path.is_symlink() and os.geteuid() == 0):
-                known.append(Part(path, _size(path)))
-                left += _linked(path)
+            if any(fnmatch(path.name, name) for name in names) and path.lstat().st_uid in owners:
+                ours = _with_moved_data(path)
+                known += [Part(each, _size(each)) for each in ours]
+                left += [linked for each in ours for linked in _linked(each) if linked not in ours]
             else:
                 left.append(path)
     return Removal(home, tuple(known), tuple(left))
@@ -110,9 +110,7 @@ def remove(settings: Settings, runs: Callable[[], bool]) -> Removal:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, and of a link also what it names; never through a link on the way."""
-    if path.is_symlink():
-        _remove(path.resolve())
+    """Remove a file, a folder or a link; nothing that a link names."""
     with opened_folder(path.parent) as descriptor, suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(path.name, dir_fd=descriptor, follow_symlinks=False).st_mode):
             shutil.rmtree(path.name, dir_fd=descriptor)
@@ -120,13 +118,31 @@ def _remove(path: Path) -> None:
             os.unlink(path.name, dir_fd=descriptor)
 
 
+def _with_moved_data(path: Path) -> list[Path]:
+    """A path, and of the database's data that the user has moved to another disk what the link names.
+
+    As root the link may be the database account's own, and is not followed.
+    """
+    moved = path.name == "data" and path.is_symlink() and os.geteuid() != 0
+    return [path.resolve(), path] if moved else [path]
+
+
 def _size(path: Path) -> int:
-    found = path.resolve()
-    inside = (Path(folder, name) for folder, _, names in os.walk(found) for name in names)
-    return sum(each.lstat().st_blocks * 512 for each in (found, *inside) if each.exists())
+    inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sum(map(_blocks, (path, *inside)))
+
+
+def _blocks(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:  # the server works meanwhile
+        return 0
 
 
 def _linked(path: Path) -> Iterator[Path]:
-    """What links in a folder name, such as tablespaces: that is the user's, and stays."""
-    for folder, folders, _ in os.walk(path.resolve()):
+    """What is named by a link, or by links to folders in a folder, such as tablespaces: that stays."""
+    if path.is_symlink():
+        yield path.resolve()
+        return
+    for folder, folders, _ in os.walk(path):
         yield from (Path(folder, name).resolve() for name in folders if Path(folder, name).is_symlink())
