@@ -172,9 +172,11 @@ def test_each_command_and_program_runs(mirror: Path) -> None:
         "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}",
     }
     port = str(free_port())
-    load(mirror, database_at(stack.start_database(Settings(home=home))))
+    # Named, as else each command would ask Prefect for a block.
+    environment["TAXI_INGEST_DATABASE_URL"] = stack.start_database(Settings(home=home))
+    load(mirror, database_at(environment["TAXI_INGEST_DATABASE_URL"]))
     try:
-        for command in commands():
+        for command in dict.fromkeys(commands()):
             if command.startswith(("export TAXI_INGEST_", "unset")):
                 continue
             dry = " --dry-run" if re.match("taxi-ingest (backfill|ingest)", command) else ""

@@ -479,12 +479,34 @@ def test_removal_takes_all_that_the_stack_has_made_and_nothing_else(open_setting
     home = open_settings.home
     for name in ("notes.txt", "postgres/mine.txt", "bug.log"):
         (home / name).write_text("somebody's")
-    assert stack.planned_removal(open_settings).bytes > 10_000_000
+    planned = stack.planned_removal(open_settings)
+    assert planned.bytes > 10_000_000
+    assert {path.name for path in planned.left} == {"notes.txt", "mine.txt"}
     before, removed = stack.remove(open_settings)
     assert before.database.running
     assert set(removed.left) == {home / "notes.txt", home / "postgres" / "mine.txt"}
     assert {path for path in home.rglob("*") if path.is_file()} == set(removed.left)
     assert value(stack.start_database(open_settings), "SELECT 1") == 1
+
+
+def test_a_removal_that_was_interrupted_can_be_gone_on_with(
+    stack_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(stack_home / "own")
+    stack.start_database(settings)
+    original = shutil.rmtree
+
+    def interrupted(path: str, **how: int) -> None:
+        original(path, **how)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stack.remove(settings)
+    assert stack.planned_removal(settings).parts
+    stack.remove(settings)
+    assert not settings.home.exists()
 
 
 def test_removal_of_all_leaves_no_folder(stack_home: Path) -> None:

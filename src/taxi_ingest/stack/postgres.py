@@ -404,7 +404,7 @@ def _start(paths: _Paths, port: int | None) -> None:
     if port:
         _link_socket(socket_folder, port)
     _trust_no_tcp(paths)
-    seen = ".." if socket_folder == paths.root else str(socket_folder)
+    seen = ".." if socket_folder == paths.data.parent else str(socket_folder)
     write_private(paths.data / "taxi_ingest.conf", _configuration(seen, port), server_owner())
     command = [_program("postgres"), "-D", _seen_by_server(paths.data)]
     with _log(paths) as log:

@@ -23,22 +23,25 @@ from taxi_ingest.stack.residents import home_folder, lock
 class _Folder:
     """A folder of ours in the home."""
 
-    sign: str
+    signs: tuple[str, ...]
     """What lies in it if it is ours, from it on."""
     names: tuple[str, ...]
     """What we or the servers put there."""
 
+    def is_at(self, path: Path) -> bool:
+        return all((path / sign).exists() for sign in self.signs)
+
 
 _FOLDERS = {
-    "postgres": _Folder("data/taxi_ingest.conf", ("data", "data.new", "log", ".s.PGSQL.*")),
+    "postgres": _Folder(("data/taxi_ingest.conf",), ("data", "data.new", "log", ".s.PGSQL.*")),
     "prefect": _Folder(
-        "key",
+        ("key", "server.log"),
         (
             *("key", "server.json", "server.log", "login.html", "dashboard", "prefect.db", "prefect.db-*"),
             *("memo_store.toml", "profiles.toml", "concurrency_leases", "dlq", "storage", ".sdk_telemetry"),
         ),
     ),
-    "loads": _Folder("lock", ("lock", "*.running", "*.ended")),
+    "loads": _Folder(("lock",), ("lock", "*.running", "*.ended")),
 }
 _FILES = ("postgres.lock", "prefect.lock", "postgres.port", "postgres.password", "bug.log")
 """Those in the home itself, which are ours where one of our folders is."""
@@ -69,23 +72,20 @@ class Removal:
 def planned_removal(settings: Settings) -> Removal:
     """Look what there is of the local stack; changes nothing."""
     home = home_folder(settings)
-    folders = [home / name for name, folder in _FOLDERS.items() if (home / name / folder.sign).exists()]
+    folders = {home / name: folder.names for name, folder in _FOLDERS.items() if folder.is_at(home / name)}
     if not folders:
         return Removal(home, (), ())
     owners = {os.geteuid(), server_owner()[0]}
-    known: list[Part] = []
+    ours: list[Path] = []
     left: list[Path] = []
-    for folder, names in [*((each, _FOLDERS[each.name].names) for each in folders), (home, _FILES)]:
-        for path in sorted(folder.resolve().iterdir()):
-            if path.name in _FOLDERS and path in folders:
-                continue
-            if any(fnmatch(path.name, name) for name in names) and path.lstat().st_uid in owners:
-                ours = _with_moved_data(path)
-                known += [Part(each, _size(each)) for each in ours]
-                left += [linked for each in ours for linked in _linked(each) if linked not in ours]
-            else:
-                left.append(path)
-    return Removal(home, tuple(known), tuple(left))
+    for folder, names in {**folders, home: _FILES}.items():
+        for path in sorted(set(folder.resolve().iterdir()) - folders.keys()):
+            known = path.lstat().st_uid in owners and any(fnmatch(path.name, name) for name in names)
+            (ours if known else left).append(path)
+    ours += [path.resolve() for path in ours if _is_moved_data(path)]
+    left += [linked for path in ours for linked in _linked(path)]
+    parts = tuple(Part(path, _size(path)) for path in sorted(ours, key=lambda path: _is_sign(path.name)))
+    return Removal(home, parts, tuple(path for path in left if path not in ours))
 
 
 def remove(settings: Settings, runs: Callable[[], bool]) -> Removal:
@@ -111,24 +111,41 @@ def remove(settings: Settings, runs: Callable[[], bool]) -> Removal:
 
 def _remove(path: Path) -> None:
     """Remove a file, a folder or a link; nothing that a link names."""
-    with opened_folder(path.parent) as descriptor, suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.stat(path.name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-            shutil.rmtree(path.name, dir_fd=descriptor)
-        else:
-            os.unlink(path.name, dir_fd=descriptor)
+    with opened_folder(path.parent) as folder, suppress(FileNotFoundError):
+        if _is_folder(path.name, folder):
+            with opened_folder(path) as inside:
+                for name in sorted(os.listdir(inside), key=_is_sign):  # noqa: PTH208
+                    _remove_at(name, inside)
+        _remove_at(path.name, folder)
 
 
-def _with_moved_data(path: Path) -> list[Path]:
-    """A path, and of the database's data that the user has moved to another disk what the link names.
+def _remove_at(name: str, folder: int) -> None:
+    if _is_folder(name, folder):
+        shutil.rmtree(name, dir_fd=folder)
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+def _is_folder(name: str, folder: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+def _is_sign(name: str) -> bool:
+    """Whether a folder shows by it that it is ours: it goes last, so that a removal can be gone on with."""
+    return any(name == Path(sign).name for folder in _FOLDERS.values() for sign in folder.signs)
+
+
+def _is_moved_data(path: Path) -> bool:
+    """Whether it is a link to the database's data, which the user has moved to another disk.
 
     As root the link may be the database account's own, and is not followed.
     """
-    moved = path.name == "data" and path.is_symlink() and os.geteuid() != 0
-    return [path.resolve(), path] if moved else [path]
+    return path.name == "data" and path.is_symlink() and os.geteuid() != 0
 
 
 def _size(path: Path) -> int:
-    inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    folders = () if path.is_symlink() else os.walk(path)
+    inside = (Path(folder, name) for folder, _, names in folders for name in names)
     return sum(map(_blocks, (path, *inside)))
 
 
