@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(
-    epilog="Example: taxi-ingest psql -- -c 'SELECT count(*) FROM yellow_tripdata'",
-)
+@app.command(epilog="Example: taxi-ingest psql -- -c 'SELECT count(*) FROM yellow_tripdata'")
 def psql(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- PSQL'S ARGUMENTS]", help="What psql is given.")
+        list[str] | None, typer.Argument(metavar="-- ARGUMENTS", help="What psql is given.")
     ] = None,
     block: Block = None,
     database_url: DatabaseUrl = None,
