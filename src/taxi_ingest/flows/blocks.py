@@ -17,7 +17,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.load.database import address_of, secrets_of
+from taxi_ingest.load.database import address_of, secrets_at
 
 if TYPE_CHECKING:
     from prefect_sqlalchemy import SqlAlchemyConnector
@@ -46,7 +46,7 @@ def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
     _check_name(name)
     if not overwrite and name in (block.name for block in list_blocks()):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
-    if in_the_clear := ", ".join(sorted(secrets_of(dsn) - {"password"})):
+    if in_the_clear := ", ".join(sorted(secrets_at(dsn).keys() - {"password"})):
         raise UsageError(
             f"A block would keep {in_the_clear} in the clear: only its password is encrypted.",
             "Leave it out of the block, and give it by a service file of libpq's (PGSERVICE).",
@@ -90,6 +90,10 @@ class BlockDatabase(Database):
     """The database that a block names, connected to through the block."""
 
     connector: "SqlAlchemyConnector" = field(repr=False)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return secrets_at(_connector_dsn(self.connector))
 
     @contextmanager
     def open(self) -> Iterator[Connection]:
@@ -154,12 +158,17 @@ def _url_of(connector: "SqlAlchemyConnector") -> "URL":
 
 
 def _connector_address(connector: "SqlAlchemyConnector") -> str:
+    return address_of(_connector_dsn(connector))
+
+
+def _connector_dsn(connector: "SqlAlchemyConnector") -> str:
     url = _url_of(connector)
     parameters: dict[str, Any] = {
         "user": url.username,
+        "password": url.password,
         "host": url.host,
         "port": url.port,
         "dbname": url.database,
         **{key: value for key, value in url.query.items() if isinstance(value, str)},
     }
-    return address_of(make_dsn(**{key: value for key, value in parameters.items() if value is not None}))
+    return str(make_dsn(**{key: value for key, value in parameters.items() if value is not None}))
