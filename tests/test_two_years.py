@@ -28,7 +28,7 @@ Run = Callable[[], tuple[int, str, str]]
 @contextmanager
 def on_the_command_line(*flags: str) -> Iterator[Run]:
     def run() -> tuple[int, str, str]:
-        done = run_cli("backfill", "yellow", RANGE, "--reprocess", "new", *flags, "--json", timeout=400)
+        done = run_cli("backfill", "yellow", RANGE, "--reprocess", "new", *flags, "--json", timeout=900)
         result = json.loads(done.stdout)
         return done.returncode, result.get("error", ""), result.get("retry", "")
 
