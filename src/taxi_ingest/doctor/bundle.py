@@ -9,6 +9,7 @@ from taxi_ingest.errors import printable_lines, without_login
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack import prefect_key
 from taxi_ingest.stack.residents import tail
+from taxi_ingest.stack.tcp import password as database_password
 
 _LOG_LINES = 200
 _LOGS = ("postgres/log", "prefect/server.log")
@@ -35,7 +36,8 @@ def _told(finding: Finding) -> str:
 def _secrets(settings: Settings) -> Iterable[str]:
     given = [each.get_secret_value() for each in (settings.database_url, settings.source_login) if each]
     passwords = [_password(part) for text in given for part in text.split()]
-    known = {*given, *passwords, *map(unquote, passwords), prefect_key(settings) or ""}
+    ours = (prefect_key(settings) or "", database_password(settings) or "")
+    known = {*given, *passwords, *map(unquote, passwords), *ours}
     return sorted((each for each in known if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 

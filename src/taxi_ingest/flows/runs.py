@@ -129,11 +129,11 @@ def _own_tags() -> set[str]:
 
 
 def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Have a flow run or task run end in Prefect as it reads best.
+    """Have a flow run end in Prefect as it reads best.
 
     Ctrl-C and SIGTERM end it as Cancelled, where Prefect would call it Crashed; its caller then meets
-    Prefect's CancelledRun. An error of ours is Failed with its sentence and hint, and no traceback. What was
-    there already is Skipped.
+    Prefect's CancelledRun. An error of ours is Failed with its sentence and hint, where Prefect would show a
+    traceback; its caller meets the error. What was there already is Skipped.
     """
 
     @wraps(function)
