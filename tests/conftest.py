@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from builders import TRIPS, written
@@ -27,6 +28,10 @@ from taxi_ingest.load import Database, database_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.account import give_to_account
 from taxi_ingest.tlc.sample import write_sample
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _HOME = Path(tempfile.mkdtemp(prefix="ti-"))
 set_up_environment(_HOME)

@@ -119,7 +119,10 @@ def test_a_run_names_its_process_and_its_tasks_have_no_tags(api: str, trips: Pat
         outcome = ingest.with_options(name="other")(url=str(trips), table="green")
     run_id = id_of(outcome.flow_run_url)
     until(lambda: len(task_runs(run_id)) == 4, lambda: task_runs(run_id))
-    assert {tag.partition(":")[0] for tag in flow_run(run_id).tags} == {"mine", "machine", "process"}
+    assert {tag.partition(":")[0] for tag in flow_run(run_id).tags} == {
+        *("mine", "machine", "process"),
+        *("green", "2024-01"),
+    }
     assert {tuple(task.tags) for task in task_runs(run_id)} == {("mine",)}
 
 
