@@ -266,3 +266,22 @@ def test_without_index_neither_the_load_nor_an_earlier_one_gets_it(
     assert query(embedded_database_url, indexes) == [(0,)]
     loaded(months(tmp_path, range(3, 4))[0], embedded_database)
     assert query(embedded_database_url, indexes) == [(3,)]
+
+
+def test_a_load_takes_no_room_for_columns_that_its_file_lacks(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    for month in ("2021-01", "2021-02"):
+        loaded(write_month(tmp_path, month), embedded_database, "trips", index=False)
+        [(number,)] = query(embedded_database_url, "SELECT max(load_id) FROM taxi_ingest.loads")
+        execute(
+            embedded_database_url,
+            f"""CREATE TABLE no_more_{number} AS SELECT _load_id, "VendorID", tpep_pickup_datetime,
+            passenger_count, total_amount FROM taxi_ingest.load_{number}""",
+        )
+        sizes = f"SELECT pg_relation_size('taxi_ingest.load_{number}'), pg_relation_size('no_more_{number}')"
+        [(taken, least)] = query(embedded_database_url, sizes)
+        assert taken == least
+    assert query(embedded_database_url, "SELECT count(*), count(pickup_longitude) FROM trips") == [
+        (2 * ROWS, 0)
+    ]

@@ -85,9 +85,11 @@ class Partition:
     def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
         own = partition.target_of(load_id)
         if self.existing is None:
-            partition.create(cursor, self.stream.plan.columns, load_id)
+            partition.create(cursor, self.stream.plan.loaded, load_id)
         else:
-            partition.create_like(cursor, self.existing, load_id)
+            spared = self.existing.definitions_of(self._unneeded(self.existing))
+            kept = [text for text in self.existing.definitions if text not in spared]
+            partition.create_like(cursor, kept, load_id)
             if missing := self._missing(self.existing):
                 table.add_columns(cursor, own, missing)
             for column in self._wider(self.existing):
@@ -96,12 +98,23 @@ class Partition:
 
     def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
         own = partition.target_of(load_id)
+        partition.complete(cursor, self._spared, load_id)
         copied = table.look_up(cursor, own)
         assert copied, "it was made in this transaction"
         partition.prove(cursor, own, load_id)
         if self.indexed:
             partition.create_index(cursor, load_id, self.stream.plan)
         return patiently(cursor, lambda: self._join(cursor, load_id, copied))
+
+    @property
+    def _spared(self) -> list[sql.Composable]:
+        """The definitions of the columns that the file lacks, and that its rows need not have."""
+        if self.existing is None:
+            return [table.definition(column) for column in self.stream.plan.columns if not column.source]
+        return [sql.SQL(text) for text in self.existing.definitions_of(self._unneeded(self.existing))]
+
+    def _unneeded(self, existing: ExistingTable) -> frozenset[str]:
+        return existing.optional - {column.name for column in self.stream.plan.loaded}
 
     def _join(self, cursor: Cursor, load_id: int, copied: ExistingTable) -> tuple[str, ...]:
         table.lock_definition(cursor, self.target)

@@ -21,7 +21,6 @@ from taxi_ingest.load.locks import Lock, try_lock
 from taxi_ingest.load.table import (
     LEDGER_SCHEMA,
     LOAD_ID,
-    ExistingTable,
     Target,
     definitions,
     lock_definition,
@@ -71,8 +70,8 @@ def create(cursor: Cursor, columns: Sequence[PlannedColumn], load_id: int) -> No
     )
 
 
-def create_like(cursor: Cursor, existing: ExistingTable, load_id: int) -> None:
-    """Make a partition of a table that exists; see `create`.
+def create_like(cursor: Cursor, definitions: Sequence[str], load_id: int) -> None:
+    """Make a partition of a table that exists, with some of its definitions; see `create`.
 
     Not by LIKE, which would lock that table against a replacement for as long as the copy lasts.
     """
@@ -82,10 +81,22 @@ def create_like(cursor: Cursor, existing: ExistingTable, load_id: int) -> None:
             "ALTER TABLE {partition} ALTER COLUMN _load_id SET DEFAULT {load_id}"
         ).format(
             partition=target_of(load_id).sql,
-            definitions=sql.SQL(", ".join(existing.definitions)),
+            definitions=sql.SQL(", ".join(definitions)),
             load_id=sql.Literal(load_id),
         )
     )
+
+
+def complete(cursor: Cursor, definitions: Sequence[sql.Composable], load_id: int) -> None:
+    """Add the columns that none of the rows has.
+
+    A row that was written before takes no room for them, where one with nulls has a bit for each of its
+    columns, and is slower to read (https://www.postgresql.org/docs/current/storage-page-layout.html). Which
+    place a column has in a partition does not matter to its table.
+    """
+    if definitions:
+        additions = sql.SQL(", ").join([sql.SQL("ADD COLUMN {}").format(each) for each in definitions])
+        cursor.execute(sql.SQL("ALTER TABLE {} {}").format(target_of(load_id).sql, additions))
 
 
 def prove(cursor: Cursor, partition: Target, load_id: int) -> None:

@@ -1,6 +1,6 @@
 """The table that is loaded into."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -109,6 +109,12 @@ class ExistingTable:
     """Name -> Postgres type."""
     definitions: tuple[str, ...]
     """Its columns and check constraints as SQL, as a partition must have them."""
+    optional: frozenset[str] = frozenset()
+    """The columns that are just null in a row which has no value for them, and in no check's way."""
+
+    def definitions_of(self, names: Collection[str]) -> list[str]:
+        """Those of some columns."""
+        return [text for name, text in zip(self.columns, self.definitions, strict=False) if name in names]
 
 
 def look_up(cursor: Cursor, target: Target) -> ExistingTable | None:
@@ -142,7 +148,8 @@ def look_up(cursor: Cursor, target: Target) -> ExistingTable | None:
                 WHEN 's' THEN format(' GENERATED ALWAYS AS (%%s) STORED', pg_get_expr(adbin, adrelid))
                 WHEN 'v' THEN format(' GENERATED ALWAYS AS (%%s) VIRTUAL', pg_get_expr(adbin, adrelid))
                 ELSE coalesce(' DEFAULT ' || pg_get_expr(adbin, adrelid), '') END
-            || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END
+            || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END,
+            NOT attnotnull AND adbin IS NULL
         FROM pg_attribute
         JOIN pg_type ON pg_type.oid = atttypid
         LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
@@ -151,7 +158,7 @@ def look_up(cursor: Cursor, target: Target) -> ExistingTable | None:
         (oid,),
     )
     described = cursor.fetchall()
-    columns = {name: short_name(type) for name, type, _ in described}
+    columns = {name: short_name(type) for name, type, *_ in described}
     cursor.execute(
         """
         SELECT format('CONSTRAINT %%I %%s', conname, pg_get_constraintdef(oid)) FROM pg_constraint
@@ -159,8 +166,10 @@ def look_up(cursor: Cursor, target: Target) -> ExistingTable | None:
         """,
         (oid,),
     )
-    definitions = [definition for _, _, definition in described] + [text for (text,) in cursor.fetchall()]
-    return ExistingTable(kind == "p", columns, tuple(definitions))
+    checks = [text for (text,) in cursor.fetchall()]
+    definitions = [definition for _, _, definition, _ in described] + checks
+    optional = frozenset(name for name, *_, is_optional in described if is_optional and not checks)
+    return ExistingTable(kind == "p", columns, tuple(definitions), optional)
 
 
 def lock_definition(cursor: Cursor, target: Target) -> None:
@@ -264,7 +273,7 @@ def _content(cursor: Cursor, target: Target) -> str:
 
 def add_columns(cursor: Cursor, target: Target, columns: Sequence[PlannedColumn]) -> None:
     """Add columns that the table lacks; they are null in all earlier loads."""
-    additions = [sql.SQL("ADD COLUMN {}").format(_definition(column)) for column in columns]
+    additions = [sql.SQL("ADD COLUMN {}").format(definition(column)) for column in columns]
     cursor.execute(sql.SQL("ALTER TABLE {} {}").format(target.sql, sql.SQL(", ").join(additions)))
     _comment(cursor, target, columns)
 
@@ -280,10 +289,11 @@ def widen_column(cursor: Cursor, target: Target, column: PlannedColumn) -> None:
 
 def definitions(columns: Sequence[PlannedColumn]) -> sql.Composable:
     """The columns as a CREATE TABLE has them."""
-    return sql.SQL(", ").join(map(_definition, columns))
+    return sql.SQL(", ").join(map(definition, columns))
 
 
-def _definition(column: PlannedColumn) -> sql.Composable:
+def definition(column: PlannedColumn) -> sql.Composable:
+    """A column as a CREATE TABLE has it."""
     return sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(name_of(column.type)))
 
 
