@@ -13,7 +13,7 @@ DOWN = ! $(BIN)/python -c 'import taxi_ingest' 2>/dev/null || $(BIN)/taxi-ingest
 NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
 	"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 
-.PHONY: help demo test chaos bench bench-quick lint format lock clean
+.PHONY: help demo test chaos bench bench-quick bench-queries lint format lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench: $(READY) ## Measure against psql, DuckDB, ADBC, dlt and pandas (a quarter
 
 bench-quick: $(READY) ## Fail if the load stage is slower than 1.1 times psql (a minute)
 	@$(BIN)/python -m benchmarks --quick
+
+bench-queries: $(READY) ## Ask ten questions of our views, plain tables and DuckDB (ARGS="--months 3 --rows 100000")
+	@$(BIN)/python -m benchmarks.queries $(ARGS)
 
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check .

@@ -22,12 +22,12 @@ from typing import Annotated, TextIO
 
 import typer
 
-from taxi_ingest.cli import backfill, blocks, ingest, ledger, schedule, stack, zones
+from taxi_ingest.cli import backfill, blocks, ingest, ledger, schedule, stack, views, zones
 from taxi_ingest.cli.failures import failures_told
 from taxi_ingest.cli.options import Command
 from taxi_ingest.errors import UsageError, printable_lines
 
-_CHANGING = ("ingest", "backfill", "zones", "undo", "up", "down")
+_CHANGING = ("ingest", "backfill", "zones", "views", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""
 
 _EXIT_SECONDS = 5
@@ -41,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (ingest, backfill, zones, ledger, stack):
+for commands in (ingest, backfill, zones, views, ledger, stack):
     app.add_typer(commands.app)
 app.add_typer(blocks.app, name="blocks")
 app.add_typer(schedule.app, name="schedule")

@@ -16,6 +16,7 @@ from taxi_ingest.cli.shared import (
     chosen_settings,
     stdout,
 )
+from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import LoadOptions, Reprocess, usual_jobs
 
@@ -70,6 +71,7 @@ def backfill(
     index: options.Index = LoadOptions.index,
     transform: options.Transform = LoadOptions.transform,
     cache: options.Cached = LoadOptions.cache,
+    views: options.Views = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be loaded and what it takes; load nothing.")
     ] = False,
@@ -107,6 +109,7 @@ def backfill(
             work_pool,
             limit,
             how,
+            views,
         )
         act = request.plan if dry_run else request.load
         act(database_url, known)
@@ -144,6 +147,7 @@ class _Request:
     work_pool: str | None
     limit: int | None
     options: LoadOptions
+    views: bool
 
     def load(self, database_url: str | None, known: dict[str, Any]) -> None:
         """Run the flow `backfill` and print its outcome; `known` gets what an error is told with."""
@@ -171,7 +175,9 @@ class _Request:
                 options=replace(self.options, block=block),
             )
 
-        Several("months", run, self._again, self.context, settings, known).told()
+        tables = [self.table] if self.table else []
+        views = AtEnd(self.views, tables, self.options.block, database_url)
+        Several("months", run, self._again, self.context, settings, known, views).told()
 
     def _again(self, outcome: "BackfillOutcome") -> list[str]:
         from taxi_ingest.cli.several import noted_by_ledger

@@ -16,6 +16,7 @@ from taxi_ingest.cli.shared import (
     stderr,
     stdout,
 )
+from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.errors import UsageError, without_login
 from taxi_ingest.settings.job import Job, LoadOptions
 
@@ -69,6 +70,7 @@ def ingest(
     header: options.Header = Job.header,
     transform: options.Transform = Job.transform,
     cache: options.Cached = Job.cache,
+    views: options.Views = False,
     dry_run: options.DryRun = Job.dry_run,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -86,6 +88,7 @@ def ingest(
             )
         if not addresses and not (dataset and month):
             raise UsageError("Which file?", "Name a FILE or a --url, or give --dataset and --month.")
+        named = [] if table is None else [table]
         if dataset and month:
             from taxi_ingest.sources.months import month_address
             from taxi_ingest.tlc import dataset_named
@@ -109,18 +112,23 @@ def ingest(
             delimiter=delimiter,
             header=header,
         )
+        at_end = AtEnd(views, named, block, database_url) if views or dataset else None
         found = _files(addresses)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
             outcome = run_load(job, database_url, known, quiet, verbose)
+            made = None if dry_run else at_end
+            if not (json or quiet):
+                print_loaded(outcome, made.offer(outcome.database) if made else [])
+            result = outcome.as_json()
+            if made:
+                result = made.made(result, known, shown=not (json or quiet))
             if json:
-                print_json(outcome.as_json())
-            elif not quiet:
-                print_loaded(outcome)
+                print_json(result)
         elif dry_run:
             raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
         else:
-            _load_all(context, found, table, how, jobs, max_failures, database_url, known)
+            _load_all(context, found, table, how, jobs, max_failures, database_url, known, at_end)
 
 
 def _files(addresses: Sequence[str]) -> list[str]:
@@ -147,12 +155,12 @@ def run_load(
     return run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
 
 
-def print_loaded(outcome: "Outcome") -> None:
+def print_loaded(outcome: "Outcome", offers: Sequence[tuple[str, str]] = ()) -> None:
     """Print what was loaded, and how to look at it."""
     from taxi_ingest.cli.watch import summary
     from taxi_ingest.stack import psql_command
 
-    stdout().print(summary(outcome, psql_command(outcome.database)))
+    stdout().print(summary(outcome, psql_command(outcome.database), offers))
 
 
 def _load_all(
@@ -164,6 +172,7 @@ def _load_all(
     max_failures: int | None,
     database_url: str | None,
     known: dict[str, Any],
+    views: AtEnd | None,
 ) -> None:
     """Run the flow `ingest-files` and print its outcome."""
     known.clear()
@@ -204,4 +213,4 @@ def _load_all(
         changes = {"database_url": address, **dict.fromkeys(("url", "max_failures", "json", "quiet"))}
         return options.same_again(context, words, changes)
 
-    Several("files", run, again, context, settings, known).told()
+    Several("files", run, again, context, settings, known, views).told()

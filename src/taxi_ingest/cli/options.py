@@ -28,7 +28,10 @@ Table = Annotated[
 ChunkSize = Annotated[int, typer.Option(min=1, help="Rows to take at a time.")]
 WhenLoaded = Annotated[IfLoaded, typer.Option(help="What to do with a file that the table already has.")]
 Spelling = Annotated[
-    Names | None, typer.Option(help="How a new table spells its columns: as TLC does, or in snake_case.")
+    Names | None,
+    typer.Option(
+        help="How a new table spells its columns: as TLC does, in snake_case, or as TLC does in lower case."
+    ),
 ]
 MaxRejects = Annotated[
     str, typer.Option(metavar="N|P%", help="How many rows may be unfit before nothing at all is loaded.")
@@ -64,6 +67,9 @@ Transform = Annotated[
 ]
 Cached = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Whether downloads are kept, and used again.")
+]
+Views = Annotated[
+    bool, typer.Option("--views", help="Then make the views on what is loaded, as `taxi-ingest views` does.")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")

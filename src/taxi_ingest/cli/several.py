@@ -13,6 +13,7 @@ from rich.text import Text
 from taxi_ingest.cli.display import Display, display
 from taxi_ingest.cli.failures import Interrupted, print_json
 from taxi_ingest.cli.shared import stderr, stdout
+from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.cli.watch import Watch, show_download, show_load
 from taxi_ingest.errors import DataError, SourceError, printable
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome, is_new
@@ -41,6 +42,8 @@ class Several:
     settings: Settings
     known: dict[str, Any]
     """Gets what an error is told with."""
+    views: AtEnd | None = None
+    """What becomes of the views; None where nothing is said of them."""
 
     def told(self) -> None:
         """Run the flow, show how it goes, and print its outcome."""
@@ -53,13 +56,20 @@ class Several:
             self.known.update({**failure.outcome.as_json(), "retry": command})
             self._print(failure.outcome, command)
             raise
-        if self.context.params["json"]:
-            print_json(outcome.as_json())
         self._print(outcome, None)
+        result = outcome.as_json()
+        if self.views:
+            result = self.views.made(result, self.known, self._shown)
+        if self.context.params["json"]:
+            print_json(result)
+
+    @property
+    def _shown(self) -> bool:
+        return not (self.context.params["json"] or self.context.params["quiet"])
 
     def _print(self, outcome: BackfillOutcome, command: str | None) -> None:
-        if not (self.context.params["json"] or self.context.params["quiet"]):
-            stdout().print(summary(outcome, self.noun, command), highlight=False)
+        if self._shown:
+            stdout().print(summary(outcome, self.noun, command, self.views), highlight=False)
 
     def _watched(self) -> BackfillOutcome:
         quiet, verbose = self.context.params["quiet"], self.context.params["verbose"]
@@ -121,7 +131,7 @@ def noted_by_ledger(outcome: BackfillOutcome) -> bool:
     return not outcome.count("waiting") and all(failure.exit_code in _NOTED for failure in outcome.failures)
 
 
-def summary(outcome: BackfillOutcome, noun: str, again: str | None) -> Text:
+def summary(outcome: BackfillOutcome, noun: str, again: str | None, views: AtEnd | None) -> Text:
     """What was done, line by line, and the commands that load again what failed and that open a table."""
     tables = list(dict.fromkeys(month.table for month in outcome.months))
     new = outcome.count("loaded", "replaced")
@@ -138,6 +148,7 @@ def summary(outcome: BackfillOutcome, noun: str, again: str | None) -> Text:
         *(("note", note) for note in outcome.notes),
     ]
     if any(isinstance(month, Outcome) for month in outcome.months):
+        rows.extend(views.offer(outcome.database) if views and not outcome.failures else [])
         look = f"TABLE {parse_target(_a_table(outcome)).quoted} LIMIT 5"
         rows.append(("open it", shlex.join((*psql_command(outcome.database), "-c", look))))
     nothing = outcome.status == "skipped" and outcome.count("skipped") < len(outcome.months)

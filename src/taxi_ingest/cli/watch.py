@@ -172,8 +172,9 @@ def show_load(shown: Display, load: str, file: SourceFile, progress: LoadProgres
     shown.update("Loading", load, progress.bytes, file.bytes, progress.rows)
 
 
-def summary(outcome: Outcome, psql: Sequence[str]) -> Text:
-    """What was done, line by line, with the command that opens the database as `psql`."""
+def summary(outcome: Outcome, psql: Sequence[str], offer: Sequence[tuple[str, str]] = ()) -> Text:
+    """What was done, line by line, with what is on offer now and the command that opens the database as
+    `psql`."""
     name = " ".join(filter(None, (outcome.dataset, outcome.month)))
     rows = [
         ("table", outcome.table),
@@ -185,6 +186,7 @@ def summary(outcome: Outcome, psql: Sequence[str]) -> Text:
     ]
     if outcome.plan is None:
         look = f"TABLE {parse_target(outcome.table).quoted} LIMIT 5"
+        rows.extend(offer)
         rows.append(("open it", shlex.join((*psql, "-c", look))))
     lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
     return Text("\n").join((Text(_TITLES[outcome.status], style="bold green"), *lines))

@@ -67,7 +67,7 @@ def ingest(
         if_loaded: What to do with a file that the table has already.
         max_rejects: How many rows may be rejected: `100` or `1%`.
         verify: Whether fewer rows than TLC's file is known to have abort the load.
-        names: How a new table's columns are spelled, `tlc` or `snake`; the table remembers it.
+        names: How a new table's columns are spelled, `tlc`, `snake` or `lower`; the table remembers it.
         transform: `module:function` of the user's, from DataFrame to DataFrame, called with each chunk.
         cache: Whether a download is kept, and taken from those kept before.
         dry_run: Find out what would happen, and load nothing.

@@ -78,7 +78,8 @@ class Partition:
             raise DataError(
                 f"{self.target} would have to widen {columns} for this file, but these views use "
                 f"it: {', '.join(views)}.",
-                "Drop the views and make them again afterwards, or load into another --table.",
+                "Drop the views and make them again afterwards (`taxi-ingest views --drop` and `taxi-ingest "
+                "views` do it with its own), or load into another --table.",
             )
 
     def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:

@@ -172,6 +172,15 @@ ORDER BY load_id
 """
 
 
+_TABLES = f"""
+SELECT dataset, table_schema, table_name, bool_or(status = 'loaded') FROM ({_LIVE}) AS loads
+WHERE dataset IS NOT NULL AND status = ANY (%(statuses)s)
+  AND (SELECT relkind FROM pg_class
+    WHERE oid = to_regclass(format('%%I.%%I', table_schema, table_name))) IN ('r', 'p')
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""  # noqa: S608
+
+
 _READABLE = 2
 """The ledger's first version that has all columns that are read here."""
 
@@ -239,6 +248,14 @@ def list_loads(database: Database, wanted: Filter) -> list[LoadRecord]:
             return []
         cursor.execute(_LIST, {"schema": schema, "table": name, **values})
         return [LoadRecord(*row) for row in cursor.fetchall()]
+
+
+def tables_of_datasets(cursor: Cursor) -> list[tuple[str, Target, bool]]:
+    """Each dataset of TLC's that was loaded, a table that its files went into, whether any is there still."""
+    if not exists(cursor):
+        return []
+    cursor.execute(_TABLES, {"statuses": ["loaded", "undone"]})
+    return [(dataset, Target(schema, name), there) for dataset, schema, name, there in cursor.fetchall()]
 
 
 def committed_runs(database: Database, flow_run_urls: list[str]) -> set[str]:

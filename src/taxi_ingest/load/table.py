@@ -66,17 +66,30 @@ def parse_target(table: str) -> Target:
     """
     schema, dot, name = table.partition(".")
     target = Target(schema, name) if dot else Target("public", table)
-    for part in target.key:
-        if not part or "\0" in part or len(part.encode()) > POSTGRES.name_bytes:
-            raise UsageError(
-                f"{table!r} is no table name.", "Names have 1 to 63 bytes; write TABLE or SCHEMA.TABLE."
-            )
+    if not all(map(_is_name, target.key)):
+        raise UsageError(
+            f"{table!r} is no table name.", "Names have 1 to 63 bytes; write TABLE or SCHEMA.TABLE."
+        )
     if dot and _is_reserved(schema):
         raise UsageError(
             f"{table!r} is in a schema that Postgres or taxi-ingest has for itself.",
             "Choose another schema, or none: write TABLE or SCHEMA.TABLE.",
         )
     return target
+
+
+def check_schema(schema: str) -> None:
+    """Raise UsageError for a name that no schema of a user's can have."""
+    if not _is_name(schema):
+        raise UsageError(f"{schema!r} is no schema's name.", "Names have 1 to 63 bytes.")
+    if _is_reserved(schema):
+        raise UsageError(
+            f"{schema!r} is a schema that Postgres or taxi-ingest has for itself.", "Choose another."
+        )
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and "\0" not in name and len(name.encode()) <= POSTGRES.name_bytes
 
 
 def _is_reserved(schema: str) -> bool:

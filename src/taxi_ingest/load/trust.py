@@ -6,6 +6,8 @@ are no strangers, nor are roles that we are a member of. That a superuser may ac
 trusted.
 """
 
+from collections.abc import Mapping, Sequence
+
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
@@ -57,6 +59,12 @@ def check_table(cursor: Cursor, target: Target) -> None:
         )
 
 
-def _strangers(cursor: Cursor, owners: str, values: dict[str, str]) -> str:
+def strangers_owning(cursor: Cursor, relations: Sequence[int]) -> str:
+    """The strangers among the owners of these relations (by oid); empty where there are none."""
+    owners = "SELECT relowner FROM pg_class WHERE oid = ANY (%(relations)s::oid[])"
+    return _strangers(cursor, owners, {"relations": list(relations)})
+
+
+def _strangers(cursor: Cursor, owners: str, values: Mapping[str, object]) -> str:
     cursor.execute(_STRANGERS.format(owners=owners), values)
     return ", ".join(name for (name,) in cursor.fetchall())

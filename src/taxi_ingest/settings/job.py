@@ -10,8 +10,9 @@ DEFAULT_BLOCK = "postgres-connector"
 """The Prefect block whose database is used, if there is one and no other is named."""
 
 IfLoaded = Literal["skip", "replace", "fail"]
-Names = Literal["tlc", "snake"]
-"""How a table's columns are spelled: as TLC spells them now, or in snake_case that needs no quotes."""
+Names = Literal["tlc", "snake", "lower"]
+"""How a table's columns are spelled: as TLC spells them now; in snake_case, or as TLC does but in lower case,
+which need no quotes."""
 
 Reprocess = Literal["missing", "failed", "revised", "new", "all"]
 """Which months to load: all that the table has not, those whose last try failed, those whose file has changed

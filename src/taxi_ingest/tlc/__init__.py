@@ -4,7 +4,8 @@ The facts are rows of the tables beside this file. A new era adds rows or names 
 
 datasets.csv: a dataset's kind (trips by month, or one lookup table), usual table and first month.
 rowcounts.csv: how many rows a published file is known to have; CSV and Parquet differ.
-values.csv: what the text codes mean that are carried as published.
+values.csv: what the text codes mean that are carried as published, and the number that later files have.
+codes.csv: what the codes mean that are numbers (TLC's data dictionaries of 2025-03).
 columns.csv, from TLC's data dictionaries and the headers of all published files:
 
     key        `yes` where every file of the dataset has the column: what a file is recognised by
@@ -248,6 +249,27 @@ def coded_values(dataset: str) -> list[tuple[str, str, str]]:
     """Column, value and meaning of each text code of a dataset; none of them is ever translated."""
     rows = read_table("values.csv")
     return [(row["column"], row["value"], row["meaning"]) for row in rows if row["dataset"] == dataset]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a value of a column (by its snake_case name) means."""
+
+    column: str
+    value: int | str
+    meaning: str
+    number: int | None = None
+    """What today's files have in the place of a text of earlier years."""
+
+
+def codes() -> list[Code]:
+    """All codes of trips, numbers and texts."""
+    numbers = [Code(row["column"], int(row["code"]), row["meaning"]) for row in read_table("codes.csv")]
+    texts = [
+        Code(row["column"], row["value"], row["meaning"], int(row["code"]) if row["code"] else None)
+        for row in read_table("values.csv")
+    ]
+    return numbers + texts
 
 
 def known_rows(dataset: str | None, month: str | None, format: str) -> int | None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -115,7 +116,7 @@ def plan(layout: Layout, file_name: str, names: Names = "tlc") -> Plan:
     mapping = _map(layout, dataset)
     known = tuple(
         PlannedColumn(
-            name=column.snake if names == "snake" else column.name,
+            name={"tlc": column.name, "snake": column.snake, "lower": column.name.lower()}[names],
             type=pa.type_for_alias(column.type),
             source=mapping.get(column.name),
             meaning=column.meaning,
@@ -152,7 +153,7 @@ def _as_they_are(
     fields: list[pa.Field], layout: Layout, names: Names, taken: frozenset[str] = frozenset()
 ) -> tuple[PlannedColumn, ...]:
     """Columns under their own names, as far as those are different from each other."""
-    wanted = [snake_case(field.name) if names == "snake" else field.name for field in fields]
+    wanted = [_SPELLED[names](field.name) for field in fields]
     return tuple(
         PlannedColumn(
             name,
@@ -187,6 +188,10 @@ def snake_case(name: str) -> str:
     """`Trip Type` or `tripType` as `trip_type`, which SQL takes without quotes."""
     words = re.sub(r"([a-z0-9])([A-Z])|[^0-9A-Za-z]+", r"\1_\2", name).strip("_").lower()
     return words if words[:1].isalpha() else f"column_{words}".rstrip("_")
+
+
+_SPELLED: Mapping[Names, Callable[[str], str]] = {"tlc": str, "snake": snake_case, "lower": str.lower}
+"""How names are spelled that are not TLC's."""
 
 
 def _odd_name(hint: tlc.FileName, found: str) -> tuple[str, ...]:

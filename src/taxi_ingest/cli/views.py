@@ -1,0 +1,174 @@
+"""The command `views`, and what commands that load say of it at their end."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from taxi_ingest.cli import options
+from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.shared import check_text, chosen_database, stdout
+from taxi_ingest.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from taxi_ingest.load import Database
+    from taxi_ingest.views import Made
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: taxi-ingest views --schema answers")
+def views(
+    schema: Annotated[
+        str, typer.Option(metavar="SCHEMA", help="Where the views are; it must be there.")
+    ] = "public",
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE",
+            show_default=False,
+            help="The table that they read, where several hold a dataset. May be given several times.",
+        ),
+    ] = None,
+    materialize: Annotated[
+        bool | None,
+        typer.Option(
+            "--materialize/--no-materialize",
+            show_default=False,
+            help="Whether trips_daily, trips_hourly_by_zone and zone_revenue_monthly keep their rows; "
+            "each stays as it is unless told.",
+        ),
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Only bring those up to date that keep their rows.")
+    ] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the views again.")] = False,
+    block: options.Block = None,
+    database_url: options.DatabaseUrl = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make ready views on the loaded tables, or bring them up to date: trips with codes spelled out and
+    zones by name, and sums by day, hour and month.
+
+    All is done in one transaction. What taxi-ingest did not make is never touched.
+    """
+    with failures_told(json, schema=schema) as known:
+        check_text(schema=schema, block=block, table=" ".join(table or ()))
+        if refresh + drop + (table is not None or materialize is not None) > 1:
+            raise UsageError(
+                "--refresh, --drop and the making of views exclude each other.", "Give one of them."
+            )
+        database = chosen_database(block, database_url, quiet or json)
+        known["database"] = database.address
+        if refresh or drop:
+            result = _refreshed(database, schema) if refresh else _dropped(database, schema)
+        else:
+            from taxi_ingest.views import make_views
+
+            made = make_views(database, schema=schema, tables=table or (), materialize=materialize)
+            result = as_json(made), summary(made, database)
+        if json:
+            print_json({**known, **result[0]})
+        elif not quiet:
+            stdout().print(result[1], highlight=False)
+
+
+def _refreshed(database: "Database", schema: str) -> "tuple[dict[str, Any], Text]":
+    from taxi_ingest.views import refresh_views
+
+    names = refresh_views(database, schema)
+    return {"status": "refreshed", "views": names}, _titled("Refreshed", [("views", ", ".join(names))])
+
+
+def _dropped(database: "Database", schema: str) -> "tuple[dict[str, Any], Text]":
+    from taxi_ingest.views import drop_views
+
+    names = drop_views(database, schema)
+    rows = [("views", ", ".join(names))]
+    shown = _titled("Dropped", rows) if names else _titled(f"There are no views in {schema}", [])
+    return {"status": "dropped", "views": names}, shown
+
+
+def as_json(made: "Made") -> dict[str, Any]:
+    """The object that `--json` prints."""
+    return {
+        "status": "made",
+        "schema": made.schema,
+        "views": list(made.views),
+        "materialized": list(made.materialized),
+        "tables": {dataset: str(target) for dataset, target in made.tables.items()},
+        "missing": list(made.missing),
+        "notes": list(made.notes),
+    }
+
+
+def summary(made: "Made", database: "Database") -> "Text":
+    """What there is now, line by line, with a command that asks it something."""
+    from taxi_ingest.load import Target
+    from taxi_ingest.stack import psql_command
+
+    look = f"TABLE {Target(made.schema, 'loaded_months').quoted}"
+    rows = [
+        ("views", f"{', '.join(made.views)} (schema {made.schema})"),
+        *([("keeping", f"their rows: {', '.join(made.materialized)}")] if made.materialized else []),
+        ("reading", ", ".join(f"{target} ({dataset})" for dataset, target in made.tables.items())),
+        *([("missing", _missing(made))] if made.missing else []),
+        *(("note", note) for note in made.notes),
+        ("try it", shlex.join((*psql_command(database.address), "-c", look))),
+    ]
+    return _titled("Views are up to date", rows)
+
+
+def _missing(made: "Made") -> str:
+    missing = ", ".join(made.missing)
+    zones = "; zones have no names until `taxi-ingest zones` has loaded them" if "zones" in missing else ""
+    return f"{missing}: nothing of it is loaded{zones}. Run this again when it is"
+
+
+def _titled(title: str, rows: list[tuple[str, str]]) -> "Text":
+    from rich.text import Text
+
+    lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
+    return Text("\n").join((Text(title, style="bold green"), *lines))
+
+
+@dataclass(frozen=True)
+class AtEnd:
+    """What a command that loads does about the views when all is loaded: it makes or offers them."""
+
+    wanted: bool
+    tables: Sequence[str]
+    """Those that were named to be loaded into."""
+    block: str | None
+    database_url: str | None
+
+    def made(self, outcome: dict[str, Any], known: dict[str, Any], shown: bool) -> dict[str, Any]:
+        """Make the views if they are wanted, and show them; what `--json` prints of `outcome` with them.
+
+        Raises what `make_views` raises; `known` then gets what was loaded all the same.
+        """
+        if not self.wanted:
+            return outcome
+        from taxi_ingest.views import make_views
+
+        known.update({**outcome, "status": "failed"})
+        database = chosen_database(self.block, self.database_url, quiet=True)
+        made = make_views(database, tables=self.tables)
+        if shown:
+            stdout().print(summary(made, database), highlight=False)
+        return {**outcome, "views": as_json(made)}
+
+    def offer(self, address: str) -> list[tuple[str, str]]:
+        """The line of a summary that offers them; `address` is the database's, without its password."""
+        if self.wanted:
+            return []
+        given = [*(("--table", table) for table in self.tables), ("--block", self.block)]
+        given.append(("--database-url", address if self.database_url else None))
+        words = [word for flag, value in given if value for word in (flag, value)]
+        command = shlex.join(["taxi-ingest", "views", *words])
+        return [("views", f"{command}  # trips with zones and codes by name, sums by day and month")]
