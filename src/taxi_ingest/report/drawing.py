@@ -33,7 +33,7 @@ Outlines = Mapping[int, str]
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
-_WIDTH, _WIDE = 4.6, 9.6
+_WIDTH, _WIDE = 4.2, 9.6
 _HEIGHTS: Mapping[Form, float] = {"heat": 2.3, "map": 4.6, "shares": 3.2}
 _USUAL_HEIGHT = 2.5
 _WIDE_FORMS: tuple[Form, ...] = ("series",)
@@ -64,7 +64,7 @@ _STYLE: Any = {
 }
 
 _GRID_DEGREES = 0.0004
-"""Outlines are drawn as finely as this, 35 m: neighbours fit as before, and a page has no megabytes of them."""
+"""Outlines are drawn as finely as this, 35 m: neighbours fit as before, and a page is no megabytes large."""
 
 _LONGEST_LABEL = 28
 _MOST_TICKS = 8
@@ -135,27 +135,18 @@ def _series(axes: "Axes", picture: Picture, _: Outlines) -> None:
     step = days[1] - days[0] if len(days) > 1 else 1
     edges = [*days, days[-1] + step]
     axes.stairs(picture.values, edges, fill=True, color=LINES[0])
-    starts = _ticks([day for day in days if len(days) < 2 * _MOST_TICKS or _begins(day)] or days)
-    axes.set_xticks(starts, [_day_named(day, step) for day in starts])
+    months = [day for day in range(edges[0], edges[-1]) if date.fromordinal(day).day == 1]
+    if len(months) > 2:
+        axes.set_xticks(_thinned(months), [f"{date.fromordinal(day):%b %Y}" for day in _thinned(months)])
+    else:
+        axes.set_xticks(_thinned(days), [f"{date.fromordinal(day):%d %b}" for day in _thinned(days)])
     axes.set_xlim(edges[0], edges[-1])
     _amounts(axes)
 
 
-def _begins(day: int) -> bool:
-    """Whether a month, or its first week, begins."""
-    return date.fromordinal(day).day <= 1
-
-
-def _ticks(places: list[int]) -> list[int]:
+def _thinned(places: list[int]) -> list[int]:
     """Every so many of these that not too many are left."""
     return places[:: max(1, math.ceil(len(places) / _MOST_TICKS))]
-
-
-def _day_named(ordinal: int, step: int) -> str:
-    day = date.fromordinal(ordinal)
-    if step > 300:
-        return f"{day:%Y}"
-    return f"{day:%d %b}" if day.day != 1 and step < 28 else f"{day:%b %Y}"
 
 
 def _heat(axes: "Axes", picture: Picture, _: Outlines) -> None:
@@ -173,11 +164,10 @@ def _bins(axes: "Axes", picture: Picture, _: Outlines) -> None:
     axes.stairs(values[:-1], np.arange(len(values)), fill=True, color=LINES[0])
     # What is above the last bin stands apart: it is no bin as wide as the others.
     axes.stairs(values[-1:], [last + 1, last + 2], fill=True, color=LINES[1])
-    width = float(str(picture.rows[0][0]).rpartition(" ")[2])
-    places = np.linspace(0, last, 6)
-    axes.set_xticks(
-        [*places, last + 1.5], [*(f"{place * width:g}" for place in places[:-1]), f"{last * width:g}", "more"]
-    )
+    names = [str(label).partition(" ")[0] for label, *_ in picture.rows]
+    places = list(range(0, last, last // 5))
+    axes.set_xticks([*places, last + 1.5], [*(names[place] for place in places), f"{names[last]}+"])
+    axes.set_xlim(0, last + 2)
     axes.set_xlabel(picture.columns[0])
     _amounts(axes)
 
@@ -188,7 +178,7 @@ def _ranking(axes: "Axes", picture: Picture, _: Outlines) -> None:
     axes.barh(places, picture.values, height=0.72, color=LINES[0])
     axes.set_yticks(places, names)
     axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="x")
     axes.spines["bottom"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -232,7 +222,7 @@ def _shares(axes: "Axes", picture: Picture, _: Outlines) -> None:
 
 
 def _label_loads(axes: "Axes", picture: Picture) -> None:
-    places = _ticks(list(range(len(picture.rows))))
+    places = _thinned(list(range(len(picture.rows))))
     axes.set_xticks(places, [str(picture.rows[place][0]) for place in places])
     axes.set_xlim(-0.6, max(len(picture.rows), 4) - 0.4)
 

@@ -3,7 +3,7 @@
 What makes it is an extra, `taxi-ingest[report]`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
@@ -81,7 +81,16 @@ def missing(report: Report) -> str:
     found = report.missing
     if not found:
         return f"None of {len(report.months)} is missing."
-    return f"Missing: {', '.join(found)}."
+    ranges = [f"{first}..{last}" if first != last else first for first, last in _ranges(report.months, found)]
+    return f"Missing: {', '.join(ranges)}."
+
+
+def _ranges(months: Sequence[Month], found: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The first and the last of those of the months, in order, that follow one another."""
+    for lacks, group in groupby((month.month for month in months), key=lambda month: month in found):
+        if lacks:
+            first, *others = group
+            yield first, others[-1] if others else first
 
 
 def file_name(source: str) -> str:

@@ -84,7 +84,7 @@ def series(hours: Hours, window: Window, what: str) -> Picture:
             counts[_STARTS[unit](hour.date())] += trips
     outside = sum(trips for hour, trips in hours if hour not in window)
     rows = tuple((str(day), trips) for day, trips in counts.items())
-    note = f"{outside:,} lie before or behind these days and are not shown." if outside else ""
+    note = f"{outside:,} {what.lower()} lie before or after these days." if outside else ""
     return Picture("days", "series", f"{what} per {unit}", (unit, what.lower()), rows, note)
 
 
@@ -208,10 +208,10 @@ def quality_picture(loads: Sequence[LoadRecord]) -> Picture | None:
     return Picture(
         "quality",
         "shares",
-        "Odd rows, in a hundred",
+        "Odd rows, per hundred",
         ("load", *kinds.values(), *(["rejected"] if rejected else [])),
         tuple((label_of(load), *shares(load)) for load in loads),
-        "They are loaded as they are, but for those rejected.",
+        "All of them are loaded, but for those rejected." if rejected else "All of them are loaded.",
     )
 
 

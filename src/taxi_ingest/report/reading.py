@@ -1,6 +1,6 @@
 """A table -> what is told of it: from the ledger what was loaded, from the table's rows what they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -110,7 +110,7 @@ def make_report(
     return Report(
         target,
         known.name if known else None,
-        tuple(_facts(loads, answers, known)),
+        tuple(_facts(loads, answers, surveyed, known)),
         tuple(_notes(surveyed, columns, answers, known)),
         (*_of_rows(answers, shown, known, zones.names if zones else {}), *_of_loads(loads)),
         tuple(compare(database, target, known.name, shown, today)) if known and shown else (),
@@ -166,19 +166,17 @@ def _span(months: Sequence[str]) -> tuple[str, ...]:
 
 
 def _facts(
-    loads: Sequence[LoadRecord], answers: Answers, dataset: tlc.Dataset | None
-) -> list[tuple[str, str]]:
+    loads: Sequence[LoadRecord], answers: Answers, surveyed: Surveyed, dataset: tlc.Dataset | None
+) -> Iterator[tuple[str, str]]:
     what = "trips" if dataset else "rows"
-    total = _total(answers)
-    facts = [(what, f"{'about ' if answers.sampled else ''}{total:,}")]
+    if loads and all(part.load_id for part in surveyed.parts):
+        yield what, f"{sum(load.rows_loaded for load in loads):,}"
+    else:
+        yield what, f"{'about ' if answers.sampled else ''}{_total(answers):,}"
     if loads:
-        facts += [
-            ("rows loaded, by the ledger", f"{sum(load.rows_loaded for load in loads):,}"),
-            ("rows rejected", f"{sum(load.rows_rejected for load in loads):,}"),
-            ("loads", f"{len(loads):,}"),
-            ("last load", f"{max(load.finished_at for load in loads):%Y-%m-%d}"),
-        ]
-    return facts
+        yield "rejected rows", f"{sum(load.rows_rejected for load in loads):,}"
+        yield "loads", f"{len(loads):,}"
+        yield "last load", f"{max(load.finished_at for load in loads):%Y-%m-%d}"
 
 
 def _total(answers: Answers) -> int:
