@@ -59,9 +59,10 @@ def report(
         target = find_table(database, table, dataset)
         made = make_report(database, target, date.today(), dataset=dataset, months=month)
         if text:
+            from taxi_ingest.cli.display import PlainConsole
             from taxi_ingest.report.terminal import print_report
 
-            print_report(made, stdout())
+            print_report(made, PlainConsole())
             return
         if png:
             _write(png, lambda: save_png(made, png))

@@ -196,23 +196,24 @@ def _select(
     between: tuple[str, str] | None,
 ) -> sql.Composable:
     """The rows of a part that are read."""
-    values = sql.SQL(", ").join(
+    values = [
         sql.SQL("coalesce({}) AS {}").format(
             sql.SQL(", ").join([column.value for column in found]), sql.Identifier(name)
         )
         for name, found in columns.items()
-    )
+    ]
     first = step // 2
     read = len(range(first, part.pages, step))
     if step == 1:
-        rows = sql.SQL("SELECT 1::double precision AS weight, {} FROM {}").format(values, part.target.sql)
+        weighted = sql.SQL(", ").join([sql.SQL("1::double precision AS weight"), *values])
+        rows = sql.SQL("SELECT {} FROM {}").format(weighted, part.target.sql)
     else:
         rows = sql.SQL(_PAGES).format(
             weight=sql.Literal(part.pages / read),
             first=sql.Literal(first),
             pages=sql.Literal(part.pages),
             step=sql.Literal(step),
-            values=values,
+            values=sql.SQL(", ").join(values),
             part=part.target.sql,
         )
     if between is None or part.load_id is not None or "pickup" not in columns:

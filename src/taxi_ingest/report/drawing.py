@@ -34,7 +34,7 @@ Outlines = Mapping[int, str]
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 _WIDTH, _WIDE = 4.2, 9.6
-_HEIGHTS: Mapping[Form, float] = {"heat": 2.3, "map": 4.6, "shares": 3.2}
+_HEIGHTS: Mapping[Form, float] = {"heat": 2.3, "map": 4.0, "shares": 3.2}
 _USUAL_HEIGHT = 2.5
 _WIDE_FORMS: tuple[Form, ...] = ("series",)
 
@@ -63,8 +63,8 @@ _STYLE: Any = {
     "text.parse_math": False,
 }
 
-_GRID_DEGREES = 0.0004
-"""Outlines are drawn as finely as this, 35 m: neighbours fit as before, and a page is no megabytes large."""
+_GRID_DEGREES = 0.0008
+"""Outlines are drawn as finely as this, 80 m or a pixel: neighbours fit as before, and a page is no megabytes large."""
 
 _LONGEST_LABEL = 28
 _MOST_TICKS = 8
@@ -119,6 +119,7 @@ def _for_page(text: str, name: str, label: str) -> str:
     text = re.sub(r'<g id="tip:([^"]*)">', r"<g><title>\1</title>", text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(url\(#|xlink:href="#)', rf"\1{name}-", text).replace("xlink:href", "href")
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", text)
     start = text.index(">") + 1
     return with_variables(f'{text[:start]}<title id="{name}">{_escaped(label)}</title>{text[start:]}')
@@ -239,6 +240,8 @@ def _map(axes: "Axes", picture: Picture, outlines: Outlines) -> None:
         color = SCALE[step] if trips else LIGHT["blank"]
         patch = PathPatch(_path(outline), facecolor=color, edgecolor=LIGHT["paper"], linewidth=0.25)
         patch.set_gid(f"tip:{printable(str(label))}: {int(trips or 0):,}")
+        # The map fills its axes; where each outline ends need not be asked for the layout.
+        patch.set_in_layout(False)
         axes.add_patch(patch)
     axes.autoscale_view()
     axes.set_aspect(1 / math.cos(math.radians(40.7)))
