@@ -196,7 +196,7 @@ def test_what_is_told_of_loads_is_the_ledgers(tmp_path: Path, embedded_database:
     assert "Missing: 2024-02..2024-03." in page(report)
     # A stray of 2008 does not stretch the days.
     assert picture(report, "days").rows[0][0] == "2024-01-01"
-    assert picture(report, "days").note == "1 trips lie before or after these days."
+    assert picture(report, "days").note == "Not shown, as they lie before or after these days: 1."
 
 
 def test_months_restrict_it_also_in_a_table_of_ones_own(

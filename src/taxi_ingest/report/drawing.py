@@ -64,7 +64,7 @@ _STYLE: Any = {
 }
 
 _GRID_DEGREES = 0.0008
-"""Outlines are drawn as finely as this, 80 m or a pixel: neighbours fit as before, and a page is no megabytes large."""
+"""Outlines are drawn as finely as this, 80 m or a pixel. Neighbours still fit, and it saves megabytes."""
 
 _LONGEST_LABEL = 28
 _MOST_TICKS = 8

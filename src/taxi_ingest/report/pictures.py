@@ -84,7 +84,7 @@ def series(hours: Hours, window: Window, what: str) -> Picture:
             counts[_STARTS[unit](hour.date())] += trips
     outside = sum(trips for hour, trips in hours if hour not in window)
     rows = tuple((str(day), trips) for day, trips in counts.items())
-    note = f"{outside:,} {what.lower()} lie before or after these days." if outside else ""
+    note = f"Not shown, as they lie before or after these days: {outside:,}." if outside else ""
     return Picture("days", "series", f"{what} per {unit}", (unit, what.lower()), rows, note)
 
 

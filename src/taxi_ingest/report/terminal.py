@@ -16,7 +16,7 @@ _BLOCKS = (" ▁▂▃▄▅▆▇█", " .:-=+*%#")
 """From little to much; the second where the terminal lacks the first."""
 
 _WIDEST = 100
-_LABEL = 26
+_LABEL = 28
 _MOST_BINS = 20
 _ACCENT = "cyan"
 
