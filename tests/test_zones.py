@@ -84,7 +84,7 @@ def coordinates(folder: Path, *points: tuple[object, ...], name: str = "green_tr
 def assigned(database: Database, shapes: Path | None = None, table: str = "shapes") -> list[Assignment]:
     """What the library does for `zones --assign`."""
     if shapes:
-        loaded(shapes, database, table)
+        loaded(shapes, database, table, chunk_size=1000)
     outlines = outlines_in(database, parse_target(table))
     done = [
         assign_zones(database, load_id, outlines, Zones(outlines.texts).at)
@@ -102,6 +102,7 @@ def tlc_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TLC's download: its real shapefile in a zip archive."""
     path = tmp_path_factory.mktemp("tlc") / "taxi_zones.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__MACOSX/._taxi_zones.shp", b"")
         for file in sorted((REAL / "taxi_zones").iterdir()):
             archive.write(file, file.name)
     return path
@@ -258,7 +259,9 @@ def test_zones_loads_names_and_outlines_once(mirror: Path, cli: Cli, db: str) ->
 @pytest.mark.usefixtures("mirror", "db")
 def test_a_mirror_without_outlines_has_names(cli: Cli) -> None:
     done = cli("zones", "--json")
-    assert (done.returncode, json.loads(done.stdout)["shapes"]) == (0, None)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["rows_loaded"], found["shapes"]) == (0, 265, None)
+    assert found["notes"] == ["There are no outlines of zones beside it; --shapes FILE names some."]
     missing = cli("zones", "--assign")
     assert (missing.returncode, "has no outlines of zones" in missing.stderr) == (4, True)
 
@@ -287,6 +290,7 @@ def test_assign_tells_what_lies_nowhere(mirror: Path, cli: Cli, db: str) -> None
     again = cli("zones", "--assign", "--json")
     assert json.loads(again.stdout)["assigned"] == []
     assert "have their zones already" in cli("zones", "--assign").stdout
+    assert "1 picked up in no zone" in cli("ingest", path, "--table", "trips").stdout
     quality = json.loads(cli("loads", "--json").stdout)["loads"][0]["quality"]
     assert (quality["pickup_in_no_zone"], quality["dropoff_in_no_zone"]) == (1, 0)
 
@@ -316,7 +320,8 @@ def test_real_trips_of_eight_years_lie_where_counting_crossings_says(
     assert len({row["file"][:-3] for row in sample}) == 12
     for name in {row["file"] for row in sample}:
         table = name.partition("_")[0]
-        loaded(SHARED_DATA / "csv_heads" / f"{name}.csv", embedded_database, table, max_rejects="100%")
+        path = SHARED_DATA / "csv_heads" / f"{name}.csv"
+        loaded(path, embedded_database, table, chunk_size=1000, max_rejects="100%")
     assigned(embedded_database, REAL / "taxi_zones.geojson")
     for row in sample:
         points = " AND ".join(f"{column} = {row[column]}" for column in COORDINATES.split(","))
@@ -334,7 +339,8 @@ def test_real_trips_of_eight_years_lie_where_counting_crossings_says(
 def test_postgis_finds_the_same_zones(tlc_zip: Path, database: Database, database_url: str) -> None:
     with_postgis(database_url)
     for year in (2009, 2013, 2016):
-        loaded(SHARED_DATA / "csv_heads" / f"yellow_tripdata_{year}-01.csv", database, max_rejects="100%")
+        path = SHARED_DATA / "csv_heads" / f"yellow_tripdata_{year}-01.csv"
+        loaded(path, database, chunk_size=1000, max_rejects="100%")
     assigned(database, tlc_zip)
     wrong = """SELECT count(*) FROM trips LEFT JOIN shapes ON public.st_contains(
             geometry, public.st_setsrid(public.st_point({0}_longitude, {0}_latitude), 4326))
@@ -522,8 +528,9 @@ def test_a_table_of_a_thousand_pages_keeps_its_rows_and_its_order(
 def test_readmes_question_is_answered_and_drawn(
     embedded_database: Database, embedded_database_url: str
 ) -> None:
-    loaded(SHARED_DATA / "csv" / "yellow_tripdata_2021-01.csv", embedded_database, "yellow_tripdata")
-    loaded(REAL / "taxi_zones.geojson", embedded_database, "taxi_zones_shapes")
+    trips = SHARED_DATA / "csv" / "yellow_tripdata_2021-01.csv"
+    for path, table in ((trips, "yellow_tripdata"), (REAL / "taxi_zones.geojson", "taxi_zones_shapes")):
+        loaded(path, embedded_database, table, chunk_size=10_000)
     [question] = re.findall(
         r"```sql\n(CREATE TABLE friday_pairs.*?)```", (ROOT / "README.md").read_text(), re.S
     )

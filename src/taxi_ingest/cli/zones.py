@@ -67,6 +67,8 @@ def zones(
         outlines = load(address, f"{name}_shapes") if address and can_read_shapes() else None
         if address and not outlines:
             names = names.with_note(f"The zones' outlines were not loaded, which need more: {INSTALL}.")
+        elif not outlines and not url:
+            names = names.with_note("There are no outlines of zones beside it; --shapes FILE names some.")
         found = None
         if assign:
             found = _assign(chosen_database(block, database_url, quiet), f"{name}_shapes", quiet)
@@ -74,7 +76,8 @@ def zones(
             print_json(_as_json(names, outlines, found))
         elif not quiet:
             print_loaded(names)
-            stdout().print(_told(outlines, found), highlight=False)
+            for line in _told(outlines, found):
+                stdout().print(line, highlight=False)
 
 
 def _assign(database: "Database", shapes: str, quiet: bool) -> "list[Assignment]":
@@ -89,7 +92,7 @@ def _assign(database: "Database", shapes: str, quiet: bool) -> "list[Assignment]
     found = []
     for number, load_id in enumerate(waiting, 1):
         with display(stderr(), quiet) as shown:
-            stage = f"Load {load_id}, {number} of {len(waiting)}"
+            stage = f"Zones of load {load_id}, {number} of {len(waiting)}"
             done = assign_zones(database, load_id, outlines, zones.at, partial(shown.update, stage, ""))
         if done:
             found.append(done)
@@ -106,7 +109,7 @@ def _as_json(
     }
 
 
-def _told(outlines: "Outcome | None", found: "list[Assignment] | None") -> Text:
+def _told(outlines: "Outcome | None", found: "list[Assignment] | None") -> list[Text]:
     """What was done besides, line by line."""
     rows = []
     if outlines:
@@ -115,7 +118,7 @@ def _told(outlines: "Outcome | None", found: "list[Assignment] | None") -> Text:
         rows += [("assigned", _counted(each)) for each in found]
     elif found is not None:
         rows.append(("assigned", "all trips that have coordinates only have their zones already"))
-    return Text("\n").join(Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows)
+    return [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
 
 
 def _counted(done: "Assignment") -> str:

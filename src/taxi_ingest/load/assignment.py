@@ -28,13 +28,14 @@ from taxi_ingest.load.database import Database, one
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.trust import check_ledger, check_table
 from taxi_ingest.load.waiting import patiently, wait_for
+from taxi_ingest.transform.quality import DROPOFF_IN_NO_ZONE, PICKUP_IN_NO_ZONE
 
 COLUMNS = ("assigned_pickup_zone", "assigned_dropoff_zone")
 """Never TLC's own PULocationID and DOLocationID."""
 
 _MEANINGS = ("Taxi zone of the pickup's coordinates", "Taxi zone of the drop-off's coordinates")
 _TYPE = "integer"
-_COUNTED = ("pickup_in_no_zone", "dropoff_in_no_zone")
+_COUNTED = (PICKUP_IN_NO_ZONE, DROPOFF_IN_NO_ZONE)
 """What the ledger calls, in a load's quality, the trips whose point lies in no zone."""
 
 _POINTS = (("pickup_longitude", "pickup_latitude"), ("dropoff_longitude", "dropoff_latitude"))
@@ -300,7 +301,7 @@ def _noted(cursor: Cursor, load_id: int, outlines: Outlines, counts: Mapping[str
     nowhere = {name: counts[name] for name in _COUNTED}
     cursor.execute(
         """
-        UPDATE taxi_ingest.loads SET assigned_by = %s, quality = quality || %s::jsonb
+        UPDATE taxi_ingest.loads SET assigned_by = %s, quality = coalesce(quality, '{}') || %s::jsonb
         WHERE load_id = %s
         """,
         (outlines.load_id, Json(nowhere), load_id),

@@ -33,8 +33,8 @@ Zones = Mapping[int, tuple[Mapping[str, Any], list["BaseGeometry"]]]
 """LocationID -> the zone's properties and its outlines, in order."""
 
 _EXTRA = ("shapely", "pyproj", "shapefile")
-_MOST_BYTES = 256 << 20
-"""Of a file, unpacked; TLC's has 2 MB."""
+_MOST_BYTES = 128 << 20
+"""Of a file, unpacked; TLC's has 2 MB, the GeoJSON 4."""
 _SCHEMA = pa.schema(
     {
         "LocationID": pa.int64(),
@@ -95,27 +95,37 @@ def _shapefile(path: Path) -> Features:
     import shapely
     from shapely.geometry import shape
 
-    with zipfile.ZipFile(path) as archive:
-        parts = {Path(name).suffix.lower(): _unpacked(archive, name) for name in archive.namelist()}
-    file = shapefile.Reader(shp=io.BytesIO(parts[".shp"]), dbf=io.BytesIO(parts[".dbf"]))
-    crs = pyproj.CRS.from_wkt(parts[".prj"].decode())
+    shp, dbf, prj = _unpacked(path, ".shp", ".dbf", ".prj")
+    file = shapefile.Reader(shp=io.BytesIO(shp), dbf=io.BytesIO(dbf))
+    crs = pyproj.CRS.from_wkt(prj.decode())
     to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     shapes = [shape(found.__geo_interface__) for found in file.shapes()]
     moved = shapely.transform(np.array(shapes), lambda xy: np.column_stack(to_degrees.transform(*xy.T)))
     return [(record.as_dict(), found) for record, found in zip(file.records(), moved, strict=True)]
 
 
-def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).file_size > _MOST_BYTES:
-        raise ValueError(f"{name} is larger than any shapefile of zones")
-    return archive.read(name)
+def _unpacked(path: Path, *suffixes: str) -> list[bytes]:
+    """The parts of a zipped shapefile; what macOS adds to an archive is none."""
+    with zipfile.ZipFile(path) as archive:
+        members = [one for one in archive.infolist() if not one.filename.startswith("__MACOSX/")]
+        named = {Path(member.filename).suffix.lower(): member for member in members}
+        for suffix in suffixes:
+            _check_size(named[suffix].file_size)
+        return [archive.read(named[suffix]) for suffix in suffixes]
 
 
 def _geojson(path: Path) -> Features:
     from shapely.geometry import shape
 
+    _check_size(path.stat().st_size)
     features = json.loads(path.read_bytes())["features"]
     return [(feature["properties"], shape(feature["geometry"])) for feature in features]
+
+
+def _check_size(size: int) -> None:
+    """What is read here is held in memory, whole."""
+    if size > _MOST_BYTES:
+        raise ValueError(f"{size:,} bytes are more than outlines of zones take")
 
 
 _READERS: Mapping[Format, Callable[[Path], Features]] = {

@@ -14,6 +14,7 @@ _DISTANCES = ("trip_distance", "trip_miles")
 _IDS = ("vendor_id", "pickup_location_id", "dropoff_location_id")
 
 NULL_WORD = "null_word"
+PICKUP_IN_NO_ZONE, DROPOFF_IN_NO_ZONE = "pickup_in_no_zone", "dropoff_in_no_zone"
 
 Columns = dict[str, pa.ChunkedArray]
 """The columns that a file has, by their snake_case names."""
@@ -73,6 +74,8 @@ ODDITIES: dict[str, tuple[str, Callable[[Columns, str | None], pa.ChunkedArray |
     ),
     "null_id": ("null ids", lambda columns, _: _any(columns, _IDS, pc.is_null)),
     NULL_WORD: ("values such as NaN, NULL or N/A taken as null", lambda *_: None),
+    PICKUP_IN_NO_ZONE: ("picked up in no zone", lambda *_: None),
+    DROPOFF_IN_NO_ZONE: ("dropped off in no zone", lambda *_: None),
 }
-"""Name -> what it means, and what finds the rows (values, for `NULL_WORD`, which are counted where they are
-still words)."""
+"""Name -> what it means, and what finds the rows. Words (values, not rows) are counted where they are still
+words, what lies in no zone when zones are assigned."""
