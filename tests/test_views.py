@@ -266,6 +266,26 @@ def test_the_views_outlast_replacement_undo_renaming_and_new_columns(
         assert (str(made.tables["yellow"]), made.notes) == ("attic.journeys", ())
 
 
+def test_a_load_that_would_widen_a_column_says_that_the_views_are_to_be_dropped_for_it(
+    tmp_path: Path, embedded_database: Database
+) -> None:
+    url = embedded_database.address
+    january, february = (
+        write_sample("fhvhv", month, tmp_path / f"fhvhv_tripdata_{month}.parquet", 5)
+        for month in ("2021-01", "2021-02")
+    )
+    loaded(january, embedded_database, "apps_trips")
+    execute(url, "ALTER TABLE apps_trips ALTER trip_time TYPE smallint")
+    make_views(embedded_database)
+    with pytest.raises(DataError, match=r"these views use it: public\.fhvhv_trips") as refused:
+        loaded(february, embedded_database, "apps_trips")
+    assert "taxi-ingest views --drop" in refused.value.hint
+    drop_views(embedded_database)
+    loaded(february, embedded_database, "apps_trips")
+    make_views(embedded_database)
+    assert value(url, "SELECT count(*) FROM fhvhv_trips") == 10
+
+
 def test_any_subset_of_the_datasets_will_do_and_what_is_loaded_later_is_taken_in(
     tmp_path: Path, database: Database, database_url: str
 ) -> None:

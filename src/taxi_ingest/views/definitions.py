@@ -1,7 +1,7 @@
 """Which views there are, and their SQL: the file of a name, and what differs from database to database.
 
 In the files `{schema}` stands for the schema of the views, `{yellow}`, `{zones}` and the like for a dataset's
-columns in snake_case (see sources.py), and `{payment_type}` and the like for the rows of a code's meanings.
+columns in snake_case (see sources.py), and `{payment_type}` and the like for what codes mean (`code_values`).
 """
 
 from collections.abc import Mapping
@@ -60,11 +60,20 @@ VIEWS = (
 
 def code_values() -> dict[str, sql.Composable]:
     """The rows of each code's meanings, by the code's column: a number and its meaning; a text, the number
-    that later files have in its place, and its meaning."""
+    that later files have in its place, and its meaning.
+
+    `…_numbers` are the branches of a CASE from a column's texts to those numbers, which a trip gets without a
+    join.
+    """
     rows: dict[str, list[sql.Composable]] = {}
+    branches: dict[str, list[sql.Composable]] = {}
     for code in tlc.codes():
         rows.setdefault(code.column, []).append(_row(code))
-    return {column: sql.SQL(", ").join(values) for column, values in rows.items()}
+        if code.number is not None:
+            branch = sql.SQL("WHEN {} THEN {}::smallint").format(*map(sql.Literal, (code.value, code.number)))
+            branches.setdefault(f"{code.column}_numbers", []).append(branch)
+    values = {column: sql.SQL(", ").join(lines) for column, lines in rows.items()}
+    return {**values, **{name: sql.SQL(" ").join(lines) for name, lines in branches.items()}}
 
 
 def _row(code: tlc.Code) -> sql.Composable:

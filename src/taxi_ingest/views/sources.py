@@ -49,8 +49,9 @@ class Source:
 
     @property
     def missing(self) -> list[str]:
-        """The dataset's columns that the table lacks, under any of their names."""
-        return [column.name for column in self.dataset.columns if self._find(column) is None]
+        """The dataset's columns that the table lacks, under any of their names; zones need no shapes."""
+        columns = [column for column in self.dataset.columns if column.snake not in _SHAPES]
+        return [column.name for column in columns if self._find(column) is None]
 
     @property
     def query(self) -> sql.Composable:

@@ -3,7 +3,7 @@ SELECT
     trip.dataset,
     trip.load_id,
     load.month AS file_month,
-    coalesce(trip.vendor_id, vendor_name.vendor_id) AS vendor_id,
+    trip.vendor_id,
     coalesce(vendor.vendor, vendor_name.vendor, trip.vendor_name) AS vendor,
     trip.pickup_datetime,
     trip.dropoff_datetime,
@@ -24,8 +24,8 @@ SELECT
     trip.dropoff_location_id,
     dropoff.borough AS dropoff_borough,
     dropoff.zone AS dropoff_zone,
-    coalesce(trip.payment_type, payment_name.payment_type) AS payment_type,
-    coalesce(payment_type.payment, payment_name.payment, trip.payment_type_name) AS payment,
+    trip.payment_type,
+    coalesce(payment_type.payment, trip.payment_type_name) AS payment,
     trip.fare_amount,
     trip.extra,
     trip.mta_tax,
@@ -47,7 +47,7 @@ FROM (
     SELECT
         'yellow' AS dataset,
         yellow.load_id,
-        yellow.vendor_id,
+        coalesce(yellow.vendor_id, CASE yellow.vendor_name {vendor_name_numbers} END) AS vendor_id,
         yellow.vendor_name,
         yellow.pickup_datetime,
         yellow.dropoff_datetime,
@@ -57,7 +57,8 @@ FROM (
         yellow.store_and_fwd_flag,
         yellow.pickup_location_id,
         yellow.dropoff_location_id,
-        yellow.payment_type,
+        coalesce(yellow.payment_type, CASE yellow.payment_type_name {payment_type_name_numbers} END)
+            AS payment_type,
         yellow.payment_type_name,
         yellow.fare_amount,
         yellow.extra,
@@ -115,8 +116,6 @@ LEFT JOIN {schema}.vendors AS vendor ON vendor.vendor_id = trip.vendor_id
 LEFT JOIN {schema}.vendor_names AS vendor_name ON vendor_name.vendor_name = trip.vendor_name
 LEFT JOIN {schema}.rate_codes AS rate_code ON rate_code.ratecode_id = trip.ratecode_id
 LEFT JOIN {schema}.payment_types AS payment_type ON payment_type.payment_type = trip.payment_type
-LEFT JOIN {schema}.payment_names AS payment_name
-    ON payment_name.payment_type_name = trip.payment_type_name
 LEFT JOIN {schema}.trip_types AS trip_type ON trip_type.trip_type = trip.trip_type
 LEFT JOIN {schema}.zones AS pickup ON pickup.location_id = trip.pickup_location_id
 LEFT JOIN {schema}.zones AS dropoff ON dropoff.location_id = trip.dropoff_location_id
