@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from builders import any_rows, csv_of, plain_table, row, trips, written
-from helpers import PASSWORD, Cli, execute, loaded, run_python
+from helpers import PASSWORD, Cli, execute, run_python
+from helpers import loaded as load_in_chunks
 from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
 from taxi_ingest.load import Database, database_at, parse_target
@@ -47,6 +48,10 @@ FILES = {
 """What the files of a dataset call pickup, drop-off, distance, fare and zone."""
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def loaded(file: Path, database: Database, table: str = "trips", **how: Any) -> None:
+    load_in_chunks(file, database, table, chunk_size=100_000, **how)
 
 
 def reported(database: Database, table: str = "trips", **how: Any) -> Report:
@@ -159,7 +164,7 @@ def test_where_nothing_is_told_of_payment_it_is_who_carried_them(
 
 def test_of_a_large_table_a_sample_is_read_and_the_page_says_so(tmp_path: Path, database: Database) -> None:
     file = write_sample("yellow", "2021-03", tmp_path / "yellow_tripdata_2021-03.parquet", 40_000)
-    loaded(file, database, chunk_size=100_000)
+    loaded(file, database)
     # A small file besides is not passed over.
     loaded(write_sample("yellow", "2021-04", tmp_path / "yellow_tripdata_2021-04.parquet", 100), database)
     report = reported(database, most_pages=100)

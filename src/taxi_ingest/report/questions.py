@@ -79,7 +79,10 @@ QUESTIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
     ),
     "zones": (
         ("zone",),
-        "SELECT zone::integer AS zone, round(sum(weight)) AS trips FROM trips GROUP BY 1 ORDER BY 2 DESC, 1",
+        """
+        SELECT CASE WHEN zone BETWEEN 0 AND 32767 THEN zone::integer END AS zone, round(sum(weight)) AS trips
+        FROM trips GROUP BY 1 ORDER BY 2 DESC, 1
+        """,
     ),
     "payments": (("payment",), _RANKED.format(value="payment")),
     "named_payments": (

@@ -144,11 +144,15 @@ def _columns(surveyed: Surveyed, dataset: tlc.Dataset | None) -> dict[str, list[
         role: [
             named[name]
             for name in (*names, ASSIGNED.get(role, ""))
-            if name in named and named[name].kind in (KINDS.get(role, named[name].kind),)
+            if name in named and _fits(role, named[name])
         ]
         for role, names in ROLES.items()
     }
-    return {role: columns for role, columns in found.items() if columns and columns[0].kind}
+    return {role: columns for role, columns in found.items() if columns}
+
+
+def _fits(role: str, column: SurveyedColumn) -> bool:
+    return column.kind is not None and column.kind == KINDS.get(role, column.kind)
 
 
 def _moments(months: Sequence[str]) -> tuple[str, str]:
