@@ -1,9 +1,9 @@
 """What a table holds, by questions to a sample of its pages: bounded in time, however large it is.
 
 Every so many pages one is read, of each partition at its own pace. Rows lie in the order in which they
-happened, roughly, so that pages at equal distances meet each day and hour in its proportion; TABLESAMPLE,
-which takes pages at random, is off by a fifth for a day of which it takes 25. A row stands for as many rows
-as pages were passed over: its `weight`.
+happened, roughly, so that pages at equal distances meet each day and hour in its proportion; what TABLESAMPLE
+tells of a day, by pages at random, was off three times as far (docs/report.md has the figures). A row stands
+for as many rows as pages were passed over: its `weight`.
 """
 
 import re

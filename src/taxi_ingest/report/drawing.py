@@ -182,7 +182,7 @@ def _ranking(axes: "Axes", picture: Picture, _: Outlines) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="x")
     axes.spines["bottom"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(_amount))
 
 
@@ -214,7 +214,16 @@ def _shares(axes: "Axes", picture: Picture, _: Outlines) -> None:
     for number, name in enumerate(picture.columns[1:]):
         values = [float(row[number + 1] or 0) for row in picture.rows]
         color = LINES[number % len(LINES)]
-        axes.plot(places, values, color=color, linewidth=1.4, marker=marker, markersize=3, label=_short(name))
+        axes.plot(
+            places,
+            values,
+            color=color,
+            linewidth=1.4,
+            marker=marker,
+            markersize=3,
+            clip_on=False,
+            label=_short(name),
+        )
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -284,7 +293,7 @@ def _on_grid(ring: Any) -> list[tuple[float, float]]:
 def _amounts(axes: "Axes") -> None:
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(_amount))
 
 

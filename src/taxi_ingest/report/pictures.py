@@ -112,7 +112,7 @@ def _next_month(day: date) -> date:
 
 
 def heat(hours: Hours, window: Window, what: str) -> Picture:
-    """How many in each hour of the week, on the average of the weeks shown."""
+    """How many in each hour of the week."""
     counts: Counter[tuple[int, int]] = Counter()
     for hour, trips in hours:
         if hour in window:
@@ -120,17 +120,19 @@ def heat(hours: Hours, window: Window, what: str) -> Picture:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (f"{hour:02}:00", *(counts[weekday, hour] for weekday in range(len(WEEKDAYS)))) for hour in range(24)
     )
-    busiest, quietest = (
-        (pick(counts, key=counts.__getitem__) for pick in (max, min)) if counts else (None,) * 2
+    return Picture(
+        "hours", "heat", f"{what} by hour and weekday", ("hour", *WEEKDAYS), rows, _extremes(counts)
     )
-    note = (
-        f"Busiest: {_hour_named(busiest)}. Quietest: {_hour_named(quietest)}." if busiest and quietest else ""
-    )
-    return Picture("hours", "heat", f"{what} by hour and weekday", ("hour", *WEEKDAYS), rows, note)
 
 
-def _hour_named(hour: tuple[int, int]) -> str:
-    return f"{WEEKDAYS[hour[0]]} {hour[1]:02}:00"
+def _extremes(counts: Mapping[tuple[int, int], int]) -> str:
+    """The busiest hour of the week; the quietest, too, where each has something."""
+    if not counts:
+        return ""
+    ordered = sorted(counts, key=counts.__getitem__)
+    quietest, busiest = (f"{WEEKDAYS[weekday]} {hour:02}:00" for weekday, hour in (ordered[0], ordered[-1]))
+    everywhere = len(counts) == 24 * len(WEEKDAYS)
+    return f"Busiest: {busiest}. Quietest: {quietest}." if everywhere else f"Busiest: {busiest}."
 
 
 def binned(bins: Bins, found: Sequence[Mapping[str, Any]]) -> Picture:

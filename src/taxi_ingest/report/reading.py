@@ -16,7 +16,6 @@ from taxi_ingest.load import (
     SurveyedColumn,
     Target,
     ask,
-    holders,
     list_loads,
     parse_target,
     survey,
@@ -59,11 +58,12 @@ def find_table(database: Database, table: str | None, dataset: str | None) -> Ta
     """
     if table is not None:
         return parse_target(table)
-    found = [target for name, target in holders(database) if dataset in (None, name)]
+    loads = list_loads(database, Filter(dataset=dataset, status="loaded"))
+    found = sorted({load.target for load in loads if not _is_lookup(load.dataset)}, key=str)
     usual = parse_target(tlc.dataset_named(dataset).table) if dataset else None
     if usual and (usual in found or not found):
         return usual
-    if len(set(found)) == 1:
+    if len(found) == 1:
         return found[0]
     raise UsageError(
         "Which table?",
@@ -71,6 +71,10 @@ def find_table(database: Database, table: str | None, dataset: str | None) -> Ta
         if found
         else "Load one: taxi-ingest backfill yellow 2024-01",
     )
+
+
+def _is_lookup(dataset: str | None) -> bool:
+    return dataset is not None and tlc.dataset_named(dataset).kind == "lookup"
 
 
 def make_report(

@@ -1,6 +1,7 @@
 """The report as text: sparklines and bars that a terminal shows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
@@ -25,7 +26,7 @@ def print_report(report: Report, console: Console) -> None:
     """Print all that is told of a table."""
     width = min(console.width, _WIDEST)
     console.print(Text.assemble((printable(str(report.target)), "bold"), f"  {subtitle(report)}"))
-    console.print(Text(" · ".join(f"{value} {name}" for name, value in report.facts)), highlight=False)
+    console.print(Text(", ".join(f"{value} {name}" for name, value in report.facts)), highlight=False)
     for note in report.notes:
         console.print(Text(note, "yellow"))
     blocks = _BLOCKS[not _can_show(console, _BLOCKS[0])]
@@ -48,9 +49,9 @@ def _can_show(console: Console, text: str) -> bool:
     return True
 
 
-def _line(values: Sequence[float], blocks: str) -> str:
-    most = max(values, default=0) or 1
-    return "".join(blocks[-(-int(value / most * (len(blocks) - 1) * 1000) // 1000)] for value in values)
+def _line(values: Sequence[float], most: float, blocks: str) -> str:
+    """A letter a value; what is more than nothing is never shown as nothing."""
+    return "".join(blocks[ceil(value / most * (len(blocks) - 1)) if most else 0] for value in values)
 
 
 def _series(picture: Picture, blocks: str, width: int) -> RenderableType:
@@ -60,8 +61,8 @@ def _series(picture: Picture, blocks: str, width: int) -> RenderableType:
     most = max(values, default=0)
     lines = []
     for start in range(0, len(values), room):
-        part = [*values[start : start + room], most]
-        lines.append(Text.assemble(f"{labels[start]}  ", (_line(part, blocks)[:-1], _ACCENT)))
+        marks = _line(values[start : start + room], most, blocks)
+        lines.append(Text.assemble(f"{labels[start]}  ", (marks, _ACCENT)))
     return Group(*lines, Text(f"at most {most:,.0f}, at least {min(values, default=0):,.0f}", "dim"))
 
 
@@ -71,7 +72,7 @@ def _heat(picture: Picture, blocks: str, _: int) -> RenderableType:
     lines = [Text("     " + "".join(f"{hour:<6}" for hour in range(0, 24, 3)), "dim")]
     for number, weekday in enumerate(WEEKDAYS, 1):
         values = [float(row[number] or 0) for row in picture.rows]
-        marks = _line([*values, most], blocks)[:-1]
+        marks = _line(values, most, blocks)
         lines.append(Text.assemble(f"{weekday}  ", ("".join(mark * 2 for mark in marks), _ACCENT)))
     return Group(*lines)
 
