@@ -180,13 +180,17 @@ def ask(
             )
         )
         rows = {name: answer or [] for name, answer in cursor.fetchall()}
-    read = sum(-(-part.pages // step) for part, step in zip(parts, steps, strict=True))
-    return Answers(rows, total, read)
+    return Answers(rows, total, sum(len(_pages(part, step)) for part, step in zip(parts, steps, strict=True)))
 
 
 def _step(part: Part, total: int, most_pages: int) -> int:
     """Of how many pages of a part one is read."""
     return max(1, min(-(-total // most_pages), part.pages // _LEAST_PAGES))
+
+
+def _pages(part: Part, step: int) -> range:
+    """Those of a part that are read."""
+    return range(step // 2, part.pages, step)
 
 
 def _select(
@@ -202,16 +206,15 @@ def _select(
         )
         for name, found in columns.items()
     ]
-    first = step // 2
-    read = len(range(first, part.pages, step))
+    pages = _pages(part, step)
     if step == 1:
         weighted = sql.SQL(", ").join([sql.SQL("1::double precision AS weight"), *values])
         rows = sql.SQL("SELECT {} FROM {}").format(weighted, part.target.sql)
     else:
         rows = sql.SQL(_PAGES).format(
-            weight=sql.Literal(part.pages / read),
-            first=sql.Literal(first),
-            pages=sql.Literal(part.pages),
+            weight=sql.Literal(part.pages / len(pages)),
+            first=sql.Literal(pages.start),
+            pages=sql.Literal(pages.stop),
             step=sql.Literal(step),
             values=sql.SQL(", ").join(values),
             part=part.target.sql,

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from html import escape
 from itertools import groupby
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -122,13 +123,7 @@ def _for_page(text: str, name: str, label: str) -> str:
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", text)
     start = text.index(">") + 1
-    return with_variables(f'{text[:start]}<title id="{name}">{_escaped(label)}</title>{text[start:]}')
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)
+    return with_variables(f'{text[:start]}<title id="{name}">{escape(label)}</title>{text[start:]}')
 
 
 def _series(axes: "Axes", picture: Picture, _: Outlines) -> None:
