@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +12,10 @@ import pytest
 
 from builders import TRIPS, written
 from helpers import (
-    PASSWORD,
     Cli,
     Publish,
     execute,
-    free_port,
+    own_postgres,
     run_cli,
     set_up_environment,
     small_disk,
@@ -27,7 +25,7 @@ from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.stack.account import as_account, give_to_account
+from taxi_ingest.stack.account import give_to_account
 from taxi_ingest.tlc.sample import write_sample
 
 _HOME = Path(tempfile.mkdtemp(prefix="ti-"))
@@ -74,30 +72,8 @@ def embedded_url(settings: Settings) -> str:
 @pytest.fixture(scope="session")
 def system_url() -> Iterator[str]:
     """A server of the machine's own Postgres, on TCP and with a password."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
-        Path(shutil.which("initdb") or "/none")
-    ]
-    if not found[-1].exists():
-        pytest.skip("no Postgres server is installed on this machine")
-    folder = Path(tempfile.mkdtemp(prefix="ti-pg-"))
-    give_to_account(folder)
-    password = folder / "password"
-    password.write_text(PASSWORD)
-    give_to_account(password)
-    data, port = folder / "data", free_port()
-    run = {**as_account(), "check": True, "stdout": subprocess.DEVNULL}
-    binaries = found[-1].parent
-    subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password],
-        **run,
-    )
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
-    subprocess.run(
-        [binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **run
-    )
-    yield f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres"
-    subprocess.run([binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
-    shutil.rmtree(folder, ignore_errors=True)
+    with own_postgres() as url:
+        yield url
 
 
 _numbers = count()

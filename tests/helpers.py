@@ -4,10 +4,12 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -25,6 +27,7 @@ from taxi_ingest.load import Database, LoadProgress, LoadResult, Preview, load_f
 from taxi_ingest.load.database import join_dsn
 from taxi_ingest.settings.job import Job, Names
 from taxi_ingest.sources import SourceFile, local_file
+from taxi_ingest.stack.account import as_account, give_to_account
 from taxi_ingest.transform import Stream, open_stream
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +82,11 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
 
 
 def run_cli(
-    *arguments: object, env: dict[str, str] | None = None, input: str | None = None, cwd: Path | None = None
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    input: str | None = None,
+    cwd: Path | None = None,
+    timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run `taxi-ingest` to its end."""
     return subprocess.run(
@@ -90,7 +97,7 @@ def run_cli(
         stdin=subprocess.DEVNULL if input is None else None,
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        timeout=120,
+        timeout=timeout,
     )
 
 
@@ -239,6 +246,39 @@ def end_copies(url: str) -> None:
 
 def exists(url: str, table: str) -> bool:
     return bool(value(url, f"SELECT to_regclass('{table}') IS NOT NULL"))
+
+
+@contextmanager
+def own_postgres(address: str = "127.0.0.1", clients: str = "127.0.0.1/32") -> Iterator[str]:
+    """A server of the machine's own Postgres, at an address of TCP, for these clients and with a password."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(shutil.which("initdb") or "/none")
+    ]
+    if not found[-1].exists():
+        pytest.skip("no Postgres server is installed on this machine")
+    folder = Path(tempfile.mkdtemp(prefix="ti-pg-"))
+    give_to_account(folder)
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    give_to_account(password)
+    data, port = folder / "data", free_port()
+    run = {**as_account(), "check": True, "stdout": subprocess.DEVNULL}
+    binaries = found[-1].parent
+    subprocess.run(
+        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password],
+        **run,
+    )
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write(f"host all all {clients} scram-sha-256\n")
+    options = f"-c listen_addresses={address} -c port={port} -c unix_socket_directories={folder} -c fsync=off"
+    subprocess.run(
+        [binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **run
+    )
+    try:
+        yield f"postgresql://postgres:{PASSWORD}@{address}:{port}/postgres"
+    finally:
+        subprocess.run([binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # Loads

@@ -43,8 +43,9 @@ class Request:
 class Server:
     """Serves a folder; `fault` makes a path misbehave, `requests` tells what was asked."""
 
-    def __init__(self, folder: Path, port: int, login: str | None) -> None:
+    def __init__(self, folder: Path, address: str, port: int, login: str | None) -> None:
         self.folder = folder
+        self.address = address
         self.port = port
         self.login = login
         self.without_validators = False
@@ -54,7 +55,7 @@ class Server:
         self.faults: dict[str, list[Fault]] = defaultdict(list)
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{quote(path)}"
+        return f"http://{self.address}:{self.port}/{quote(path)}"
 
     def fault(self, path: str, **what: Any) -> None:
         self.faults[f"/{path}"].append(Fault(**what))
@@ -68,10 +69,10 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Path, login: str | None = None) -> Iterator[Server]:
-    """Serve `folder` on 127.0.0.1; with `login` (`user:password`) only to those who know it."""
-    http = _QuietServer(("127.0.0.1", 0), _Handler)
-    server = Server(folder, http.server_port, login)
+def serve(folder: Path, login: str | None = None, address: str = "127.0.0.1") -> Iterator[Server]:
+    """Serve `folder` at an address of ours; with `login` (`user:password`) only to those who know it."""
+    http = _QuietServer((address, 0), _Handler)
+    server = Server(folder, address, http.server_port, login)
     http.server = server  # type: ignore[attr-defined]
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

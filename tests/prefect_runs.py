@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import psutil
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -18,9 +19,12 @@ from prefect.states import Running
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 from psycopg2.extensions import parse_dsn
 
+from helpers import until
 from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.deployments import make_process_pool
 from taxi_ingest.load import Database
+
+_PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 
 def id_of(flow_run_url: str | None) -> UUID:
@@ -38,6 +42,11 @@ def flow_runs(**wanted: object) -> list[FlowRun]:
     """All runs, or those that a filter of Prefect's lets pass."""
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+
+
+def number_of_runs() -> int:
+    with get_client(sync_client=True) as client:
+        return int(client.request("POST", "/flow_runs/count", json={}).json())
 
 
 def running() -> list[FlowRun]:
@@ -96,18 +105,47 @@ def worker(pool: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
             kill_tree(process)
 
 
-def start_worker(pool: str, **environment: str) -> "subprocess.Popen[str]":
-    """Start a worker that asks for runs each second."""
+def start_worker(
+    pool: str, *flags: str, inside: Sequence[str] = (), **environment: str
+) -> "subprocess.Popen[str]":
+    """Start a worker that asks for runs each second; `inside` is what has it run on another host."""
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     settings.pop("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", None)
-    program = str(Path(sys.executable).with_name("prefect"))
+    command = [*inside, _PREFECT, "worker", "start", "--pool", pool, "--type", "process", *flags]
+    return _silent(command, {**os.environ, **settings, "PREFECT_WORKER_QUERY_SECONDS": "1", **environment})
+
+
+@contextmanager
+def prefect_at(address: str, port: int, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A server of Prefect's as one starts it for several hosts: its API, and what restarts it."""
+    api = f"http://{address}:{port}/api"
+    command = [_PREFECT, "server", "start", "--host", address, "--port", str(port), "--no-ui"]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    running: list[subprocess.Popen[str]] = []
+
+    def restart() -> None:
+        for before in running:
+            kill_tree(before)
+        running[:] = [_silent(command, {**own, "PREFECT_HOME": str(folder)})]
+        until(lambda: _answers(api), process=running[0])
+
+    restart()
+    try:
+        yield api, restart
+    finally:
+        kill_tree(running[0])
+
+
+def _silent(command: Sequence[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [program, "worker", "start", "--pool", pool, "--type", "process"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, **settings, "PREFECT_WORKER_QUERY_SECONDS": "1", **environment},
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, env=environment
     )
+
+
+def _answers(api: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{api}/health").is_success
+    return False
 
 
 @contextmanager

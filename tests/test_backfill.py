@@ -4,20 +4,21 @@ import signal
 import subprocess
 import sys
 from datetime import date
+from typing import Any
 
 import pytest
 
 from helpers import Publish, held, query, until_session, value
 from http_server import Server
-from prefect_runs import flow_run, flow_runs, id_of, task_runs
+from prefect_runs import flow_run, flow_runs, id_of, number_of_runs, task_runs
 from taxi_ingest.errors import SourceError, UsageError
-from taxi_ingest.flows.api import calling
 from taxi_ingest.flows.backfill import backfill
+from taxi_ingest.flows.caller import calling
 from taxi_ingest.flows.ingest import ingest_month
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
+from taxi_ingest.settings.job import LoadOptions
 
 YEAR = [f"2023-{month:02}" for month in range(1, 13)]
-TWO_YEARS = [*YEAR, *(f"2024-{month:02}" for month in range(1, 13))]
 
 
 def failed(*arguments: object, **how: object) -> BackfillOutcome:
@@ -57,6 +58,7 @@ def test_each_month_is_a_child_run_of_its_own_that_says_what_it_is(
         "backfill yellow 2023-01..2023-03",
         "Completed",
     )
+    assert {"yellow", "backfill"} <= set(parent.tags)
     below = {run.name: run for run in flow_runs(parent_flow_run_id={"any_": [parent.id]})}
     assert sorted(below) == ["yellow 2023-01", "yellow 2023-02", "yellow 2023-03", "yellow_tripdata"]
     child = below["yellow 2023-02"]
@@ -83,43 +85,6 @@ def test_the_same_command_goes_on_where_it_was(
     assert [month for (month,) in loaded] == ["2023-02", "2023-04", "2023-03", "2023-01"]
     nothing = backfill(["yellow"], "2023-01..2023-04")
     assert (nothing.status, nothing.count("skipped"), nothing.rows_loaded) == ("skipped", 4, 0)
-
-
-@pytest.mark.parametrize(("jobs", "months"), [(1, YEAR[:6]), (2, TWO_YEARS), (4, YEAR)])
-def test_one_months_failure_stops_no_other(
-    publish: Publish, api: str, embedded_database_url: str, server: Server, jobs: int, months: list[str]
-) -> None:
-    del api
-    missing, corrupt, cut = months[1], months[3], months[4]
-    for month in months:
-        publish(month)
-    whole = {month: publish(month).read_bytes() for month in (missing, corrupt)}
-    server.folder.joinpath(f"yellow_tripdata_{missing}.parquet").unlink()
-    server.folder.joinpath(f"yellow_tripdata_{corrupt}.parquet").write_bytes(b"PAR1" + bytes(500) + b"PAR1")
-    server.fault(f"yellow_tripdata_{cut}.parquet", cut_after_bytes=1000)
-    range_ = f"{months[0]}..{months[-1]}"
-
-    outcome = failed(["yellow"], range_, jobs=jobs)
-    wrong = dict.fromkeys((missing, corrupt, cut), "failed")
-    assert statuses(outcome) == {month: wrong.get(month, "loaded") for month in months}
-    assert [failure.exit_code for failure in outcome.failures] == [3, 3, 3]
-    assert all(failure.error and failure.hint for failure in outcome.failures)
-    assert in_table(embedded_database_url) == [month for month in months if month not in wrong]
-    attempts = query(
-        embedded_database_url, "SELECT month, exit_code FROM taxi_ingest.attempts ORDER BY month"
-    )
-    assert attempts == [(month, 3) for month in (missing, corrupt, cut)]
-
-    server.faults.clear()
-    for month, content in whole.items():
-        server.folder.joinpath(f"yellow_tripdata_{month}.parquet").write_bytes(content)
-    again = backfill(["yellow"], range_, jobs=jobs, reprocess="failed")
-    assert [month for month, status in statuses(again).items() if status == "loaded"] == [
-        missing,
-        corrupt,
-        cut,
-    ]
-    assert in_table(embedded_database_url) == months
 
 
 def test_what_tlc_has_revised_replaces_its_own_month(
@@ -162,7 +127,31 @@ def test_a_mirror_without_any_month_is_told(publish: Publish, api: str) -> None:
 def test_after_too_many_failures_no_other_month_is_begun(publish: Publish, api: str) -> None:
     del publish, api
     outcome = failed(["yellow"], "2023-01..2023-06", jobs=1, max_failures=2)
+    assert [str(failure.url).rpartition("/")[2] for failure in outcome.failures] == [
+        "yellow_tripdata_2023-01.parquet",
+        "yellow_tripdata_2023-02.parquet",
+    ]
     assert list(statuses(outcome).values()) == ["failed"] * 2 + ["waiting"] * 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"datasets": ["purple"]},
+        {"datasets": ["zones"]},
+        {"months": "2023-13"},
+        {"table": ""},
+        {"jobs": 0},
+        {"work_pool": "nowhere"},
+        {"options": LoadOptions(block="nowhere")},
+    ],
+)
+def test_what_is_wrong_with_a_call_leaves_no_run(api: str, wrong: dict[str, Any]) -> None:
+    del api
+    before = number_of_runs()
+    with pytest.raises(UsageError):
+        backfill(**{"datasets": ["yellow"], "months": "2023-01", **wrong})
+    assert number_of_runs() == before
 
 
 def test_two_datasets_go_to_a_table_each(publish: Publish, api: str, embedded_database_url: str) -> None:

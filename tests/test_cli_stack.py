@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import PROGRAM, Cli, free_port, query, run_cli, start_cli, until
+from helpers import PASSWORD, PROGRAM, Cli, free_port, query, run_cli, start_cli, until
 from taxi_ingest import stack
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack import use_of_stack, without_loads
@@ -156,6 +156,119 @@ def test_down_knows_all_loads_and_forgets_those_that_ended(settings: Settings) -
                 assert ended == ["[b]", "a"]
     with without_loads(settings, force=False, on_wait=lambda _: None) as ended:
         assert ended == []
+
+
+@pytest.fixture
+def own(home: Path, settings: Settings, prefect_server: str) -> Iterator[dict[str, str]]:
+    """The environment of a local database of its own, with a port; Prefect is the tests' own."""
+    variables = {
+        "TAXI_INGEST_HOME": str(home),
+        "TAXI_INGEST_POSTGRES_PORT": str(free_port()),
+        "PREFECT_API_URL": prefect_server,
+        "PREFECT_API_AUTH_STRING": str(stack.prefect_key(settings)),
+    }
+    own_settings = Settings(home=home, postgres_port=int(variables["TAXI_INGEST_POSTGRES_PORT"]))
+    stack.start_database(own_settings)
+    yield variables
+    stack.stop_database(own_settings)
+
+
+def test_status_says_how_programs_connect_and_shows_the_password_only_when_asked(
+    home: Path, own: dict[str, str]
+) -> None:
+    password = (home / "postgres.password").read_text().strip()
+    place = f"127.0.0.1:{own['TAXI_INGEST_POSTGRES_PORT']}/ny_taxi"
+    shown = run_cli("status", env=own).stdout
+    assert f"psql postgresql://postgres@{place}\n" in shown
+    assert f"postgresql+psycopg2://postgres@{place}\n" in shown
+    assert f"jdbc:postgresql://{place}?user=postgres\n" in shown
+    told = run_cli("status", "--json", env=own).stdout
+    assert password not in shown + told
+    assert "password" not in json.loads(told)["connect"]
+    assert password in run_cli("status", "--show-password", env=own).stdout
+    ways = json.loads(run_cli("status", "--show-password", "--json", env=own).stdout)["connect"]
+    assert ways["password"] == password
+    assert query(ways["sqlalchemy"].replace("+psycopg2", ""), "SELECT 1") == [(1,)]
+
+
+def test_status_of_a_database_without_a_port_names_its_socket(embedded_url: str, cli: Cli) -> None:
+    shown = cli("status", "--show-password").stdout
+    assert f"psql '{embedded_url}'" in shown
+    assert "needs a port: `taxi-ingest up --port 5433`" in shown
+
+
+def test_psql_opens_the_embedded_database_and_is_psql_from_then_on(own: dict[str, str]) -> None:
+    done = run_cli("psql", "--", "-XAtc", "SELECT current_database(), 'a b'", env=own)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ny_taxi|a b\n", "")
+    assert run_cli("psql", "--", "-Xc", "SELECT 1/0", env=own).returncode == 1
+    assert run_cli("psql", "--", "-X", env=own, input="SELECT 6 * 7 AS answer;\n").stdout.count("42") == 1
+
+
+def test_psql_of_the_wheel_is_opened_where_the_machine_has_none(own: dict[str, str]) -> None:
+    done = run_cli("psql", "--", "-XAtc", "SELECT 1", env={**own, "PATH": "/nowhere"})
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+@pytest.mark.parametrize("way", ["url", "environment", "block"])
+def test_psql_gets_the_password_where_no_list_of_processes_shows_it(
+    cli: Cli, system_url: str, way: str
+) -> None:
+    flags = {"url": ("--database-url", system_url), "block": ("--block", "shell"), "environment": ()}[way]
+    if way == "block":
+        made = cli("blocks", "create", "--name", "shell", "--database-url", system_url, "--overwrite")
+        assert made.returncode == 0
+    environment = {"TAXI_INGEST_DATABASE_URL": system_url} if way == "environment" else {}
+    waits = ("--", "-XAtc", "SELECT inet_server_port()", "-c", "SELECT pg_sleep(100)")
+    shell = start_cli("psql", *flags, *waits, env=environment)
+    assert shell.stdout
+    assert shell.stdout.readline() == f"{system_url.rpartition(':')[2].partition('/')[0]}\n"
+    arguments = psutil.Process(shell.pid).cmdline()
+    assert PASSWORD not in " ".join(arguments)
+    assert Path(arguments[0]).name == "psql"
+    shell.send_signal(signal.SIGTERM)
+    shell.communicate(timeout=60)
+    assert shell.returncode == -signal.SIGTERM
+
+
+def test_psql_refuses_secrets_that_it_could_only_show(cli: Cli) -> None:
+    url = "postgresql://me@localhost/taxi?sslpassword=planted"
+    done = cli("psql", "--database-url", url)
+    assert (done.returncode, "sslpassword" in done.stderr, "planted" in done.stderr) == (2, True, False)
+
+
+def test_down_deletes_nothing_unasked_where_nobody_can_answer(home: Path, own: dict[str, str]) -> None:
+    done = run_cli("down", "--remove-data", "--json", env=own)
+    assert done.returncode == 2
+    assert f"data in {home}, " in json.loads(done.stdout)["error"]
+    assert "--yes" in json.loads(done.stdout)["hint"]
+    assert (home / "postgres" / "data").exists()
+    assert run_cli("psql", "--", "-XAtc", "SELECT 1", env=own).stdout == "1\n"
+
+
+@pytest.mark.parametrize(("answer", "exists"), [("\n", True), ("y\n", False)])
+def test_down_asks_at_a_terminal_before_it_deletes(
+    home: Path, own: dict[str, str], monkeypatch: pytest.MonkeyPatch, answer: str, exists: bool
+) -> None:
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    code, seen = at_a_terminal(("[y/N]: ", answer), arguments=("down", "--remove-data"))
+    assert (code, (home / "postgres").exists()) == (0, exists), seen
+    assert "for good: " in seen
+    assert str(home / "postgres" / "data") in seen
+
+
+def test_down_deletes_at_a_scripts_word(home: Path, own: dict[str, str]) -> None:
+    done = run_cli("down", "--remove-data", "--yes", "--json", env=own)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["database_stopped"], told["left"]) == (0, True, [])
+    assert str(home / "postgres" / "data") in {part["path"] for part in told["removed"]}
+    assert not home.exists()
+    again = run_cli("down", "--remove-data", "--json", env=own)
+    assert (again.returncode, json.loads(again.stdout)["removed"]) == (0, [])
+
+
+def test_up_takes_one_of_port_and_no_port(cli: Cli) -> None:
+    assert cli("up", "--port", "5433", "--no-port").returncode == 2
 
 
 def test_a_zombie_has_ended() -> None:

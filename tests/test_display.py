@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from taxi_ingest.cli.display import Lines, PlainConsole, display, duration, left, size
-from taxi_ingest.flows.api import PrefectLogHandler
+from taxi_ingest.flows.logs import PrefectLogHandler
 from taxi_ingest.flows.outcome import NotLoaded
 
 

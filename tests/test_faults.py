@@ -34,7 +34,7 @@ from helpers import (
 from prefect_runs import block, flow_run, id_of, running, task_runs
 from taxi_ingest import Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
-from taxi_ingest.flows.api import calling
+from taxi_ingest.flows.caller import calling
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import LoadResult, load_file
 from taxi_ingest.load.refusals import explained

@@ -13,7 +13,7 @@ from helpers import free_port, query, until
 from prefect_runs import flow_run, flow_runs, id_of, task_runs
 from taxi_ingest import Outcome, Settings, ingest, prefect_api, stack
 from taxi_ingest.errors import DataError, PrefectError, SourceError
-from taxi_ingest.flows.api import calling
+from taxi_ingest.flows.caller import calling
 
 
 def test_a_run_shows_its_sub_flow_first_and_then_three_tasks(api: str, trips: Path) -> None:
@@ -150,7 +150,7 @@ def test_of_the_runs_of_one_parent_each_tells_its_own(api: str, trips: Path) -> 
     first, again = parent()
     assert (first.status, again.status) == ("loaded", "skipped")
     assert first.flow_run_url != again.flow_run_url
-    assert flow_run(id_of(again.flow_run_url)).name == "green"
+    assert flow_run(id_of(again.flow_run_url)).name == "green 2024-01 -> green"
 
 
 def test_where_no_api_is_set_a_run_goes_to_the_local_stack_also_in_a_plain_thread(

@@ -233,11 +233,16 @@ def test_the_commands_list_show_and_undo(
     )
     env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
     listed = cli("loads", env=env).stdout.splitlines()
-    assert listed[0].split() == [
-        *("load", "table", "month", "rows", "rejects", "verdict", "status", "when", "file", "flow", "run")
-    ]
-    assert listed[1].split()[:7] == ["1", "trips", "2024-01", "1", "0", "unknown", "loaded"]
+    assert listed[0].split() == ["load", "table", "file", "rows", "rejects", "state", "when"]
+    assert listed[1].split()[:7] == ["1", "trips", "yellow", "2024-01", "1", "0", "loaded"]
     assert len(listed) == 4
+    latest = cli("loads", "--limit", "2", env=env).stdout.splitlines()
+    assert [line.split()[0] for line in latest] == ["load", "2", "3"]
+    assert (
+        f"source         {json.loads(cli('loads', 3, '--json', env=env).stdout)['source']}"
+        in cli("loads", 3, env=env).stdout.splitlines()
+    )
+    assert cli("loads", 99, env=env).returncode == 2
     loads = json.loads(
         cli("loads", "--month", "2024-02", "--json", "--database-url", embedded_database_url).stdout
     )

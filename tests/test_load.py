@@ -244,6 +244,22 @@ def test_a_plain_table_is_appended_to_by_column_name(
         loaded(trips(tmp_path, [row(2)]), database, "mine")
 
 
+def test_a_plain_table_may_keep_times_with_a_zone_and_amounts_as_text(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    execute(
+        embedded_database_url,
+        'CREATE TABLE mine ("VendorID" int, tpep_pickup_datetime timestamptz, passenger_count int,'
+        " total_amount text)",
+    )
+    evening, night = "2024-02-01T04:00:00+00:00", "2024-02-01T06:00:00+00:00"
+    file = trips(tmp_path, [row(-3, pickup=evening), row(4, pickup=night)])
+    result = loaded(file, embedded_database, "mine")
+    assert result.record.rows_loaded == 2
+    # New York's last evening of January is within its month.
+    assert result.record.quality["pickup_outside_month"] == 1
+
+
 @pytest.mark.parametrize("rows", ["x,a\n2,b\n", "1,a\n2,b\nx,c\n"])
 def test_values_that_a_plain_tables_column_cannot_hold_are_rejected(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str, rows: str

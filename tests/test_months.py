@@ -19,6 +19,7 @@ from taxi_ingest.months import (
     Month,
     Plan,
     calendars,
+    check,
     check_room,
     compare,
     estimates,
@@ -27,6 +28,7 @@ from taxi_ingest.months import (
     published,
     with_revisions,
 )
+from taxi_ingest.settings.job import BackfillJob
 from taxi_ingest.sources import Cache, parse_source
 from taxi_ingest.tlc.sample import write_sample
 
@@ -96,7 +98,7 @@ def mirror(folder: Path, *months: str) -> Settings:
 def test_a_range_stands_for_its_months_and_its_end_may_be_open(
     text: str, dataset: str, first: str, last: str, open_end: bool
 ) -> None:
-    found = tlc.parse_range(text, tlc.dataset_named(dataset), TODAY)
+    found = tlc.parse_range(text, tlc.trips_named(dataset), TODAY)
     assert (found.months[0], found.months[-1], found.open_end) == (first, last, open_end)
 
 
@@ -120,7 +122,7 @@ def test_a_range_stands_for_its_months_and_its_end_may_be_open(
 )
 def test_what_is_no_range_is_refused_with_what_is_one(text: str, dataset: str, said: str, hint: str) -> None:
     with pytest.raises(UsageError, match=said) as failure:
-        tlc.parse_range(text, tlc.dataset_named(dataset), TODAY)
+        tlc.parse_range(text, tlc.trips_named(dataset), TODAY)
     assert hint in failure.value.hint
 
 
@@ -327,6 +329,28 @@ def test_an_address_of_a_kind_that_is_not_known_here_is_not_revised(
     assert states({month.month: month for month in found}) == {"2024-01": "loaded"}
 
 
+def test_where_the_catalogue_has_the_file_now_is_asked_if_it_has_one_of_that_name(
+    tmp_path: Path, embedded_database: Database, server: Server
+) -> None:
+    for month in ("2024-01", "2024-02", "2024-03"):
+        source = parse_source(server.url(month_file(tmp_path, month).name))
+        file = source.fetch(tmp_path, Cache(tmp_path / "cache", 1_000_000))
+        assert file
+        loaded(file, embedded_database)
+        month_file(tmp_path, month, amount=7)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    month_file(moved, "2024-01")
+    month_file(moved, "2024-02", amount=77_777)
+    settings = Settings(tlc_url=server.url("moved"))
+    found = with_revisions(list(told(embedded_database).values()), settings)
+    assert states({month.month: month for month in found}) == {
+        "2024-01": "loaded",
+        "2024-02": "revised",
+        "2024-03": "revised",
+    }
+
+
 # Which are published
 
 
@@ -376,8 +400,9 @@ def test_a_plan_ends_with_what_is_published_only_where_its_end_is_open(
 
 
 def plan_of(database: Database, months: str, settings: Settings, **how: Any) -> Plan:
-    usual = {"table": None, "reprocess": "missing", "newest_first": False, "today": TODAY}
-    return plan(database, ["yellow"], months, settings=settings, **{**usual, **how})
+    return plan(
+        database, BackfillJob(datasets=["yellow"], months=months, until=f"{TODAY:%Y-%m}", **how), settings
+    )
 
 
 def test_a_plan_takes_the_months_that_are_to_be_done_again(
@@ -409,18 +434,9 @@ def test_a_mirror_without_any_file_is_an_error_and_not_all_unpublished(
         plan_of(embedded_database, "2023..", mirror(tmp_path))
 
 
-def test_a_table_holds_one_dataset(embedded_database: Database) -> None:
+def test_a_table_holds_one_dataset() -> None:
     with pytest.raises(UsageError, match="one dataset"):
-        plan(
-            embedded_database,
-            ["yellow", "green"],
-            "2023",
-            table="trips",
-            reprocess="missing",
-            newest_first=False,
-            settings=Settings(),
-            today=TODAY,
-        )
+        check(BackfillJob(datasets=["yellow", "green"], months="2023", table="trips"))
 
 
 # What loading them takes

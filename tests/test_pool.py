@@ -6,31 +6,47 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
+from contextvars import copy_context
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-from helpers import WAITING, Background, held, query, sessions, until, until_session, url_with
+from helpers import (
+    WAITING,
+    Background,
+    free_port,
+    held,
+    own_postgres,
+    query,
+    sessions,
+    until,
+    until_session,
+    url_with,
+)
+from hosts import HERE, NETWORK, other_hosts
+from http_server import serve
 from prefect_runs import (
     flow_run,
     flow_runs,
     id_of,
     kill_children,
     kill_tree,
+    prefect_at,
     start_worker,
     task_runs,
     work_pool,
     worker,
 )
-from taxi_ingest import Settings, stack
+from taxi_ingest import Settings, prefect_api, stack
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.flows import pulse
-from taxi_ingest.flows.api import calling
 from taxi_ingest.flows.backfill import backfill
+from taxi_ingest.flows.caller import calling
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed
 from taxi_ingest.tlc.sample import write_sample
 
@@ -233,6 +249,49 @@ def test_workers_killed_at_random_lose_and_double_no_row(
             kill_tree(each)
     backfill(["yellow"], months)
     assert hundreds(embedded_database_url) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_a_host_that_is_lost_and_a_restart_of_prefects_server_lose_and_double_no_row(
+    pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "SILENCE_SECONDS", 35)
+    for number in range(4, 7):
+        publish(tmp_path, number)
+    months = "2024-01..2024-06"
+    with ExitStack() as lasting:
+        hosts = lasting.enter_context(other_hosts(2))
+        url = lasting.enter_context(own_postgres(HERE, NETWORK))
+        monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", url)
+        monkeypatch.setenv(
+            "TAXI_INGEST_TLC_URL", lasting.enter_context(serve(tmp_path, address=HERE)).url("")
+        )
+        server, restart = lasting.enter_context(prefect_at(HERE, free_port(), tmp_path / "prefect"))
+        lasting.enter_context(
+            temporary_settings({PREFECT_API_URL: server, PREFECT_API_AUTH_STRING: None, PREFECT_UI_URL: None})
+        )
+        lasting.enter_context(prefect_api(Settings()))
+        lasting.enter_context(work_pool(pool))
+        backfill(["yellow"], "2024-01")
+
+        workers = [start_worker(pool, "--limit", "1", inside=host.inside) for host in hosts]
+        for each in workers:
+            lasting.callback(kill_tree, each)
+        with closing(held(url, LEDGER_LOCKED)):
+            context = copy_context()
+            work = Background(lambda: context.run(backfill, ["yellow"], months, jobs=1, work_pool=pool))
+            until(lambda: waiting_hosts(url) == {host.address for host in hosts})
+            kill_tree(random.choice(workers))
+            restart()
+        outcome = work.result(seconds=400)
+        assert outcome.count("loaded") == 5
+        assert any(run.endswith(" Crashed") for run in runs_of(outcome))
+        assert hundreds(url) == [1, 2, 3, 4, 5, 6]
+
+
+def waiting_hosts(url: str) -> set[str]:
+    """From where there are loads that wait for a lock."""
+    return {host for (host,) in query(url, f"SELECT host(client_addr) FROM pg_stat_activity WHERE {WAITING}")}
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import builders
 from helpers import loaded, until
 from prefect_runs import flow_run, flow_runs, id_of, seeming_run, task_runs
 from taxi_ingest import ingest
-from taxi_ingest.flows import marks
+from taxi_ingest.flows import process_tags
 from taxi_ingest.flows.runs import end_dead_runs, tied_flow
 from taxi_ingest.load import database_at
 
@@ -136,7 +136,7 @@ def test_the_run_of_a_live_process_goes_on_and_that_of_a_zombie_does_not(
     left_behind: LeftBehind, sleeper: "subprocess.Popen[bytes]"
 ) -> None:
     """As under a process 1 that reaps nobody."""
-    run = left_behind(*marks.tags_of(sleeper.pid))
+    run = left_behind(*process_tags.tags_of(sleeper.pid))
     put_right()
     assert flow_run(run).state_name == "Running"
     os.kill(sleeper.pid, signal.SIGKILL)
@@ -154,7 +154,7 @@ def test_a_clock_step_does_not_make_a_live_run_look_dead(
     step_seconds: int,
 ) -> None:
     """The kernel reckons its start from the clock (btime in proc_stat(5)), and psutil the rest from that."""
-    run, before = left_behind(*marks.tags_of(sleeper.pid)), psutil.Process(sleeper.pid).create_time()
+    run, before = left_behind(*process_tags.tags_of(sleeper.pid)), psutil.Process(sleeper.pid).create_time()
     booted = psutil.boot_time() + step_seconds
     monkeypatch.setattr("psutil._pslinux.BOOT_TIME", booted, raising=False)
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted)
@@ -189,7 +189,7 @@ _ENDED = ("machine:{user}@{host}/{machine}", "process:{boot}/{pid}/1")
 def test_whose_process_is_surely_gone_ends_and_nobody_else(
     left_behind: LeftBehind, tags: tuple[str, ...], state: str
 ) -> None:
-    ours = " ".join(sorted(marks.tags_of(os.getpid())))
+    ours = " ".join(sorted(process_tags.tags_of(os.getpid())))
     parts = re.fullmatch(
         r"machine:(?P<user>\d+)@(?P<host>.*)/(?P<machine>\w+) "
         r"process:(?P<boot>\w+)/(?P<pid>\d+)/(?P<began>\d+)",
@@ -204,7 +204,7 @@ def test_whose_process_is_surely_gone_ends_and_nobody_else(
 def test_a_run_whose_load_was_committed_is_completed_and_another_of_a_dead_process_crashed(
     left_behind: LeftBehind, tmp_path: Path
 ) -> None:
-    done, half = (left_behind(marks.machine_tag(), "process:00000000/1/1") for _ in range(2))
+    done, half = (left_behind(process_tags.machine_tag(), "process:00000000/1/1") for _ in range(2))
     path = builders.trips(tmp_path, [builders.row(1)])
     loaded(
         path,
@@ -230,12 +230,14 @@ def test_a_run_that_is_alone_asks_no_database_about_itself(api: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0 or not psutil.LINUX, reason="namespaces need root, and Linux")
 def test_a_container_with_the_same_host_name_has_runs_of_its_own() -> None:
     """Where each sees only its own processes, all of the other's would look dead."""
-    shown = "import os; from taxi_ingest.flows import marks; print(*sorted(marks.tags_of(os.getpid())))"
+    shown = (
+        "import os; from taxi_ingest.flows.process_tags import tags_of; print(*sorted(tags_of(os.getpid())))"
+    )
     inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", shown]
     done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
     if "unshare" in done.stderr:
         pytest.skip("namespaces are not permitted here")
-    machine, process = sorted(marks.tags_of(os.getpid()))
+    machine, process = sorted(process_tags.tags_of(os.getpid()))
     other_machine, other_process = done.stdout.split()
     assert other_machine.partition("/")[0] == machine.partition("/")[0]
     assert other_machine != machine

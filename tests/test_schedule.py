@@ -21,7 +21,13 @@ from helpers import WAITING, Cli, held, query, start_cli, until, until_session
 from prefect_runs import flow_run, flow_runs
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.load_new import load_new
-from taxi_ingest.flows.schedule import create_schedule, list_schedules, remove_schedule, run_schedule
+from taxi_ingest.flows.schedule import (
+    create_schedule,
+    list_schedules,
+    name_planned_runs,
+    remove_schedule,
+    run_schedule,
+)
 from taxi_ingest.tlc.sample import write_sample
 
 FIFTH = "0 6 5 * *"
@@ -114,10 +120,22 @@ def test_prefect_checks_what_somebody_enters_in_the_dashboard(parameters: dict[s
         client.create_flow_run_from_deployment(deployment("yellow"), parameters=parameters)
 
 
-def test_prefects_scheduler_plans_a_schedules_runs() -> None:
+def test_a_schedules_runs_are_planned_under_the_names_that_they_will_bear() -> None:
+    next_run = create_schedule("yellow", FIFTH).next_run
+    assert next_run
+    planned = {run.expected_start_time: run.name for run in runs("yellow")}
+    assert planned[next_run] == f"yellow as of {next_run:%Y-%m}"
+    assert all(name.startswith("yellow as of ") for name in planned.values())
+
+
+def test_prefects_scheduler_plans_runs_too_and_those_are_named_afterwards() -> None:
     create_schedule("yellow", FIFTH)
-    [schedule] = list_schedules()
-    until(lambda: any(run.expected_start_time == schedule.next_run for run in runs("yellow")))
+    with get_client(sync_client=True) as client:
+        for run in runs("yellow"):
+            client.delete_flow_run(run.id)
+        until(lambda: runs("yellow"))
+        name_planned_runs(client)
+    assert all(run.name.startswith("yellow as of ") for run in runs("yellow"))
 
 
 def test_what_is_new_and_what_was_revised_is_loaded_up_to_a_month(
@@ -195,8 +213,13 @@ def test_a_block_of_prefects_tells_of_a_run_that_fails(kind: str, cli: Cli) -> N
 
 @pytest.mark.slow
 def test_serve_carries_out_a_past_dated_run_and_its_end_leaves_none_that_seems_to_go_on(
-    embedded_database_url: str,
+    embedded_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "runner_storage").write_text("As another user's folder would be, it is in the way.")
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"TAXI_INGEST_TLC_URL={tmp_path}\n")
+    monkeypatch.delenv("TAXI_INGEST_TLC_URL")
     load_new("yellow", 1, month="2024-01")
     create_schedule("yellow", FIFTH, months_back=2)
     with get_client(sync_client=True) as client:
@@ -227,7 +250,8 @@ def test_a_run_now_is_one_more(api: str) -> None:
     create_schedule("yellow", FIFTH)
     address = run_schedule("yellow", "2024-02")
     assert address.startswith(api.removesuffix("/api"))
-    assert flow_run(UUID(address.rpartition("/")[2])).parameters["month"] == "2024-02"
+    run = flow_run(UUID(address.rpartition("/")[2]))
+    assert (run.name, run.parameters["month"]) == ("yellow as of 2024-02", "2024-02")
     for name, month in (("green", None), ("yellow", "2024"), ("yellow", "2008-01"), ("yellow", "2090-01")):
         with pytest.raises(UsageError):
             run_schedule(name, month)

@@ -17,9 +17,9 @@ import psutil
 import psycopg2
 import pytest
 
-from helpers import Background, free_port, until, value
+from helpers import Background, free_port, until, url_with, value
 from taxi_ingest import stack
-from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
+from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError, UsageError
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack import residents
 
@@ -337,6 +337,207 @@ def test_psql_of_the_wheel_stands_in_for_a_missing_one(
     assert url == stack_database
     done = subprocess.run([program, url, "-XAtc", "SELECT 1"], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
+
+
+# Its port
+
+
+def by_port(settings: Settings, password: str | None = None) -> str:
+    """The database's address by its port, with its own password unless told another."""
+    ways = stack.ways(settings, stack.status(settings).database, with_password=True)
+    assert ways.password
+    return url_with(
+        f"postgresql://postgres@127.0.0.1:{stack.status(settings).database.port}/ny_taxi",
+        password=ways.password if password is None else password,
+    )
+
+
+@pytest.fixture
+def open_settings(stack_home: Path) -> Settings:
+    """A home whose database runs and has a port."""
+    settings = settings_for(stack_home)
+    stack.set_port(settings, free_port())
+    stack.start_as_set(settings)
+    return settings
+
+
+def test_a_port_is_for_this_machine_and_asks_for_the_password(open_settings: Settings) -> None:
+    assert value(by_port(open_settings), "SHOW listen_addresses") == "127.0.0.1"
+    for password in ("", "wrong"):
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            value(by_port(open_settings, password), "SELECT 1")
+    assert (open_settings.home / "postgres.password").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_socket_has_the_same_address_with_a_port_and_without(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    url = stack.start_database(settings)
+    stack.set_port(settings, free_port())
+    assert "`taxi-ingest up` makes its port" in stack.status(settings).database.note
+    assert stack.start_as_set(settings) == url == stack.status(settings).database.address
+    assert value(url, "SELECT 1") == 1
+    assert stack.is_embedded(settings, url)
+    stack.set_port(settings, None)
+    assert stack.start_as_set(settings) == url
+    assert (value(url, "SHOW listen_addresses"), stack.status(settings).database.port) == ("", None)
+
+
+def test_a_port_stays_over_stops_kills_and_starts_by_a_load(open_settings: Settings) -> None:
+    port = stack.status(open_settings).database.port
+    stack.stop_database(open_settings)
+    assert not list((open_settings.home / "postgres").glob(".s.PGSQL*"))
+    for _ in range(2):
+        url = stack.start_database(open_settings)
+        assert value(url, "SELECT 1") == value(by_port(open_settings), "SELECT 1") == 1
+        assert stack.status(open_settings).database.port == port
+        kill(stack.status(open_settings).database.pid)
+
+
+def test_a_port_of_the_environment_is_used_and_goes_first(stack_home: Path) -> None:
+    settings = Settings(home=stack_home, prefect_port=free_port(), postgres_port=free_port())
+    stack.start_database(settings)
+    assert value(by_port(settings), "SELECT 1") == 1
+    with pytest.raises(UsageError, match=f"TAXI_INGEST_POSTGRES_PORT sets the port {settings.postgres_port}"):
+        stack.set_port(settings, free_port())
+
+
+def test_a_taken_port_is_named_with_who_has_it_and_the_database_runs_on(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    url = stack.start_database(settings)
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        port = squatter.getsockname()[1]
+        with pytest.raises(DatabaseError, match=rf"Port {port} .*\(process {os.getpid()}\)") as caught:
+            stack.set_port(settings, port)
+        assert "--no-port" in caught.value.hint
+        assert stack.start_as_set(settings) == url
+        assert stack.status(settings).database.note == ""
+
+
+def test_a_start_whose_port_was_taken_meanwhile_says_so_and_works_without(open_settings: Settings) -> None:
+    port = stack.status(open_settings).database.port
+    stack.stop_database(open_settings)
+    with socket.create_server(("127.0.0.1", port or 0)):
+        with pytest.raises(DatabaseError, match=f"Port {port} .* is taken"):
+            stack.start_database(open_settings)
+        stack.set_port(open_settings, None)
+        assert value(stack.start_database(open_settings), "SELECT 1") == 1
+
+
+def test_a_database_that_loads_use_gets_its_port_after_them(stack_home: Path) -> None:
+    settings = settings_for(stack_home)
+    stack.start_database(settings)
+    told: list[list[str]] = []
+    with stack.use_of_stack("green", settings):
+        stack.enter()
+        before = stack.status(settings).database
+        stack.set_port(settings, free_port())
+        change = Background(lambda: stack.start_as_set(settings, told.append))
+        until(lambda: told)
+        assert stack.status(settings).database.pid == before.pid
+    change.result()
+    assert (told, value(by_port(settings), "SELECT 1")) == ([["green"]], 1)
+
+
+def test_the_password_is_in_no_log_and_no_list_of_processes(open_settings: Settings) -> None:
+    url = stack.start_database(open_settings)
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    connection.cursor().execute("ALTER SYSTEM SET log_statement = 'all'")
+    connection.close()
+    stack.stop_database(open_settings)
+    stack.start_database(open_settings)
+    password = (open_settings.home / "postgres.password").read_text().strip()
+    log = (open_settings.home / "postgres" / "log").read_text()
+    assert "ALTER ROLE postgres PASSWORD" in log
+    everyone = " ".join(" ".join(residents.command_line(each)) for each in psutil.process_iter())
+    assert password not in log + everyone
+    assert password not in repr(stack.status(open_settings))
+
+
+def test_who_deletes_the_password_gets_a_new_one(open_settings: Settings) -> None:
+    old = by_port(open_settings)
+    (open_settings.home / "postgres.password").unlink()
+    stack.start_as_set(open_settings)
+    assert value(by_port(open_settings), "SELECT 1") == 1
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        value(old, "SELECT 1")
+
+
+def test_a_port_goes_with_a_home_whose_socket_lies_elsewhere(stack_home: Path) -> None:
+    settings = settings_for(stack_home / ("long-" * 30))
+    stack.set_port(settings, free_port())
+    url = stack.start_as_set(settings)
+    assert value(url, "SELECT 1") == value(by_port(settings), "SELECT 1") == 1
+    stack.stop_database(settings)
+    assert not list(Path("/tmp").glob("taxi-ingest-*/.s.PGSQL*"))
+
+
+# Its removal
+
+
+def test_removal_takes_all_that_the_stack_has_made_and_nothing_else(open_settings: Settings) -> None:
+    home = open_settings.home
+    for name in ("notes.txt", "postgres/mine.txt", "bug.log"):
+        (home / name).write_text("somebody's")
+    planned = stack.planned_removal(open_settings)
+    assert planned.bytes > 10_000_000
+    assert {path.name for path in planned.left} == {"notes.txt", "mine.txt"}
+    before, removed = stack.remove(open_settings)
+    assert before.database.running
+    assert set(removed.left) == {home / "notes.txt", home / "postgres" / "mine.txt"}
+    assert {path for path in home.rglob("*") if path.is_file()} == set(removed.left)
+    assert value(stack.start_database(open_settings), "SELECT 1") == 1
+
+
+def test_a_removal_that_was_interrupted_can_be_gone_on_with(
+    stack_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(stack_home / "own")
+    stack.start_database(settings)
+    original = shutil.rmtree
+
+    def interrupted(path: str, **how: int) -> None:
+        original(path, **how)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stack.remove(settings)
+    assert stack.planned_removal(settings).parts
+    stack.remove(settings)
+    assert not settings.home.exists()
+
+
+def test_removal_of_all_leaves_no_folder(stack_home: Path) -> None:
+    settings = settings_for(stack_home / "own")
+    stack.start_database(settings)
+    _, removed = stack.remove(settings)
+    assert (removed.left, settings.home.exists()) == ((), False)
+
+
+@pytest.mark.parametrize("name", ["postgres/data/base", "prefect/prefect.db", "loads/a.running", "bug.log"])
+def test_what_only_has_the_name_of_ours_is_not_removed(stack_home: Path, name: str) -> None:
+    (stack_home / name).parent.mkdir(parents=True, exist_ok=True)
+    (stack_home / name).write_text("somebody's")
+    settings = settings_for(stack_home)
+    assert stack.planned_removal(settings).parts == ()
+    stack.remove(settings)
+    assert (stack_home / name).read_text() == "somebody's"
+
+
+def test_removal_does_not_go_where_links_lead(stack_home: Path) -> None:
+    home, elsewhere = stack_home / "home", stack_home / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("somebody's")
+    settings = settings_for(home)
+    stack.start_database(settings)
+    (home / "bug.log").symlink_to(elsewhere / "file")
+    (home / "postgres" / "data" / "pg_tblspc" / "1").symlink_to(elsewhere)
+    _, removed = stack.remove(settings)
+    assert elsewhere in removed.left
+    assert (elsewhere / "file").read_text() == "somebody's"
+    assert not (home / "postgres" / "data").exists()
 
 
 # Prefect

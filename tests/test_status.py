@@ -5,7 +5,7 @@ import os
 import pty
 import re
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,10 @@ def test_the_grid_has_years_down_months_across_and_a_sign_for_each_state(months:
     assert f"Months    in {months.address}" in lines
     assert "yellow: 2 rows in yellow_tripdata" in lines
     assert "      01 02 03 04 05 06 07 08 09 10 11 12" in lines
-    assert "2019   .  .  .  .  .  .  .  .  .  .  .  ." in lines
+    assert not [line for line in lines if line.startswith("2019")]
     assert "2020   .  #  x  .  .  .  .  .  .  .  .  ." in lines
     assert "2021   ~  .  .  .  .  .  .  .  .  .  .  ." in lines
+    assert f"nothing of 2009..2019, 2022..{date.today().year}" in lines
     assert any(
         re.fullmatch(r"# 1 loaded  ~ 1 short  x 1 failed  \. \d+ missing  - \d unpublished", line)
         for line in lines
@@ -109,7 +110,7 @@ def test_all_but_addresses_fits_80_columns_and_is_ascii(months: Database) -> Non
     for number in range(1, 13):
         fail(months, f"2018-{number:02}")
     lines = shown(months).splitlines()
-    assert all(len(line) <= 80 for line in lines if "postgresql://" not in line)
+    assert all(len(line) <= 80 for line in lines if "postgresql" not in line)
     assert all(line.isascii() for line in lines)
 
 

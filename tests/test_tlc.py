@@ -147,6 +147,8 @@ def test_every_text_code_in_the_real_files_is_documented() -> None:
         (tlc.dataset_named, "fhvh", "Did you mean fhv"),
         (tlc.dataset_named, "zone", "Did you mean zones?"),
         (tlc.dataset_named, "", "Choose one of yellow"),
+        (tlc.trips_named, "yelow", "Did you mean yellow? There are yellow, green, fhv, fhvhv."),
+        (tlc.trips_named, "zone", "Choose one of yellow, green, fhv, fhvhv."),
         (tlc.parse_month, "2024-1", "Did you mean 2024-01?"),
         (tlc.parse_month, "2024/01", "Did you mean 2024-01?"),
         (tlc.parse_month, "202401", "Did you mean 2024-01?"),

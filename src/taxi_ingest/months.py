@@ -25,9 +25,9 @@ from taxi_ingest.load import (
     parse_target,
 )
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.settings.job import Reprocess
-from taxi_ingest.sources import Found, logins_of, parse_source
-from taxi_ingest.sources.months import month_address
+from taxi_ingest.settings.job import BackfillJob, Reprocess
+from taxi_ingest.sources import Found, Source, Validators, logins_of, parse_source
+from taxi_ingest.sources.months import month_address, month_sources
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -116,12 +116,27 @@ def with_revisions(months: Sequence[Month], settings: Settings) -> list[Month]:
 
 
 def is_revised(load: LoadRecord, settings: Settings) -> bool:
-    """Whether a load's file surely is another now, as a conditional request tells."""
+    """Whether a month's file surely is another now.
+
+    It is looked at where the catalogue has a file of its name now; where there is none, where it once lay.
+    """
     try:
-        return parse_source(load.source, logins_of(settings)).is_changed(load.sha256, load.validators)
+        before = parse_source(load.source, logins_of(settings))
+        now = _catalogued(load, before, settings)
+        found = now.find() if now.url != before.url else None
+        if found is None or found.bytes is None:
+            return before.is_changed(load.sha256, load.validators)
+        # What one server has said of its file tells nothing of another's.
+        return found.bytes != load.bytes or now.is_changed(load.sha256, Validators())
     except (SourceError, UsageError):
         # An address may be of a kind that is not known here.
         return False
+
+
+def _catalogued(load: LoadRecord, before: Source, settings: Settings) -> Source:
+    """Where the file of a load lies now, by the catalogue; where it lay if that has another format."""
+    places = month_sources(load.dataset or "", load.month or "", settings)
+    return next((place for place in places if place.name == before.name), before)
 
 
 @dataclass(frozen=True)
@@ -160,7 +175,7 @@ def calendars(database: Database, datasets: Sequence[str], table: str | None, to
     found = []
     for dataset in dict.fromkeys(wanted):
         targets = _targets(dataset, table, held)
-        every = [_calendar(database, tlc.dataset_named(dataset), target, today) for target in targets]
+        every = [_calendar(database, tlc.trips_named(dataset), target, today) for target in targets]
         begun = [
             calendar for calendar in every if any(month.load or month.attempt for month in calendar.months)
         ]
@@ -204,6 +219,11 @@ def _end_of_published(months: Sequence[Month], settings: Settings) -> int:
 def _file(month: Month, settings: Settings) -> Found | None:
     address = month_address(month.dataset, month.month, settings)
     return parse_source(address, logins_of(settings)).find()
+
+
+def likely_url(month: Month, settings: Settings) -> str:
+    """Where a month's file would be looked for first."""
+    return month_sources(month.dataset, month.month, settings)[0].url
 
 
 def _side_by_side(function: Callable[[T], Result], values: Sequence[T]) -> list[Result]:
@@ -310,57 +330,52 @@ class Plan:
     """Those to be loaded, in the order in which they are."""
 
 
-def check(datasets: Sequence[str], months: str, table: str | None, today: date) -> None:
+def check(job: BackfillJob) -> None:
     """Raise UsageError for what is no dataset, no range of its months or no table of theirs."""
-    if table:
-        parse_target(table)
-    if table and len(set(datasets)) > 1:
+    if job.table is not None:
+        parse_target(job.table)
+    if job.table is not None and len(set(job.datasets)) > 1:
         raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
-    for name in datasets:
-        tlc.parse_range(months, tlc.dataset_named(name), today)
+    for name in job.datasets:
+        tlc.parse_range(job.months, tlc.trips_named(name), _today(job))
 
 
-def plan(
-    database: Database,
-    datasets: Sequence[str],
-    months: str,
-    *,
-    table: str | None,
-    reprocess: Reprocess,
-    newest_first: bool,
-    settings: Settings,
-    today: date,
-) -> Plan:
+def _today(job: BackfillJob) -> date:
+    """The day on which it is reckoned what may have been published."""
+    return tlc.first_day(job.until) if job.until else date.today()
+
+
+def plan(database: Database, job: BackfillJob, settings: Settings) -> Plan:
     """Compare a range of months with the ledger, and with what is published where its end is open.
 
     Raises UsageError for what is no dataset or no range, SourceError where no file can be found at all.
     """
-    check(datasets, months, table, today)
+    check(job)
     found = [
         month
-        for name in dict.fromkeys(datasets)
-        for month in _months(database, tlc.dataset_named(name), months, table, settings, today)
+        for name in dict.fromkeys(job.datasets)
+        for month in _months(database, tlc.trips_named(name), job, settings)
     ]
-    if reprocess in ("revised", "new"):
+    if job.reprocess in ("revised", "new"):
         found = with_revisions(found, settings)
     found.sort(key=_order)
-    loading = to_load(found, reprocess)
-    return Plan(tuple(found), tuple(sorted(loading, key=_order, reverse=newest_first)))
+    loading = to_load(found, job.reprocess)
+    return Plan(tuple(found), tuple(sorted(loading, key=_order, reverse=job.newest_first)))
 
 
 def _order(month: Month) -> str:
     return month.month
 
 
-def _months(
-    database: Database, dataset: tlc.Dataset, text: str, table: str | None, settings: Settings, today: date
-) -> list[Month]:
-    wanted = tlc.parse_range(text, dataset, today)
-    found = compare(database, target_of(dataset.name, table), dataset.name, wanted.months, today)
+def _months(database: Database, dataset: tlc.Dataset, job: BackfillJob, settings: Settings) -> list[Month]:
+    wanted = tlc.parse_range(job.months, dataset, _today(job))
+    target = target_of(dataset.name, job.table)
+    found = compare(database, target, dataset.name, wanted.months, _today(job))
     if not wanted.open_end:
         return named(found)
     found = published(found, settings)
-    if found[0].state == "unpublished" and found[0].month <= tlc.months_before(today, _LONGEST_LAG_MONTHS):
+    late = tlc.months_before(_today(job), _LONGEST_LAG_MONTHS)
+    if found[0].state == "unpublished" and found[0].month <= late:
         raise SourceError(
             f"{without_login(settings.tlc_url)} has no file of {dataset.name} from {found[0].month} on.",
             "Check TAXI_INGEST_TLC_URL.",

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,11 +13,12 @@ from taxi_ingest.cli.shared import (
     check_text,
     chosen_database,
     chosen_settings,
+    given,
     stdout,
 )
 from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.errors import UsageError
-from taxi_ingest.settings.job import LoadOptions, Reprocess, usual_jobs
+from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess, usual_jobs
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,26 +43,26 @@ def backfill(
             "2019, 2019..2021, 2023-01.. (till now) or all.",
         ),
     ],
-    table: options.Table = None,
-    jobs: options.Jobs = None,
+    table: options.Table = BackfillJob.table,
+    jobs: options.Jobs = BackfillJob.jobs,
     reprocess: Annotated[
         Reprocess,
         typer.Option(
             help="Which months to load: all that the table lacks, those that failed, those whose file has "
             "changed since, those that are missing or have changed (new), or every one anew."
         ),
-    ] = "missing",
+    ] = BackfillJob.reprocess,
     newest_first: Annotated[
         bool, typer.Option("--newest-first", help="Begin with the latest month.")
-    ] = False,
-    max_failures: options.MaxFailures = None,
-    work_pool: options.WorkPool = None,
+    ] = BackfillJob.newest_first,
+    max_failures: options.MaxFailures = BackfillJob.max_failures,
+    work_pool: options.WorkPool = BackfillJob.work_pool,
     limit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="How many of the pool's workers may write at once."),
-    ] = None,
+    ] = BackfillJob.limit,
     chunk_size: options.ChunkSize = LoadOptions.chunk_size,
-    block: options.Block = None,
+    block: options.Block = LoadOptions.block,
     database_url: options.DatabaseUrl = None,
     names: options.Spelling = LoadOptions.names,
     max_rejects: options.MaxRejects = LoadOptions.max_rejects,
@@ -76,8 +76,8 @@ def backfill(
         bool, typer.Option("--dry-run", help="Say what would be loaded and what it takes; load nothing.")
     ] = False,
     json: options.Json = False,
-    quiet: options.Quiet = False,  # noqa: ARG001
-    verbose: options.Verbose = False,  # noqa: ARG001
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Load all months of a range that the table lacks, several at once, each exactly once.
 
@@ -85,135 +85,77 @@ def backfill(
     """
     with failures_told(json, months=[]) as known:
         check_text(table=table, block=block)
-        datasets, months = _told_apart(words, table)
-        how = LoadOptions(
-            chunk_size=chunk_size,
-            block=block,
-            max_rejects=max_rejects,
-            verify=verify,
-            names=names,
-            transform=transform,
-            cache=cache,
-            allow_short=allow_short,
-            index=index,
-        )
-        request = _Request(
-            context,
-            datasets,
-            months,
-            table,
-            jobs,
-            reprocess,
-            newest_first,
-            max_failures,
-            work_pool,
-            limit,
-            how,
-            views,
-        )
-        act = request.plan if dry_run else request.load
-        act(database_url, known)
+        datasets, months = _told_apart(words)
+        options_of_load = given(context, LoadOptions)
+        job = given(context, BackfillJob, datasets=datasets, months=months, options=options_of_load)
+        from taxi_ingest.months import check
+
+        check(job)
+        act = _plan if dry_run else _load
+        act(context, job, database_url, known)
 
 
-def _told_apart(words: Sequence[str], table: str | None) -> tuple[list[str], str]:
+def _told_apart(words: Sequence[str]) -> tuple[list[str], str]:
     """The datasets and the one range that these words are. Raises UsageError, with the near miss."""
-    from taxi_ingest import months, tlc
+    from taxi_ingest.tlc import trips_named
 
     ranges = [word for word in words if word == "all" or any(map(str.isdigit, word)) or ".." in word]
     datasets = [word for word in words if word not in ranges]
     for name in datasets:
-        tlc.dataset_named(name)
+        trips_named(name)
     if not datasets:
         raise UsageError("Which dataset?", _HINT)
     if len(ranges) != 1:
         message = f"These are several ranges: {', '.join(ranges)}." if ranges else "Which months?"
         raise UsageError(message, _HINT)
-    months.check(datasets, ranges[0], table, date.today())
     return datasets, ranges[0]
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What the command line asks for."""
+def _load(context: typer.Context, job: BackfillJob, database_url: str | None, known: dict[str, Any]) -> None:
+    """Run the flow `backfill` and print its outcome; `known` gets what an error is told with."""
+    # Before an import that would end us without a word where the system has too little of something.
+    check_environment()
+    from taxi_ingest.cli.several import Several, noted_by_ledger
+    from taxi_ingest.cli.watch import check_options
 
-    context: typer.Context
-    datasets: Sequence[str]
-    months: str
-    table: str | None
-    jobs: int | None
-    reprocess: Reprocess
-    newest_first: bool
-    max_failures: int | None
-    work_pool: str | None
-    limit: int | None
-    options: LoadOptions
-    views: bool
+    check_options(job.options)
+    settings, block = chosen_settings(job.options.block, database_url)
+    called = replace(job, options=replace(job.options, block=block))
 
-    def load(self, database_url: str | None, known: dict[str, Any]) -> None:
-        """Run the flow `backfill` and print its outcome; `known` gets what an error is told with."""
-        # Before an import that would end us without a word where the system has too little of something.
-        check_environment()
-        from taxi_ingest.cli.several import Several
-        from taxi_ingest.cli.watch import check_options
+    def run() -> "BackfillOutcome":
+        from taxi_ingest.flows.backfill import backfill
 
-        check_options(self.options)
-        settings, block = chosen_settings(self.options.block, database_url)
+        return backfill(**vars(called))
 
-        def run() -> "BackfillOutcome":
-            from taxi_ingest.flows.backfill import backfill
-
-            return backfill(
-                list(self.datasets),
-                self.months,
-                self.table,
-                self.jobs,
-                self.reprocess,
-                self.newest_first,
-                self.max_failures,
-                work_pool=self.work_pool,
-                limit=self.limit,
-                options=replace(self.options, block=block),
-            )
-
-        tables = [self.table] if self.table else []
-        views = AtEnd(self.views, tables, self.options.block, database_url)
-        Several("months", run, self._again, self.context, settings, known, views).told()
-
-    def _again(self, outcome: "BackfillOutcome") -> list[str]:
-        from taxi_ingest.cli.several import noted_by_ledger
-
+    def again(outcome: "BackfillOutcome") -> list[str]:
         changes = {
-            "reprocess": "failed" if noted_by_ledger(outcome) else self.reprocess,
+            "reprocess": "failed" if noted_by_ledger(outcome) else job.reprocess,
             # Without its password.
-            "database_url": outcome.database if self.context.params["database_url"] else None,
+            "database_url": outcome.database if database_url else None,
             **dict.fromkeys(("max_failures", "json", "quiet")),
         }
-        return options.same_again(self.context, [*self.datasets, self.months], changes)
+        return options.same_again(context, [*job.datasets, job.months], changes)
 
-    def plan(self, database_url: str | None, known: dict[str, Any]) -> None:
-        """Print what would be loaded, and what it takes. Raises DatabaseError where there is no room."""
-        from taxi_ingest.months import check_room, estimates, plan
+    tables = [job.table] if job.table else []
+    views = AtEnd(context.params["views"], tables, job.options.block, database_url)
+    Several("months", run, again, context, settings, known, views).told()
 
-        settings, _ = chosen_settings(self.options.block, database_url)
-        quiet = self.context.params["quiet"] or self.context.params["json"]
-        database = chosen_database(self.options.block, database_url, quiet)
-        planned = plan(
-            database,
-            self.datasets,
-            self.months,
-            table=self.table,
-            reprocess=self.reprocess,
-            newest_first=self.newest_first,
-            settings=settings,
-            today=date.today(),
-        )
-        taken = _Taken(planned, estimates(database, planned.loading, settings), self.jobs or usual_jobs())
-        known.update(taken.as_json(self.table, database))
-        if not quiet:
-            stdout().print(taken.shown())
-        check_room(database, planned.loading, settings)
-        if self.context.params["json"]:
-            print_json({"status": "planned", **known})
+
+def _plan(context: typer.Context, job: BackfillJob, database_url: str | None, known: dict[str, Any]) -> None:
+    """Print what would be loaded, and what it takes. Raises DatabaseError where there is no room."""
+    from taxi_ingest.months import check_room, estimates, plan
+
+    settings, _ = chosen_settings(job.options.block, database_url)
+    quiet = context.params["quiet"] or context.params["json"]
+    database = chosen_database(job.options.block, database_url, quiet)
+    planned = plan(database, job, settings)
+    taken = _Taken(planned, estimates(database, planned.loading, settings), job.jobs or usual_jobs())
+    known.update(taken.as_json(job.table, database))
+    if not quiet:
+        stdout().print(taken.shown())
+    check_room(database, planned.loading, settings)
+    if context.params["json"]:
+        print_json({"status": "planned", **known})
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,14 @@ def _prefect_settings_problem(error: BaseException) -> str | None:
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = ".".join(map(str, problem["loc"]))
-        return without_login(f"{error.title} {name}: {problem['msg']}")
+        return without_login(f"{error.title} {name}: {plainly(problem['msg'])}")
     return printable(without_login(str(error)))[:300] if isinstance(error, SettingsError) else None
+
+
+def plainly(message: str) -> str:
+    """What pydantic says of a value, without what it says of Python."""
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return message[:1].lower() + message[1:]
 
 
 def _root(error: BaseException) -> BaseException:

@@ -71,13 +71,34 @@ def show(calendar: Calendar, where: Sequence[str]) -> None:
     title = f"{calendar.dataset}: {calendar.rows_loaded:,} rows in {calendar.target}"
     console.print(Text(f"\n{printable(title)}", "bold"))
     console.print(Text("      " + " ".join(f"{number:02}" for number in range(1, 13)), "dim"))
-    for year, months in groupby(calendar.months, lambda month: month.month[:4]):
-        console.print(_row(year, list(months)))
+    years = {year: list(months) for year, months in groupby(calendar.months, lambda month: month.month[:4])}
+    shown = _begun(years) or list(years)
+    for year in shown:
+        console.print(_row(year, years[year]))
+    if others := [year for year in years if year not in shown]:
+        console.print(Text(f"nothing of {_ranges(others)}", "dim"))
     console.print(_counts(calendar))
     for month in calendar.failed[:_SHOWN_FAILURES]:
         console.print(_failure(month, console.width))
     if calendar.failed:
         _print_retry(calendar, console, where)
+
+
+def _begun(years: Mapping[str, Sequence[Month]]) -> list[str]:
+    """The years from the first to the last of which a month was loaded or has failed."""
+    begun = [year for year, months in years.items() if any(month.load or month.attempt for month in months)]
+    return [year for year in years if begun and begun[0] <= year <= begun[-1]]
+
+
+def _ranges(years: Sequence[str]) -> str:
+    """`2009..2018, 2022..2026`."""
+    runs: list[list[str]] = []
+    for year in years:
+        if runs and int(year) == int(runs[-1][-1]) + 1:
+            runs[-1].append(year)
+        else:
+            runs.append([year])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 
 def _row(year: str, months: Sequence[Month]) -> Text:

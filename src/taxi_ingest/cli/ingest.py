@@ -12,6 +12,7 @@ from taxi_ingest.cli.shared import (
     check_environment,
     check_text,
     chosen_settings,
+    given,
     read_settings,
     stderr,
     stdout,
@@ -91,40 +92,19 @@ def ingest(
         named = [] if table is None else [table]
         if dataset and month:
             from taxi_ingest.sources.months import month_address
-            from taxi_ingest.tlc import dataset_named
+            from taxi_ingest.tlc import trips_named
 
             addresses = [month_address(dataset, month, read_settings())]
-            table = table or dataset_named(dataset).table
+            table = table or trips_named(dataset).table
         if table is None:
             raise UsageError("Which table?", "Give --table.")
-        how = LoadOptions(
-            chunk_size=chunk_size,
-            block=block,
-            if_loaded=if_loaded,
-            max_rejects=max_rejects,
-            verify=verify,
-            names=names,
-            transform=transform,
-            cache=cache,
-            keep_both=keep_both,
-            allow_short=allow_short,
-            index=index,
-            delimiter=delimiter,
-            header=header,
-        )
+        how = given(context, LoadOptions)
         at_end = AtEnd(views, named, block, database_url) if views or dataset else None
         found = _files(addresses)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
             outcome = run_load(job, database_url, known, quiet, verbose)
-            made = None if dry_run else at_end
-            if not (json or quiet):
-                print_loaded(outcome, made.offer(outcome.database) if made else [])
-            result = outcome.as_json()
-            if made:
-                result = made.made(result, known, shown=not (json or quiet))
-            if json:
-                print_json(result)
+            _tell(outcome, None if dry_run else at_end, known, json, quiet)
         elif dry_run:
             raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
         else:
@@ -155,12 +135,24 @@ def run_load(
     return run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
 
 
-def print_loaded(outcome: "Outcome", offers: Sequence[tuple[str, str]] = ()) -> None:
-    """Print what was loaded, and how to look at it."""
+def print_loaded(outcome: "Outcome", offer: Sequence[tuple[str, str]] = ()) -> None:
+    """Print what was loaded, how to look at it, and what else is on offer."""
     from taxi_ingest.cli.watch import summary
     from taxi_ingest.stack import psql_command
 
-    stdout().print(summary(outcome, psql_command(outcome.database), offers))
+    stdout().print(summary(outcome, psql_command(outcome.database), offer))
+
+
+def _tell(outcome: "Outcome", views: AtEnd | None, known: dict[str, Any], json: bool, quiet: bool) -> None:
+    """Print what was loaded, and make or offer the views on it."""
+    shown = not (json or quiet)
+    if shown:
+        print_loaded(outcome, views.offer(outcome.database) if views else [])
+    result = outcome.as_json()
+    if views:
+        result = views.made(result, known, shown)
+    if json:
+        print_json(result)
 
 
 def _load_all(

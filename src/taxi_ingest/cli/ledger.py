@@ -20,16 +20,14 @@ _WIDEST = 1000
 _SHOWN_COLUMNS = {
     "load": True,
     "table": False,
-    "month": False,
+    "file": False,
     "rows": True,
     "rejects": True,
-    "verdict": False,
-    "status": False,
+    "state": False,
     "when": False,
-    "file": False,
-    "flow run": False,
 }
 """Heading -> whether numbers stand under it."""
+_CUT_ON_TERMINALS = ("table", "file")
 
 app = typer.Typer()
 
@@ -43,26 +41,38 @@ class StatusChoice(StrEnum):
     DROPPED = "dropped"
 
 
-@app.command(epilog="Example: taxi-ingest loads --table yellow_tripdata --status loaded")
+@app.command(epilog="Example: taxi-ingest loads --table yellow_tripdata --status loaded --limit 20")
 def loads(
+    load_id: Annotated[
+        int | None, typer.Argument(metavar="[LOAD_ID]", help="All that is known of this load.")
+    ] = None,
     table: Annotated[str | None, typer.Option(metavar="TABLE", help="Only those into this table.")] = None,
     dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this dataset.")] = None,
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Only those of this month.")] = None,
     status: Annotated[StatusChoice | None, typer.Option(help="Only those in this state.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the latest so many.")] = None,
     block: Block = None,
     database_url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
-    """List what was loaded: every file, when, by which run, and what became of it."""
+    """List what was loaded, the latest last: every file, its rows, when, and what became of it.
+
+    With a load's number: where it came from, by which run, its counts, all in one piece.
+    """
     with failures_told(json):
-        from taxi_ingest.load import Filter, list_loads, parse_target
+        from taxi_ingest.load import Filter, find_load, list_loads, parse_target
         from taxi_ingest.tlc import dataset_named, parse_month
 
+        if load_id is not None:
+            record = find_load(chosen_database(block, database_url, json), load_id)
+            print_json(_as_json(record)) if json else _print_record(record)
+            return
         wanted = Filter(
             parse_target(table) if table is not None else None,
             dataset_named(dataset).name if dataset is not None else None,
             parse_month(month) if month is not None else None,
             status.value if status else None,
+            limit,
         )
         found = list_loads(chosen_database(block, database_url, json), wanted)
         if json:
@@ -70,7 +80,8 @@ def loads(
         elif found:
             _print_table(found)
         else:
-            stderr().print("No such loads." if wanted != Filter() else "Nothing was loaded yet.")
+            filtered = wanted != Filter(limit=limit)
+            stderr().print("No such loads." if filtered else "Nothing was loaded yet.")
 
 
 @app.command(epilog="Example: taxi-ingest rejects 7 --csv > rejects.csv")
@@ -147,24 +158,50 @@ def _print_table(loads: "list[LoadRecord]") -> None:
     from rich.text import Text
 
     shown = Table(box=None, header_style="cyan", pad_edge=False)
+    # A line is a load: on a terminal it fits, for grep it is whole.
+    on_terminal = sys.stdout.isatty()
     for name, has_numbers in _SHOWN_COLUMNS.items():
-        shown.add_column(name, justify="right" if has_numbers else "left", no_wrap=True)
+        cut = on_terminal and name in _CUT_ON_TERMINALS
+        shown.add_column(
+            name,
+            justify="right" if has_numbers else "left",
+            no_wrap=True,
+            min_width=None if cut else _widest(name, loads),
+        )
     for load in loads:
-        shown.add_row(*(Text(printable(cell)) for cell in _shown(load)))
-    # A line is a load, also where a terminal is too narrow for it, and for grep.
-    Console(width=_WIDEST, highlight=False).print(shown)
+        shown.add_row(*(Text(printable(cell)) for cell in _shown(load).values()))
+    Console(width=None if on_terminal else _WIDEST, highlight=False).print(shown)
 
 
-def _shown(load: "LoadRecord") -> list[str]:
-    return [
-        str(load.load_id),
-        str(load.target),
-        load.month or "",
-        f"{load.rows_loaded:,}",
-        f"{load.rows_rejected:,}",
-        load.verdict,
-        load.status,
-        f"{load.finished_at.astimezone():%Y-%m-%d %H:%M:%S}",
-        load.source.rpartition("/")[2],
-        load.flow_run_url or "",
-    ]
+def _widest(column: str, loads: "list[LoadRecord]") -> int:
+    return max(len(_shown(load)[column]) for load in loads)
+
+
+def _shown(load: "LoadRecord") -> dict[str, str]:
+    """What stands under each heading."""
+    odd = load.verdict in ("short", "revised")
+    return {
+        "load": str(load.load_id),
+        "table": str(load.target),
+        "file": f"{load.dataset} {load.month}" if load.month else load.source.rpartition("/")[2],
+        "rows": f"{load.rows_loaded:,}",
+        "rejects": f"{load.rows_rejected:,}",
+        "state": f"{load.status}, {load.verdict}" if odd else load.status,
+        "when": f"{load.finished_at.astimezone():%Y-%m-%d}",
+    }
+
+
+def _print_record(load: "LoadRecord") -> None:
+    for name, value in _as_json(load).items():
+        shown = _told(value)
+        typer.echo(f"{name.replace('_', ' '):<14} {printable(shown)}".rstrip())
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_told, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "" if value is None else str(value)

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.options import Block, Json, Quiet, WorkPool
 from taxi_ingest.cli.shared import prefect_context, stderr
+from taxi_ingest.settings.job import MONTHS_BACK, NEW_YORK
 
 if TYPE_CHECKING:
     from taxi_ingest.flows.schedule import Schedule
@@ -43,12 +44,10 @@ def schedule_create(
     cron: Annotated[
         str, typer.Option(metavar="LINE", help="When: minute, hour, day, month, day of the week.")
     ],
-    timezone: Annotated[
-        str, typer.Option(metavar="ZONE", help="The time zone of that.")
-    ] = "America/New_York",
+    timezone: Annotated[str, typer.Option(metavar="ZONE", help="The time zone of that.")] = NEW_YORK,
     months_back: Annotated[
         int, typer.Option(min=1, help="For how many months to look for what is new or revised.")
-    ] = 6,
+    ] = MONTHS_BACK,
     table: Annotated[
         str | None, typer.Option(metavar="TABLE", help="The table, DATASET_tripdata unless told.")
     ] = None,

@@ -89,7 +89,7 @@ class _Progress:
 
     def of(self, run: Callable[[], BackfillOutcome], noun: str, known: dict[str, Any]) -> BackfillOutcome:
         """Call the flow. Raises Interrupted where it was; `known` then gets what had been done."""
-        from taxi_ingest.flows.api import calling
+        from taxi_ingest.flows.caller import calling
         from taxi_ingest.flows.runs import interruptible
 
         following = calling(

@@ -6,8 +6,12 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import typer
+
+from taxi_ingest.cli.failures import plainly
 from taxi_ingest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,10 +20,18 @@ if TYPE_CHECKING:
     from taxi_ingest.load import Database
     from taxi_ingest.settings.environment import Settings
 
+Request = TypeVar("Request")
+
 _LEAST_OPEN_FILES = 64
 _LEAST_MEMORY_BYTES = 512 << 20
 """With less a run fails anyway, but without a word or an end: Prefect waits for a thread that could
 not open its files, and OpenBLAS exits."""
+
+
+def given(context: typer.Context, kind: type[Request], **more: Any) -> Request:
+    """A request of which the command's flags of the same names are the fields, and these more."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in context.params.items() if name in names} | more)
 
 
 def stderr() -> "Console":
@@ -45,7 +57,7 @@ def read_settings() -> "Settings":
         problem = error.errors()[0]
         name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
         raise UsageError(
-            f"{name} is wrong: {problem['msg'].removeprefix('Value error, ')}.",
+            f"{name} is wrong: {plainly(problem['msg'])}.",
             ".env.example explains each setting.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -79,7 +91,8 @@ def check_text(**named: str | None) -> None:
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
     check_environment()
-    from taxi_ingest.flows.api import prefect_api, show_prefect_logs
+    from taxi_ingest.flows.api import prefect_api
+    from taxi_ingest.flows.logs import show_prefect_logs
 
     show_prefect_logs(stderr(), quiet)
     with prefect_api(read_settings()):

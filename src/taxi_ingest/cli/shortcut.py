@@ -11,7 +11,7 @@ import httpx
 from taxi_ingest.cli.local_api import local_api, may_have_block, prefect_may_be_configured
 from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import TaxiIngestError
-from taxi_ingest.flows import marks
+from taxi_ingest.flows import process_tags
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
 from taxi_ingest.settings.environment import Settings
@@ -40,7 +40,7 @@ def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | 
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
-    return Outcome.of(LoadResult(previous, skipped=True), target, database, began, run_url)
+    return Outcome.of(LoadResult(previous, skipped=True), target, database, time.monotonic() - began, run_url)
 
 
 def _database(api: httpx.Client, settings: Settings) -> Database | None:
@@ -64,11 +64,11 @@ class _Doubt(Exception):
 def _a_run_was_left(api: httpx.Client) -> bool:
     """Whether there is a flow run to be put right, which the flow does."""
     unfinished = {
-        "tags": {"all_": [marks.machine_tag()]},
+        "tags": {"all_": [process_tags.machine_tag()]},
         "state": {"type": {"not_any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}},
     }
     runs = api.post("/flow_runs/filter", json={"flow_runs": unfinished}).raise_for_status().json()
-    return any(marks.is_dead(run["tags"]) for run in runs)
+    return any(process_tags.is_dead(run["tags"]) for run in runs)
 
 
 def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:

@@ -1,30 +1,62 @@
 """The commands of the local stack: up, down, status, ui."""
 
-from typing import Annotated, Any
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
 from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
+from taxi_ingest.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from taxi_ingest.stack import Removal, StackStatus, Ways
 
 _UNSEEN = "can't be looked at while the local stack is stopped: `taxi-ingest up` starts it."
+_NO_PORT = "needs a port: `taxi-ingest up --port 5433`"
+_QUESTION = "This deletes all that was loaded, and Prefect's runs, blocks and schedules, for good"
+_WORTH_A_LINE = 100_000
+_SHOWN = 5
 _NOTHING = "none was loaded yet: `taxi-ingest backfill yellow 2024` loads a year of them."
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: taxi-ingest up")
-def up(json: Json = False, quiet: Quiet = False) -> None:
-    """Start the local stack: the embedded Postgres and a Prefect server, both left running."""
+@app.command(epilog="Example: taxi-ingest up --port 5433")
+def up(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1024,
+            max=65535,
+            metavar="N",
+            help="Let programs reach the database by this port of 127.0.0.1, with a password; kept.",
+        ),
+    ] = None,
+    no_port: Annotated[bool, typer.Option("--no-port", help="Let nobody in by a port any more.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Start the local stack: the embedded Postgres and a Prefect server, both left running.
+
+    A database that runs is started anew where its port changes, after the loads that use it.
+    """
     from taxi_ingest import stack
 
     with failures_told(json):
+        if port and no_port:
+            raise UsageError("--port and --no-port exclude each other.", "Give one of them.")
         settings = read_settings()
+        if port or no_port:
+            stack.set_port(settings, port)
         server = stack.launch_prefect(settings)
         if not quiet and not json:
             stderr().print("Starting the embedded Postgres and the Prefect server …")
-        stack.start_database(settings)
+        stack.start_as_set(settings, _nobody if quiet else _tell_waiting)
         server.wait()
         if quiet:
             return
@@ -38,6 +70,11 @@ def down(
     force: Annotated[
         bool, typer.Option("--force", help="End loads that run, instead of waiting for them.")
     ] = False,
+    remove_data: Annotated[
+        bool,
+        typer.Option("--remove-data", help="Delete what the local stack keeps, for good. Asks first."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,21 +82,71 @@ def down(
     from taxi_ingest import stack
 
     with failures_told(json):
-        before = stack.stop(read_settings(), force, _nobody if quiet else _tell_waiting)
+        if yes and not remove_data:
+            raise UsageError("--yes belongs to --remove-data.", "Leave it out, or give both.")
+        settings, tell = read_settings(), _nobody if quiet else _tell_waiting_forcibly
+        if not remove_data:
+            before, removed = stack.stop(settings, force, tell), None
+        elif yes or _is_wanted(stack.planned_removal(settings)):
+            before, removed = stack.remove(settings, force, tell)
+        else:
+            stderr().print("Nothing was stopped, and nothing deleted.")
+            return
         if json:
             print_json(
                 {
                     "database_stopped": before.database.running,
                     "prefect_stopped": _is_ours(before.prefect),
                     "loads_ended": list(before.ended),
+                    **(_removed_as_json(removed) if removed else {}),
                 }
             )
         elif not quiet:
-            ours = (("The embedded Postgres", before.database), ("The Prefect server", before.prefect))
-            for name, service in ours:
-                stdout().print(f"{name}: {'stopped' if _is_ours(service) else _not_stopped(service)}.")
-            for table in before.ended:
-                stdout().print(f"The load into {table}: ended.", markup=False)
+            _show_stopped(before)
+            if removed:
+                _show_removal(removed, "Deleted", stdout())
+
+
+def _is_wanted(removal: "Removal") -> bool:
+    """Ask whether it is to be deleted. Raises UsageError where nobody sits at a terminal."""
+    from taxi_ingest.cli.display import size
+
+    if not removal.parts:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"This would delete the local stack's data in {removal.home}, {size(removal.bytes)}, for good.",
+            "Give --yes, too, if that is what you want.",
+        )
+    _show_removal(removal, _QUESTION, stderr())
+    return typer.confirm("Delete it?", default=False, err=True)
+
+
+def _show_removal(removal: "Removal", title: str, console: "Console") -> None:
+    from taxi_ingest.cli.display import size
+
+    lines = [f"{title}: {size(removal.bytes)} in {removal.home}"]
+    lines += [f"  {part.path}  {size(part.bytes)}" for part in removal.parts if part.bytes >= _WORTH_A_LINE]
+    lines += [f"It stays: {path}, which is not the local stack's." for path in removal.left[:_SHOWN]]
+    if (more := len(removal.left) - _SHOWN) > 0:
+        lines.append(f"It stays: {more} more in {removal.home}.")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _removed_as_json(removal: "Removal") -> dict[str, Any]:
+    return {
+        "removed": [{"path": str(part.path), "bytes": part.bytes} for part in removal.parts],
+        "left": [str(path) for path in removal.left],
+    }
+
+
+def _show_stopped(before: "StackStatus") -> None:
+    ours = (("The embedded Postgres", before.database), ("The Prefect server", before.prefect))
+    for name, service in ours:
+        stdout().print(f"{name}: {'stopped' if _is_ours(service) else _not_stopped(service)}.")
+    for table in before.ended:
+        stdout().print(f"The load into {table}: ended.", markup=False)
 
 
 @app.command(epilog="Example: taxi-ingest status --dataset yellow")
@@ -73,15 +160,18 @@ def status(
     ] = False,
     block: Block = None,
     database_url: DatabaseUrl = None,
+    show_password: Annotated[
+        bool, typer.Option("--show-password", help="Show the embedded Postgres' password, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Say what runs, and what has become of each month. Starts nothing.
+    """Say what runs, how programs reach the database, and what has become of each month. Starts nothing.
 
     A dataset that has loads has a grid of all its months: loaded, short (rows are missing), revised (since it
     was loaded; only with --check), failed, missing, or unpublished.
     """
     with failures_told(json) as known:
-        known |= _stack(shown=not json)
+        known |= _stack(shown=not json, with_password=show_password)
         from taxi_ingest.cli import grid
 
         database = running_database(block, database_url)
@@ -128,32 +218,52 @@ def _nobody(tables: list[str]) -> None:
     del tables
 
 
-def _tell_waiting(tables: list[str]) -> None:
+def _tell_waiting_forcibly(tables: list[str]) -> None:
+    _tell_waiting(tables, ", --force ends it")
+
+
+def _tell_waiting(tables: list[str], otherwise: str = "") -> None:
     loads = "A load runs (table" if len(tables) == 1 else f"{len(tables)} loads run (tables"
     stderr().print(
-        f"{loads} {', '.join(tables)}): waiting for the end. Ctrl-C leaves all as it is, --force ends it.",
+        f"{loads} {', '.join(tables)}): waiting for the end. Ctrl-C leaves all as it is{otherwise}.",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _stack(shown: bool) -> dict[str, Any]:
+def _stack(shown: bool, with_password: bool = False) -> dict[str, Any]:
     """What runs of the local stack, and where, as JSON has it; `shown` as text, too."""
     from taxi_ingest import stack
 
-    found = stack.status(read_settings())
+    settings = read_settings()
+    found = stack.status(settings)
+    ways = stack.ways(settings, found.database, with_password)
     for name, service in (("Postgres", found.database), ("Prefect", found.prefect)) if shown else ():
         state = "running" if service.running else "stopped"
         note = f" ({service.note})" if service.note else ""
         typer.echo(f"{name:<9} {state:<8} {service.address}{note}")
+        if service is found.database and service.running:
+            _show_ways(ways, with_password)
     return {
         "database": found.database.address,
         "database_running": found.database.running,
+        "database_port": found.database.port,
+        "connect": {name: line for name, line in asdict(ways).items() if name != "password" or with_password},
         "prefect": found.prefect.address,
         "prefect_running": found.prefect.running,
         "notes": [note for note in (found.database.note, found.prefect.note) if note],
     }
+
+
+def _show_ways(ways: "Ways", with_password: bool) -> None:
+    lines = {"psql": ways.psql, "SQLAlchemy": ways.sqlalchemy, "JDBC": ways.jdbc or _NO_PORT}
+    if with_password:
+        lines["password"] = ways.password or _NO_PORT
+    elif ways.jdbc:
+        lines["password"] = "shown by `taxi-ingest status --show-password`"
+    for name, line in lines.items():
+        typer.echo(f"  {name:<16} {line}")
 
 
 def _is_ours(service: Any) -> bool:

@@ -64,7 +64,8 @@ class Watch:
         where it takes longer.
         """
         server = None if prefect_may_be_configured() else stack.launch_prefect(self.settings)
-        from taxi_ingest.flows.api import own_api_url, prefect_api, show_prefect_logs
+        from taxi_ingest.flows.api import own_api_url, prefect_api
+        from taxi_ingest.flows.logs import show_prefect_logs
 
         show_prefect_logs(self.console, self.quiet, self.verbose)
         if server is None and not own_api_url():
@@ -124,7 +125,7 @@ class _Run:
             return self._flow()
 
     def _flow(self) -> Outcome:
-        from taxi_ingest.flows.api import calling
+        from taxi_ingest.flows.caller import calling
         from taxi_ingest.flows.ingest import ingest
         from taxi_ingest.flows.runs import interruptible
 

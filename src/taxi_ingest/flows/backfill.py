@@ -1,28 +1,28 @@
 """The flow `backfill`: each month of a range that the ledger lacks, by a child run of its own."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.errors import UsageError
-from taxi_ingest.flows.api import caller, settings_in_use
+from taxi_ingest.flows.artifacts import leave, of_several
+from taxi_ingest.flows.blocks import check_block
+from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
-from taxi_ingest.flows.pool import load_in_pool
+from taxi_ingest.flows.pool import BACKFILL, check_pool, load_in_pool
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
-from taxi_ingest.flows.side_by_side import Load, Result, check_numbers, load_side_by_side
+from taxi_ingest.flows.several import Result
+from taxi_ingest.flows.side_by_side import Load, load_side_by_side
 from taxi_ingest.load import Database, LoadResult
-from taxi_ingest.months import Month, Plan, check_room, plan, target_of
+from taxi_ingest.months import Month, Plan, check, check_room, likely_url, plan, target_of
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, Reprocess
+from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, parse_source
 from taxi_ingest.sources.months import month_address
-from taxi_ingest.tlc import parse_month
 
 
 def _name() -> str:
@@ -30,19 +30,30 @@ def _name() -> str:
     return f"backfill {' '.join(parameters['datasets'])} {parameters['months']}"
 
 
-@tied_flow(name="backfill", flow_run_name=_name)
+def _tags(parameters: dict[str, Any]) -> set[str]:
+    return {*parameters["datasets"], BACKFILL}
+
+
+def _check(parameters: dict[str, Any]) -> None:
+    job = BackfillJob(**parameters)
+    check(job)
+    check_block(job.options.block)
+    check_pool(job.work_pool)
+
+
+@tied_flow(name="backfill", flow_run_name=_name, tags_for=_tags, check=_check)
 def backfill(
     datasets: list[str],
     months: str,
-    table: str | None = None,
-    jobs: int | None = None,
-    reprocess: Reprocess = "missing",
-    newest_first: bool = False,
-    max_failures: int | None = None,
-    until: str | None = None,
-    work_pool: str | None = None,
-    limit: int | None = None,
-    options: LoadOptions = DEFAULT_OPTIONS,
+    table: str | None = BackfillJob.table,
+    jobs: int | None = BackfillJob.jobs,
+    reprocess: Reprocess = BackfillJob.reprocess,
+    newest_first: bool = BackfillJob.newest_first,
+    max_failures: int | None = BackfillJob.max_failures,
+    until: str | None = BackfillJob.until,
+    work_pool: str | None = BackfillJob.work_pool,
+    limit: int | None = BackfillJob.limit,
+    options: LoadOptions = BackfillJob.options,
 ) -> BackfillOutcome:
     """Load all months of a range that the table has not yet, each exactly once.
 
@@ -64,49 +75,38 @@ def backfill(
         MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    check_numbers(jobs, max_failures, limit)
-    if limit and not work_pool:
-        raise UsageError(
-            "A limit is for the workers of a work pool.", "Name one, or say by jobs how many to load at once."
-        )
-    began, settings = time.monotonic(), settings_in_use()
-    with known_to_down(f"backfill {' '.join(datasets)} {months}"):
-        database = chosen_database(options.block)
-        planned = plan(
-            database,
-            datasets,
-            months,
-            table=table,
-            reprocess=reprocess,
-            newest_first=newest_first,
-            settings=settings,
-            today=date.fromisoformat(f"{parse_month(until)}-01") if until else date.today(),
-        )
-        _announce(planned, table, database)
-        options = replace(options, if_loaded="replace") if reprocess == "all" else options
+    # All parameters, which are its fields.
+    return _load_months(BackfillJob(**locals()))
+
+
+def _load_months(job: BackfillJob) -> BackfillOutcome:
+    began = time.monotonic()
+    with known_to_down(f"backfill {' '.join(job.datasets)} {job.months}"):
+        database = chosen_database(job.options.block)
+        planned = plan(database, job, settings_in_use())
+        _announce(planned, job.table, database)
+        if job.reprocess == "all":
+            job = replace(job, options=replace(job.options, if_loaded="replace"))
         with parent_of_loads(database) if planned.loading else nullcontext():
-            if work_pool:
-                results = load_in_pool(
-                    planned.loading,
-                    work_pool,
-                    jobs=jobs,
-                    limit=limit,
-                    table=table,
-                    options=options,
-                    database=database,
-                    max_failures=max_failures,
-                )
-            else:
-                loads = [_load(month, table, options, settings) for month in planned.loading]
-                results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
+            results = _loaded(planned.loading, job, database)
         done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
         outcome = BackfillOutcome(
-            months=tuple(_become(month, done, table, database) for month in planned.months),
+            months=tuple(_become(month, done, job.table, database) for month in planned.months),
             seconds=round(time.monotonic() - began, 3),
             flow_run_url=own_url(),
             database=database.address,
         )
-        return tell_first(outcome).checked()
+        tell_first(outcome)
+        leave(of_several(outcome, BACKFILL, *job.datasets))
+        return outcome.checked()
+
+
+def _loaded(loading: Sequence[Month], job: BackfillJob, database: Database) -> list[Result | None]:
+    if job.work_pool:
+        return load_in_pool(loading, job, database)
+    loads = [_load(month, job, settings_in_use()) for month in loading]
+    cache = job.options.cache
+    return load_side_by_side(loads, jobs=job.jobs, cache=cache, max_failures=job.max_failures)
 
 
 def _announce(planned: Plan, table: str | None, database: Database) -> None:
@@ -117,19 +117,19 @@ def _announce(planned: Plan, table: str | None, database: Database) -> None:
         log_table_name(str(target_of(dataset, table)))
 
 
-def _load(month: Month, table: str | None, options: LoadOptions, settings: Settings) -> Load:
+def _load(month: Month, job: BackfillJob, settings: Settings) -> Load:
     return Load(
         name=month.name,
         find=lambda: parse_source(month_address(month.dataset, month.month, settings), logins_of(settings)),
-        run=lambda: ingest_month(month.dataset, month.month, table, options),
-        failed=lambda error: NotLoaded.failed(
+        run=lambda: ingest_month(month.dataset, month.month, job.table, job.options),
+        failed=lambda error, url: NotLoaded.failed(
             error,
-            table=str(target_of(month.dataset, table)),
-            url=None,
+            table=str(target_of(month.dataset, job.table)),
+            url=url or likely_url(month, settings),
             dataset=month.dataset,
             month=month.month,
         ),
-        tags=frozenset({month.dataset, month.month, "backfill"}),
+        tags=frozenset({month.dataset, month.month, BACKFILL}),
     )
 
 
@@ -139,6 +139,6 @@ def _become(month: Month, done: Mapping[str, Result | None], table: str | None, 
     if month.name in done:
         return done[month.name] or NotLoaded("waiting", str(target), None, month.dataset, month.month)
     if month.load:
-        return Outcome.of(LoadResult(month.load, skipped=True), target, database, time.monotonic(), None)
+        return Outcome.of(LoadResult(month.load, skipped=True), target, database, 0, None)
     status: Literal["unpublished", "waiting"] = "unpublished" if month.state == "unpublished" else "waiting"
     return NotLoaded(status, str(target), None, month.dataset, month.month)

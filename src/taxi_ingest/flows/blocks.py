@@ -14,15 +14,17 @@ from prefect.exceptions import ObjectNotFound
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from taxi_ingest.errors import UsageError
+from taxi_ingest.databases import no_such_block
+from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.load.database import address_of, secrets_of
+from taxi_ingest.load.database import address_of, secrets_at
 
 if TYPE_CHECKING:
     from prefect_sqlalchemy import SqlAlchemyConnector
     from sqlalchemy.engine import URL
 
 _BLOCK_TYPE = "sqlalchemy-connector"
+_DRIVERS = ("postgresql", "postgresql+psycopg2")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
     _check_name(name)
     if not overwrite and name in (block.name for block in list_blocks()):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
-    if in_the_clear := ", ".join(sorted(secrets_of(dsn) - {"password"})):
+    if in_the_clear := ", ".join(sorted(secrets_at(dsn).keys() - {"password"})):
         raise UsageError(
             f"A block would keep {in_the_clear} in the clear: only its password is encrypted.",
             "Leave it out of the block, and give it by a service file of libpq's (PGSERVICE).",
@@ -89,6 +91,10 @@ class BlockDatabase(Database):
 
     connector: "SqlAlchemyConnector" = field(repr=False)
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        return secrets_at(_connector_dsn(self.connector))
+
     @contextmanager
     def open(self) -> Iterator[Connection]:
         from sqlalchemy.exc import DBAPIError
@@ -107,15 +113,33 @@ class BlockDatabase(Database):
             raise (error.orig or error) from error
 
 
+def check_block(name: str | None) -> None:
+    """Raise UsageError for a block that is named and not there."""
+    if name and find_block(name) is None:
+        raise no_such_block(name)
+
+
 def find_block(name: str) -> Database | None:
-    """The database behind a block; None where there is no such block."""
+    """The database behind a block; None where there is no such block.
+
+    Raises DatabaseError for a block that is not for Postgres, or for a driver that is not ours.
+    """
     with get_client(sync_client=True) as client:
         try:
             client.read_block_document_by_name(name, _BLOCK_TYPE, include_secrets=False)
         except ObjectNotFound:
             return None
     connector = _load(name)
+    _check_driver(name, _url_of(connector).drivername)
     return BlockDatabase(_connector_address(connector), connector)
+
+
+def _check_driver(name: str, driver: str) -> None:
+    if driver not in _DRIVERS:
+        raise DatabaseError(
+            f"The block {name} is for {driver}: data is loaded into Postgres, over psycopg2.",
+            f"`taxi-ingest blocks create --name {name} --overwrite` makes one that is.",
+        )
 
 
 def _load(name: str) -> "SqlAlchemyConnector":
@@ -125,16 +149,26 @@ def _load(name: str) -> "SqlAlchemyConnector":
     return cast(SqlAlchemyConnector, SqlAlchemyConnector.load(name))
 
 
-def _connector_address(connector: "SqlAlchemyConnector") -> str:
+def _url_of(connector: "SqlAlchemyConnector") -> "URL":
     from prefect_sqlalchemy import ConnectionComponents
 
     info = connector.connection_info
-    url: URL = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
+    url = info.create_url() if isinstance(info, ConnectionComponents) else connector._rendered_url
+    return cast("URL", url)
+
+
+def _connector_address(connector: "SqlAlchemyConnector") -> str:
+    return address_of(_connector_dsn(connector))
+
+
+def _connector_dsn(connector: "SqlAlchemyConnector") -> str:
+    url = _url_of(connector)
     parameters: dict[str, Any] = {
         "user": url.username,
+        "password": url.password,
         "host": url.host,
         "port": url.port,
         "dbname": url.database,
         **{key: value for key, value in url.query.items() if isinstance(value, str)},
     }
-    return address_of(make_dsn(**{key: value for key, value in parameters.items() if value is not None}))
+    return str(make_dsn(**{key: value for key, value in parameters.items() if value is not None}))

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.flows.api import caller, settings_in_use
-from taxi_ingest.flows.ingest import chosen_database, ingest, log_table_name
+from taxi_ingest.flows.artifacts import leave, of_several
+from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.ingest import check_target, chosen_database, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
-from taxi_ingest.flows.side_by_side import Load, check_numbers, load_side_by_side
-from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
+from taxi_ingest.flows.side_by_side import Load, load_side_by_side
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, check_numbers
 from taxi_ingest.sources import Source, logins_of, parse_source
 from taxi_ingest.tlc import parse_file_name
 
@@ -20,7 +22,14 @@ def _name() -> str:
     return f"{len(parameters['urls'])} files -> {parameters['table']}"
 
 
-@tied_flow(name="ingest-files", flow_run_name=_name)
+def _check(parameters: dict[str, Any]) -> None:
+    check_numbers(parameters["jobs"], parameters["max_failures"])
+    for url in parameters["urls"]:
+        parse_source(url)
+    check_target(parameters["table"], parameters["options"].block)
+
+
+@tied_flow(name="ingest-files", flow_run_name=_name, check=_check)
 def ingest_files(
     urls: list[str],
     table: str,
@@ -41,7 +50,6 @@ def ingest_files(
         MonthsFailed: some files failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    check_numbers(jobs, max_failures)
     began, settings = time.monotonic(), settings_in_use()
     sources = [parse_source(url, logins_of(settings)) for url in urls]
     with known_to_down(table):
@@ -60,7 +68,9 @@ def ingest_files(
             flow_run_url=own_url(),
             database=database.address,
         )
-        return tell_first(outcome).checked()
+        tell_first(outcome)
+        leave(of_several(outcome, table))
+        return outcome.checked()
 
 
 def _load(source: Source, among: Sequence[Source], table: str, options: LoadOptions) -> Load:
@@ -72,7 +82,7 @@ def _load(source: Source, among: Sequence[Source], table: str, options: LoadOpti
         name=name,
         find=lambda: source,
         run=lambda: flow(url=source.named_url, table=table, **vars(options)),
-        failed=lambda error: NotLoaded.failed(
+        failed=lambda error, _: NotLoaded.failed(
             error, table=table, url=source.url, dataset=dataset, month=month
         ),
     )

@@ -8,14 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
 
 from taxi_ingest.databases import choose_database
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
-from taxi_ingest.flows.api import FOR_ALL, caller, settings_in_use
-from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.artifacts import Story, leave, of_load
+from taxi_ingest.flows.blocks import check_block, find_block
+from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tell_first, tied_flow
 from taxi_ingest.load import (
@@ -30,11 +34,40 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, IfLoaded, Job, LoadOptions, Names
 from taxi_ingest.sources import Source, logins_of, parse_source, run_folder
-from taxi_ingest.sources.months import month_address
-from taxi_ingest.tlc import FileName, dataset_named, parse_file_name
+from taxi_ingest.sources.months import month_address, month_sources
+from taxi_ingest.tlc import FileName, parse_file_name, trips_named
 
 
-@tied_flow(name="ingest", flow_run_name="{table}")
+def check_target(table: str | None, block: str | None) -> None:
+    """Raise UsageError for what is no table's name, and for a block that is not there."""
+    if table is not None:
+        parse_target(table)
+    check_block(block)
+
+
+def _name() -> str:
+    parameters = flow_run.get_parameters()
+    return f"{_file_label(parameters['url'])} -> {parameters['table']}"
+
+
+def _file_label(url: str) -> str:
+    """What a file is called in the dashboard: `yellow 2024-01`, or its name."""
+    known = parse_file_name(url)
+    return f"{known.dataset} {known.month}" if known.dataset else url.rstrip("/").rpartition("/")[2]
+
+
+def _tags(parameters: dict[str, Any]) -> set[str]:
+    known = parse_file_name(parameters["url"])
+    return {part for part in (known.dataset, known.month, parameters["table"]) if part}
+
+
+def _check(parameters: dict[str, Any]) -> None:
+    job = Job(**parameters)
+    parse_source(job.url)
+    check_target(job.table, job.block)
+
+
+@tied_flow(name="ingest", flow_run_name=_name, tags_for=_tags, check=_check)
 def ingest(
     url: str,
     table: str,
@@ -82,31 +115,23 @@ def ingest(
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
-    return load_job(
-        Job(
-            url=url,
-            table=table,
-            chunk_size=chunk_size,
-            block=block,
-            if_loaded=if_loaded,
-            max_rejects=max_rejects,
-            verify=verify,
-            names=names,
-            transform=transform,
-            cache=cache,
-            dry_run=dry_run,
-            keep_both=keep_both,
-            allow_short=allow_short,
-            index=index,
-            delimiter=delimiter,
-            header=header,
-            limit=limit,
-            month=month,
-        )
-    )
+    # All parameters, which are its fields.
+    return load_job(Job(**locals()))
 
 
-@tied_flow(name="ingest-month", flow_run_name="{dataset} {month}")
+def _tags_of_month(parameters: dict[str, Any]) -> set[str]:
+    dataset, table = parameters["dataset"], parameters["table"]
+    return {dataset, parameters["month"], table or trips_named(dataset).table}
+
+
+def _check_month(parameters: dict[str, Any]) -> None:
+    month_sources(parameters["dataset"], parameters["month"], settings_in_use())
+    check_target(parameters["table"], parameters["options"].block)
+
+
+@tied_flow(
+    name="ingest-month", flow_run_name="{dataset} {month}", tags_for=_tags_of_month, check=_check_month
+)
 def ingest_month(
     dataset: str, month: str, table: str | None = None, options: LoadOptions = DEFAULT_OPTIONS
 ) -> Outcome:
@@ -122,18 +147,29 @@ def ingest_month(
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
     url = month_address(dataset, month, settings_in_use())
-    job = Job(url=url, table=table or dataset_named(dataset).table, month=month, **vars(options))
+    job = Job(url=url, table=table or trips_named(dataset).table, month=month, **vars(options))
     return load_job(job, FileName(dataset, month))
 
 
 def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
     """The body of a flow run that loads one file; `known_as` is what a month's file is, if that is known."""
     with known_to_down(job.table):
-        return tell_first(_load_job(job, known_as))
+        story = _load_job(job, known_as)
+        tell_first(story.outcome)
+        leave(of_load(story))
+        return story.outcome
 
 
-def _load_job(job: Job, known_as: FileName | None) -> Outcome:
+def _load_job(job: Job, known_as: FileName | None) -> Story:
     began = time.monotonic()
+    seconds: dict[str, float] = {}
+
+    def took() -> float:
+        return time.monotonic() - began
+
+    def ended(stage: str) -> None:
+        seconds[stage] = took() - sum(seconds.values())
+
     if caller().database is None:
         log_table_name(job.table, job.dry_run)
     settings = settings_in_use()
@@ -146,15 +182,21 @@ def _load_job(job: Job, known_as: FileName | None) -> Outcome:
         with run_folder(settings.cache_dir) as folder:
             unless_same = known.file if job.if_loaded == "skip" and not job.dry_run else None
             file = tasks.extract(job, source, folder, unless_same, settings)
+            ended("extract")
             if file is None:
                 assert known.file, "only a known file can be unchanged"
-                return Outcome.of(LoadResult(known.file, skipped=True), target, database, began, own_url())
+                same = LoadResult(known.file, skipped=True)
+                return Story(Outcome.of(same, target, database, took(), own_url()), database)
             stream = tasks.transform(job, file, chosen_names(job.names, known.table, target))
+            ended("transform")
             if job.dry_run:
                 plan = preview(stream, file, target, database, job)
-                return Outcome.planned(plan, stream, file, target, database, began, own_url())
+                planned = Outcome.planned(plan, stream, file, target, database, took(), own_url())
+                return Story(planned, database, stream.plan)
             result = tasks.load(job, stream, file, target, database)
-        return Outcome.of(result, target, database, began, own_url())
+            ended("load")
+        outcome = Outcome.of(result, target, database, took(), own_url())
+        return Story(outcome, database, stream.plan, seconds)
 
 
 def chosen_database(block: str | None) -> Database:

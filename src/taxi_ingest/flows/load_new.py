@@ -1,37 +1,42 @@
 """The flow `load_new`, which schedules run: what TLC has newly published of a dataset, or revised."""
 
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect.runtime import flow_run
 
 from taxi_ingest.flows.backfill import backfill
+from taxi_ingest.flows.ingest import check_target
 from taxi_ingest.flows.outcome import BackfillOutcome
 from taxi_ingest.flows.runs import tied_flow
-from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions
-from taxi_ingest.tlc import dataset_named, months_before, parse_month
-
-NEW_YORK = "America/New_York"
-"""The time zone of schedules that name none."""
-
-MONTHS_BACK = 6
-"""For how many months a schedule looks for what is new: TLC publishes one two months later, or more."""
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK, LoadOptions, check_numbers
+from taxi_ingest.tlc import first_day, months_before, parse_range, trips_named
 
 
 def _name() -> str:
-    parameters = flow_run.get_parameters()
-    return f"{parameters['dataset']} as of {_as_of(parameters['month'], parameters['timezone']):%Y-%m}"
+    return run_name(flow_run.get_parameters(), flow_run.get_scheduled_start_time())
 
 
-def _as_of(month: str | None, timezone: str) -> date:
-    """A day of the month that is given, else the day on which this run was to begin."""
-    if month:
-        return date.fromisoformat(f"{parse_month(month)}-01")
-    begin: date = flow_run.get_scheduled_start_time().astimezone(ZoneInfo(timezone)).date()
-    return begin
+def run_name(parameters: Mapping[str, Any], begin: datetime) -> str:
+    """What a run with these parameters is called that is to begin then: `yellow as of 2024-01`."""
+    as_of = _as_of(parameters.get("month"), parameters.get("timezone", NEW_YORK), begin)
+    return f"{parameters['dataset']} as of {as_of:%Y-%m}"
 
 
-@tied_flow(name="load-new", flow_run_name=_name)
+def _as_of(month: str | None, timezone: str, begin: datetime) -> date:
+    """A day of the month that is given, else the day on which a run is to begin."""
+    return first_day(month) if month else begin.astimezone(ZoneInfo(timezone)).date()
+
+
+def _check(parameters: dict[str, Any]) -> None:
+    parse_range(parameters["month"] or "all", trips_named(parameters["dataset"]), date.today())
+    check_numbers(parameters["months_back"])
+    check_target(parameters["table"], parameters["options"].block)
+
+
+@tied_flow(name="load-new", flow_run_name=_name, check=_check)
 def load_new(
     dataset: str,
     months_back: int = MONTHS_BACK,
@@ -54,8 +59,8 @@ def load_new(
         MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    last = _as_of(month, timezone)
-    first = max(months_before(last, months_back - 1), dataset_named(dataset).first_month)
+    last = _as_of(month, timezone, flow_run.get_scheduled_start_time())
+    first = max(months_before(last, months_back - 1), trips_named(dataset).first_month)
     # One after the other: how many runs there are at once is what the worker's cores bear.
     return backfill(
         [dataset], f"{first}..", table, jobs=1, reprocess="new", until=f"{last:%Y-%m}", options=options

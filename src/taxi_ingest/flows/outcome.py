@@ -1,6 +1,5 @@
 """What a run says at its end: the object that `--json` prints. Nothing here imports Prefect."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeGuard
@@ -45,11 +44,11 @@ class Outcome:
         result: LoadResult,
         target: Target,
         database: Database,
-        began: float,
+        seconds: float,
         flow_run_url: str | None,
     ) -> "Outcome":
-        """Put together what a flow run knows at its end; `began` is its start by the monotonic clock."""
-        seconds, load = time.monotonic() - began, result.record
+        """Put together what a flow run knows at its end, and how long it took."""
+        load = result.record
         return cls(
             status=result.status,
             table=str(target),
@@ -65,7 +64,7 @@ class Outcome:
             sha256=load.sha256,
             bytes=load.bytes,
             seconds=round(seconds, 3),
-            rows_per_second=0 if result.skipped else round(load.rows_loaded / seconds),
+            rows_per_second=0 if result.skipped else round(load.rows_loaded / max(seconds, 0.001)),
             flow_run_url=flow_run_url,
             quality=load.quality,
             notes=tuple(load.notes),
@@ -80,7 +79,7 @@ class Outcome:
         source: SourceFile,
         target: Target,
         database: Database,
-        began: float,
+        seconds: float,
         flow_run_url: str | None,
     ) -> "Outcome":
         """What `--dry-run` found out."""
@@ -100,7 +99,7 @@ class Outcome:
             load_id=None,
             sha256=source.sha256,
             bytes=source.bytes,
-            seconds=round(time.monotonic() - began, 3),
+            seconds=round(seconds, 3),
             rows_per_second=0,
             flow_run_url=flow_run_url,
             quality={},

@@ -6,7 +6,7 @@ midst of it, its run is ended as Crashed, and the month submitted again.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date
@@ -35,17 +35,22 @@ from taxi_ingest.errors import (
     UsageError,
     without_login,
 )
-from taxi_ingest.flows.api import caller, restart_local_server, settings_in_use
+from taxi_ingest.flows.api import restart_local_server
+from taxi_ingest.flows.caller import settings_in_use
 from taxi_ingest.flows.deployments import PROCESS, deploy, find_pool
 from taxi_ingest.flows.ingest import ingest, ingest_month
 from taxi_ingest.flows.limit import make_limit
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, LOST, Pulse
 from taxi_ingest.flows.runs import end_run
+from taxi_ingest.flows.several import Result, carry_out
 from taxi_ingest.load import Database, LoadResult
-from taxi_ingest.months import Month, compare, target_of
-from taxi_ingest.settings.job import LoadOptions, usual_jobs
+from taxi_ingest.months import Month, compare, likely_url, target_of
+from taxi_ingest.settings.job import BackfillJob, LoadOptions, usual_jobs
 from taxi_ingest.tlc import TLC_URL
+
+BACKFILL = "backfill"
+"""What a backfill's run and those of its months are tagged with, beside datasets and months."""
 
 _POLL_SECONDS = 1
 _TRIES = 3
@@ -59,37 +64,37 @@ _MOST_AT_ONCE = 200
 _KINDS = {kind.__name__: kind for kind in (UsageError, SourceError, DataError, DatabaseError)}
 """What Prefect's message of a failed run begins with."""
 
-Result = Outcome | NotLoaded
 Answer = TypeVar("Answer")
 
 
-def load_in_pool(
-    months: Sequence[Month],
-    pool: str,
-    *,
-    jobs: int | None,
-    limit: int | None,
-    table: str | None,
-    options: LoadOptions,
-    database: Database,
-    max_failures: int | None = None,
-) -> list[Result | None]:
+def check_pool(name: str | None) -> None:
+    """Raise UsageError for a work pool that is named and not there, or paused."""
+    if name:
+        with get_client(sync_client=True) as client:
+            find_pool(client, name)
+
+
+def load_in_pool(months: Sequence[Month], job: BackfillJob, database: Database) -> list[Result | None]:
     """What has become of each month, in their order; None for those not begun after `max_failures`.
 
-    Called in a flow run, whose children the months' runs are; its caller is told of each end. `jobs` is how
-    many are submitted at a time for each worker of the pool, `limit` how many of all may write to the
-    database at a time. `database` is that of this process, and must be the workers'.
+    Called in a flow run, whose children the months' runs are; its caller is told of each end. `database` is
+    that of this process, and must be the workers'.
 
     Raises UsageError where there is no such pool, DatabaseError where the workers load into another database.
     Whatever it raises, all that was under way is cancelled.
     """
     with get_client(sync_client=True) as client:
-        found = find_pool(client, pool)
-        _check_within_reach(database, found, options)
-        if limit:
-            options = replace(options, limit=make_limit(client, limit, forget=not _any_running(client)))
-        work = _Work(client, found, months, jobs or usual_jobs(), table, options, database)
-        return work.do(max_failures)
+        pool = find_pool(client, job.work_pool or "")
+        _check_within_reach(database, pool, job.options)
+        if job.limit:
+            limit = make_limit(client, job.limit, forget=not _any_running(client))
+            job = replace(job, options=replace(job.options, limit=limit))
+        workers = _Workers(client, pool, months, job, database)
+        try:
+            return carry_out([month.name for month in months], workers, job.max_failures)
+        except BaseException:
+            workers.cancel()
+            raise
 
 
 def _check_within_reach(database: Database, pool: WorkPool, options: LoadOptions) -> None:
@@ -108,7 +113,7 @@ def _any_running(client: SyncPrefectClient) -> bool:
     return bool(client.read_flow_runs(flow_filter=flows, flow_run_filter=running, limit=1))
 
 
-class _Work:
+class _Workers:
     """The months, and those of their runs that are under way."""
 
     def __init__(
@@ -116,43 +121,17 @@ class _Work:
         client: SyncPrefectClient,
         pool: WorkPool,
         months: Sequence[Month],
-        jobs: int,
-        table: str | None,
-        options: LoadOptions,
+        job: BackfillJob,
         database: Database,
     ) -> None:
-        self._client, self._pool, self._months, self._jobs = client, pool, months, jobs
-        self._table, self._options, self._database = table, options, database
+        self._client, self._pool, self._months, self._job = client, pool, months, job
+        self._database = database
         self._settings = settings_in_use()
         self._deployment = deploy(client, ingest_month, pool.name, pool.name)
         self._pulse = Pulse(client, starts_at_once=pool.type == PROCESS)
         self._key = flow_run.id or str(uuid4())
         self._tries: list[list[UUID]] = [[] for _ in months]
         self._under_way: dict[UUID, int] = {}
-
-    def do(self, max_failures: int | None) -> list[Result | None]:
-        results: list[Result | None] = [None] * len(self._months)
-        left = deque(range(len(self._months)))
-        try:
-            while left or self._under_way:
-                if max_failures and sum(isinstance(one, NotLoaded) for one in results) >= max_failures:
-                    left.clear()
-                    self._patiently(self._withdraw)
-                self._patiently(lambda: self._submit(left))
-                time.sleep(_POLL_SECONDS)
-                # Raises where `down --force` has ended it: what comes next would start the stack again.
-                stack.enter()
-                for number, run in self._patiently(self._ended):
-                    result = self._patiently(partial(self._result, number, run))
-                    if result is None:
-                        left.appendleft(number)
-                    else:
-                        results[number] = result
-                        caller().on_end(self._months[number].name, result)
-        except BaseException:
-            self._cancel()
-            raise
-        return results
 
     def _patiently(self, act: Callable[[], Answer]) -> Answer:
         """Do what can be done again where a server is gone, until it is back."""
@@ -171,6 +150,15 @@ class _Work:
 
     # Submitting
 
+    @property
+    def works(self) -> bool:
+        """Whether there are runs that have not ended."""
+        return bool(self._under_way)
+
+    def begin(self, left: deque[int]) -> None:
+        """Submit the first of those that are left, so many for each worker."""
+        self._patiently(lambda: self._submit(left))
+
     def _submit(self, left: deque[int]) -> None:
         while left and len(self._under_way) < self._most_at_once():
             number = left[0]
@@ -188,21 +176,21 @@ class _Work:
                 self._pool.name,
                 self._pool.name,
             )
-        return min(self._jobs * max(len(workers), 1), _MOST_AT_ONCE)
+        return min((self._job.jobs or usual_jobs()) * max(len(workers), 1), _MOST_AT_ONCE)
 
     def _submitted(self, number: int) -> UUID:
         month = self._months[number]
         parameters = {
             "dataset": month.dataset,
             "month": month.month,
-            "table": self._table,
-            "options": asdict(self._options),
+            "table": self._job.table,
+            "options": asdict(self._job.options),
         }
         run = run_deployment(
             self._deployment,
             parameters=parameters,
             flow_run_name=month.name,
-            tags=[month.dataset, month.month, "backfill"],
+            tags=[month.dataset, month.month, BACKFILL],
             job_variables={"env": self._environment()},
             # So that a call whose answer was lost makes no second run.
             idempotency_key=f"{self._key} {month.name} {len(self._tries[number])}",
@@ -218,6 +206,12 @@ class _Work:
         return shared
 
     # Waiting
+
+    def ended(self) -> Iterator[tuple[int, Result | None]]:
+        """Look after a second what the workers have done."""
+        time.sleep(_POLL_SECONDS)
+        for number, run in self._patiently(self._ended):
+            yield number, self._patiently(partial(self._result, number, run))
 
     def _ended(self) -> list[tuple[int, FlowRun | None]]:
         """The months whose runs have ended by now, or are lost; None for one that Prefect has no more."""
@@ -249,7 +243,7 @@ class _Work:
         return self._failure(month, run)
 
     def _now(self, month: Month) -> Month:
-        target = target_of(month.dataset, self._table)
+        target = target_of(month.dataset, self._job.table)
         [now] = compare(self._database, target, month.dataset, [month.month], date.today())
         return now
 
@@ -265,15 +259,15 @@ class _Work:
         own = any(str(id) in (load.flow_run_url or "") for id in self._tries[number])
         return Outcome.of(
             LoadResult(load, skipped=not own),
-            target_of(month.dataset, self._table),
+            target_of(month.dataset, self._job.table),
             self._database,
-            time.monotonic() - max(run.total_run_time.total_seconds(), 0.001),
+            run.total_run_time.total_seconds(),
             load.flow_run_url if own else url_for(run),
         )
 
     def _failure(self, month: Month, run: FlowRun | None) -> NotLoaded:
         attempt = self._now(month).attempt
-        target = str(target_of(month.dataset, self._table))
+        target = str(target_of(month.dataset, self._job.table))
         where = f"{url_for(run)} shows its log." if run else "Somebody has deleted its run: try again."
         if run and attempt and str(run.id) in (attempt.flow_run_url or ""):
             return NotLoaded(
@@ -289,18 +283,22 @@ class _Work:
         message = (run.state.message if run and run.state else None) or "Its run has crashed."
         message = message.removeprefix("Flow run encountered an exception: ")
         kind = _KINDS.get(message.partition(":")[0], PrefectError)
-        return NotLoaded("failed", target, None, month.dataset, month.month, message, where, kind.exit_code)
+        url = likely_url(month, self._settings)
+        return NotLoaded("failed", target, url, month.dataset, month.month, message, where, kind.exit_code)
 
     # Ending
 
-    def _withdraw(self) -> None:
+    def withdraw(self) -> None:
         """Take back what no worker has begun."""
+        self._patiently(self._withdraw)
+
+    def _withdraw(self) -> None:
         for run in self._read():
             if run.state and run.state.is_scheduled():
                 self._client.set_flow_run_state(run.id, Cancelled(message="Too many others have failed."))
                 del self._under_way[run.id]
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
         """End all that is under way: workers end their processes; where none does that, the run alone."""
         with suppress(PrefectException, httpx.HTTPError):
             self._cancel_all()

@@ -14,22 +14,16 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Stat
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, get_settings_context
 from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Crashed
+from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
-from taxi_ingest.errors import DatabaseError, PrefectError
-from taxi_ingest.flows.api import (
-    caller,
-    calling,
-    failures_explained,
-    own_api_url,
-    prefect_api,
-    settings_in_use,
-    uses_local_server,
-)
-from taxi_ingest.flows.marks import is_dead, machine_tag, tags_of
+from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
+from taxi_ingest.flows.api import failures_explained, own_api_url, prefect_api, uses_local_server
+from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
+from taxi_ingest.flows.process_tags import is_dead, machine_tag, tags_of
 from taxi_ingest.load import Database, committed_runs, prepare_ledger
 
 _PREFECT_SECONDS = 5
@@ -46,17 +40,25 @@ AnyOutcome = TypeVar("AnyOutcome", Outcome, BackfillOutcome)
 class TiedFlow(Flow[Parameters, Result]):
     """A flow whose runs are tied to the process that calls it. A worker looks after its runs itself."""
 
+    check: Callable[[dict[str, Any]], None] = staticmethod(lambda _: None)
+    """Raises UsageError for parameters with which it can't run."""
+    tags_for: Callable[[dict[str, Any]], set[str]] = staticmethod(lambda _: set())
+    """The tags of a run with these parameters, by which it is found again."""
+
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:  # type: ignore[override]
         """Run the flow, as Flow does; what it has committed is told, though Prefect be gone by then.
 
         Where no API is set, as in a thread that did not inherit its parent's context, it is the local stack's
-        (Prefect would start a temporary one). Raises what the flow raises where nothing was committed.
+        (Prefect would start a temporary one). Raises what the flow raises where nothing was committed, and
+        UsageError for what is wrong with its parameters before there is a run, which would be a Failed one.
         """
-        tags = TagsContext.get().current_tags | _own_tags()
+        parameters = get_call_parameters(self.fn, args, kwargs)
         done: list[Outcome | BackfillOutcome] = []
-        following = calling(on_outcome=done.append)
+        following = calling(on_outcome=done.append, tags=caller().tags | self.tags_for(parameters))
         # The same settings once more: their end ends what part_from_prefect sets.
-        with _some_api(), TagsContext(current_tags=tags), following, _settings_with():
+        with _some_api(), following, _tagged(), _settings_with():
+            if caller().database is None:
+                self.check(self.validate_parameters(parameters))
             try:
                 return super().__call__(*args, **kwargs)
             except Exception as error:
@@ -67,8 +69,16 @@ class TiedFlow(Flow[Parameters, Result]):
     def with_options(self, **options: Any) -> Self:
         """The same flow with other options, tied as well, where Flow would return a plain one."""
         flow = super().with_options(**options)
-        flow.__class__ = type(self)
-        return cast(Self, flow)
+        tied = cast(Self, flow)
+        tied.__class__ = type(self)
+        tied.check, tied.tags_for = self.check, self.tags_for
+        return tied
+
+
+@contextmanager
+def _tagged() -> Iterator[None]:
+    with TagsContext(current_tags=TagsContext.get().current_tags | _own_tags()):
+        yield
 
 
 @contextmanager
@@ -86,12 +96,19 @@ def _untold(error: Exception) -> str:
 
 
 def tied_flow(
+    check: Callable[[dict[str, Any]], None] = TiedFlow.check,
+    tags_for: Callable[[dict[str, Any]], set[str]] = TiedFlow.tags_for,
     **options: Any,
 ) -> Callable[[Callable[Parameters, Result]], TiedFlow[Parameters, Result]]:
-    """Prefect's decorator `flow`, for a flow whose runs are tied to their process and can be interrupted."""
+    """Prefect's decorator `flow`, for a flow whose runs are tied to their process and can be interrupted.
+
+    `check` is given the parameters of each call of ours, and raises UsageError for those that can't be used.
+    """
 
     def tied(function: Callable[Parameters, Result]) -> TiedFlow[Parameters, Result]:
-        return TiedFlow(_untagged(cancelled_when_interrupted(function)), **options)
+        flow = TiedFlow(_untagged(ended_plainly(function)), **options)
+        flow.check, flow.tags_for = check, tags_for
+        return flow
 
     return tied
 
@@ -111,20 +128,28 @@ def _own_tags() -> set[str]:
     return tags_of(os.getpid()) | caller().tags
 
 
-def cancelled_when_interrupted(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Make Ctrl-C and SIGTERM end a flow run as Cancelled, where Prefect would call it Crashed.
+def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have a flow run end in Prefect as it reads best.
 
-    Its caller then meets Prefect's CancelledRun.
+    Ctrl-C and SIGTERM end it as Cancelled, where Prefect would call it Crashed; its caller then meets
+    Prefect's CancelledRun. An error of ours is Failed with its sentence and hint, where Prefect would show a
+    traceback; its caller meets the error. What was there already is Skipped.
     """
 
     @wraps(function)
-    def cancellable(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def plain(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
         except (KeyboardInterrupt, TerminationSignal):
             return cast(Result, Cancelled(message="Interrupted; nothing is half-loaded."))
+        except TaxiIngestError as error:
+            return cast(Result, Failed(message=f"{error}\n{error.hint}", data=error))
+        if isinstance(result, Outcome) and result.status == "skipped":
+            message = f"The table has it already, by load {result.load_id}."
+            return cast(Result, Completed(name="Skipped", message=message, data=result))
+        return result
 
-    return cancellable
+    return plain
 
 
 def tell_first(outcome: AnyOutcome) -> AnyOutcome:

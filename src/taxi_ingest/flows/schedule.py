@@ -1,29 +1,32 @@
 """Schedules: Prefect deployments of the flow `load_new`, each with a cron line."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import FlowFilter
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.server.schemas.schedules import CronSchedule as Calendar
 from prefect.utilities.urls import url_for
 
-from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import UsageError
-from taxi_ingest.flows.blocks import find_block
+from taxi_ingest.flows.blocks import check_block
 from taxi_ingest.flows.deployments import TAG, USUAL_POOL, deploy, find_pool, make_process_pool
-from taxi_ingest.flows.load_new import MONTHS_BACK, NEW_YORK, load_new
+from taxi_ingest.flows.load_new import load_new, run_name
 from taxi_ingest.flows.notify import find_notification, tell_of_failures, told_by
 from taxi_ingest.load import parse_target
-from taxi_ingest.settings.job import DEFAULT_OPTIONS
-from taxi_ingest.tlc import dataset_named, parse_month, parse_range
+from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK
+from taxi_ingest.tlc import parse_month, parse_range, trips_named
+
+_LOAD_NEW = FlowFilter.model_validate({"name": {"any_": [load_new.name]}})
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,11 @@ def create_schedule(
     Raises UsageError for what is no dataset, table, cron line or time zone, and for a block or pool that is
     not there; nothing has changed then.
     """
-    parse_range("all", dataset_named(dataset), date.today())
+    parse_range("all", trips_named(dataset), date.today())
     if table is not None:
         parse_target(table)
     schedule = _cron_schedule(cron, timezone)
-    if block and find_block(block) is None:
-        raise no_such_block(block)
+    check_block(block)
     with get_client(sync_client=True) as client:
         told = find_notification(client, notify) if notify else None
         if pool:
@@ -92,15 +94,34 @@ def create_schedule(
             description=f"Loads what is new or revised of TLC's {dataset} trips.",
         )
         tell_of_failures(client, id, dataset, told)
+        # Now, as Prefect's scheduler would in some seconds, so that none is seen under a random name.
+        client.request("POST", "/deployments/{id}/schedule", path_params={"id": id}, json={})
+        name_planned_runs(client)
         return _schedule(client, client.read_deployment(id))
+
+
+def name_planned_runs(client: SyncPrefectClient) -> None:
+    """Name the runs that Prefect's scheduler has planned as they will be called: it names them at random."""
+    planned = client.read_flow_runs(
+        flow_filter=_LOAD_NEW,
+        flow_run_filter=FlowRunFilter.model_validate(
+            {"state": {"type": {"any_": ["SCHEDULED"]}}, "tags": {"all_": [TAG]}}
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+    )
+    for run in planned:
+        # One that somebody has planned in the dashboard may have parameters with which it will fail.
+        with suppress(UsageError, LookupError, ValueError):
+            name = run_name(run.parameters, run.expected_start_time or datetime.now(UTC))
+            if run.name != name:
+                client.set_flow_run_name(run.id, name)
 
 
 def list_schedules() -> list[Schedule]:
     """All schedules, by name."""
-    flows = FlowFilter.model_validate({"name": {"any_": [load_new.name]}})
     with get_client(sync_client=True) as client:
         # Others may have deployed our flow in a way of their own.
-        found = [each for each in client.read_deployments(flow_filter=flows) if TAG in each.tags]
+        found = [each for each in client.read_deployments(flow_filter=_LOAD_NEW) if TAG in each.tags]
         return [_schedule(client, each) for each in sorted(found, key=lambda each: each.name)]
 
 
@@ -121,8 +142,9 @@ def run_schedule(name: str, month: str | None = None) -> str:
     with get_client(sync_client=True) as client:
         deployment = _deployment(client, name)
         if month:
-            parse_range(month, dataset_named(deployment.parameters["dataset"]), date.today())
-        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+            parse_range(month, trips_named(deployment.parameters["dataset"]), date.today())
+        name = run_name({**deployment.parameters, **parameters}, datetime.now(UTC))
+        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, name=name)
         return url_for(run) or str(run.id)
 
 
@@ -169,7 +191,7 @@ def _schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> Sche
         cron=cron.cron if cron else "",
         timezone=(cron.timezone if cron else None) or "UTC",
         pool=deployment.work_pool_name or "",
-        table=parameters.get("table") or dataset_named(parameters["dataset"]).table,
+        table=parameters.get("table") or trips_named(parameters["dataset"]).table,
         block=(parameters.get("options") or {}).get("block"),
         notify=told_by(client, deployment.name),
         paused=not active,

@@ -4,10 +4,13 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from pathlib import Path
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -16,13 +19,14 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.states import Cancelled, Crashed, Scheduled
-from prefect.workers.process import ProcessWorker
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.deployments import PROCESS, USUAL_POOL, find_pool, make_process_pool
 from taxi_ingest.flows.load_new import load_new
 from taxi_ingest.flows.pulse import LOST, Pulse
 from taxi_ingest.flows.runs import end_run
+from taxi_ingest.flows.schedule import name_planned_runs
 from taxi_ingest.settings.job import usual_jobs
 
 _QUERY_SECONDS = 5
@@ -50,8 +54,9 @@ def serve(
             name=f"taxi-ingest {socket.gethostname()} {os.getpid()}",
             limit=jobs or usual_jobs(),
         )
+        worker.job_configuration = _InThisFolder
         settings = temporary_settings({PREFECT_WORKER_QUERY_SECONDS: _QUERY_SECONDS})
-        with settings, _watching(pool), _terminated_as_interrupted():
+        with settings, _watching(pool), _terminated_as_interrupted(), _own_temporary_folder():
             try:
                 asyncio.run(worker.start(printer=tell))
             except KeyboardInterrupt:
@@ -62,6 +67,15 @@ def serve(
                     if run.labels.get("prefect.worker.name") == worker.name:
                         # Nobody need be told of it, as of a crash.
                         _begin_anew(client, run, Cancelled(message="Its worker was stopped."))
+
+
+class _InThisFolder(ProcessJobConfiguration):
+    """Runs begin in the folder of this process, whose `.env` and relative paths are meant for them, too."""
+
+    def prepare_for_flow_run(self, *arguments: Any, **more: Any) -> None:
+        """Complete what the deployment says."""
+        super().prepare_for_flow_run(*arguments, **more)
+        self.working_dir = self.working_dir or Path.cwd()
 
 
 @contextmanager
@@ -79,6 +93,18 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, interrupt)
 
 
+@contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Keep Prefect's runner from a folder of all users of a host, which belongs to the first of them."""
+    usual = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="taxi-ingest-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = usual
+
+
 def _check_type(client: SyncPrefectClient, pool: str) -> None:
     found = find_pool(client, pool)
     if found.type != PROCESS:
@@ -90,7 +116,7 @@ def _check_type(client: SyncPrefectClient, pool: str) -> None:
 
 @contextmanager
 def _watching(pool: str) -> Iterator[None]:
-    """Begin anew, now and then, what a worker that was killed has left."""
+    """Now and then begin anew what a worker that was killed has left, and name what was planned since."""
     stopped = threading.Event()
 
     def watch() -> None:
@@ -98,6 +124,7 @@ def _watching(pool: str) -> Iterator[None]:
             pulse = Pulse(client, starts_at_once=True)
             while not stopped.wait(_WATCH_SECONDS):
                 try:
+                    name_planned_runs(client)
                     for run in _under_way(client, pool):
                         if pulse.is_lost(run):
                             _begin_anew(client, run, Crashed(message=LOST))
@@ -137,6 +164,7 @@ def _begin_anew(client: SyncPrefectClient, run: FlowRun, end: State) -> None:
     client.create_flow_run_from_deployment(
         run.deployment_id,
         parameters=run.parameters,
+        name=run.name,
         state=Scheduled(scheduled_time=run.expected_start_time),
         tags=[*(tag for tag in run.tags if not tag.startswith(_AGAIN)), f"{_AGAIN}{tries}"],
         idempotency_key=f"again {run.id}",

@@ -17,11 +17,12 @@ from threading import Thread
 from prefect.context import AsyncClientContext, FlowRunContext
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from taxi_ingest import stack
-from taxi_ingest.errors import PrefectError, TaxiIngestError, UsageError
-from taxi_ingest.flows.api import caller, calling, failures_explained, restart_local_server, settings_in_use
+from taxi_ingest.errors import PrefectError, TaxiIngestError
+from taxi_ingest.flows.api import failures_explained, restart_local_server
+from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.runs import interruptible
+from taxi_ingest.flows.several import Result, carry_out
 from taxi_ingest.load import cancel_all, listening_for_signals
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import usual_jobs
@@ -43,12 +44,9 @@ class Load:
     """Where its file is; may ask a mirror. Raises TaxiIngestError."""
     run: Callable[[], Outcome]
     """Calls the flow. Raises what it raises."""
-    failed: Callable[[Exception], NotLoaded]
-    """Says of which file this is the failure."""
+    failed: Callable[[Exception, str | None], NotLoaded]
+    """Says what this is the failure of; it is told the file's address, where one was found."""
     tags: frozenset[str] = frozenset()
-
-
-Result = Outcome | NotLoaded
 
 
 def load_side_by_side(
@@ -64,27 +62,22 @@ def load_side_by_side(
     each end. Raises KeyboardInterrupt when all that was under way is cancelled, and DatabaseError
     where the local stack was stopped under it.
     """
-    with listening_for_signals(), _shared_client(), _Work(jobs or usual_jobs(), cache) as work:
-        return work.do(loads, max_failures)
+    with listening_for_signals(), _shared_client(), _Threads(loads, jobs or usual_jobs(), cache) as threads:
+        return carry_out([load.name for load in loads], threads, max_failures)
 
 
-def check_numbers(*numbers: int | None) -> None:
-    """Raise UsageError for jobs, failures or the like of which there are less than one."""
-    if any(number is not None and number < 1 for number in numbers):
-        raise UsageError("Less than one job or failure loads nothing.", "Give 1 or more, or leave it out.")
-
-
-class _Work:
+class _Threads:
     """Loads that run in threads, and the files that are fetched ahead of them."""
 
-    def __init__(self, jobs: int, cache: bool) -> None:
-        self._jobs, self._cache = jobs, cache
+    def __init__(self, loads: Sequence[Load], jobs: int, cache: bool) -> None:
+        self._loads, self._jobs, self._cache = loads, jobs, cache
         self._settings = settings_in_use()
         self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="load")
         self._downloads = threading.Semaphore(max(_AHEAD, jobs))
         self._fetches: list[_Fetch] = []
+        self._running: dict[Future[Result], int] = {}
 
-    def __enter__(self) -> "_Work":
+    def __enter__(self) -> "_Threads":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -94,35 +87,39 @@ class _Work:
             cancel_all()
         self._threads.shutdown()
 
-    def do(self, loads: Sequence[Load], max_failures: int | None) -> list[Result | None]:
-        results: list[Result | None] = [None] * len(loads)
-        left = deque(range(len(loads)))
-        running: dict[Future[Result], int] = {}
-        while running or (left and not _enough(results, max_failures)):
-            # Raises where `down --force` has ended it: what is loaded next would start the stack again.
-            stack.enter()
-            while left and len(running) < self._jobs and not _enough(results, max_failures):
-                number = left.popleft()
-                future = self._begun(loads, number)
-                running[future] = number
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                number = running.pop(future)
-                results[number] = future.result()
-                caller().on_end(loads[number].name, future.result())
-        return results
+    @property
+    def works(self) -> bool:
+        """Whether a thread loads."""
+        return bool(self._running)
 
-    def _begun(self, loads: Sequence[Load], number: int) -> "Future[Result]":
-        for load in loads[len(self._fetches) : number + 1 + _AHEAD]:
+    def begin(self, left: deque[int]) -> None:
+        """Begin the first of those that are left, and to fetch files for those that come next."""
+        while left and len(self._running) < self._jobs:
+            number = left.popleft()
+            self._running[self._begun(number)] = number
+
+    def ended(self) -> Iterator[tuple[int, Result]]:
+        """Wait for at least one to end."""
+        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+            yield self._running.pop(future), future.result()
+
+    def withdraw(self) -> None:
+        """Nothing: what was begun is at work."""
+
+    def _begun(self, number: int) -> "Future[Result]":
+        for load in self._loads[len(self._fetches) : number + 1 + _AHEAD]:
             self._fetches.append(_Fetch(load, self._settings, self._cache, self._downloads))
         context = copy_context()
-        return self._threads.submit(context.run, self._run, loads[number], self._fetches[number], number)
+        return self._threads.submit(
+            context.run, self._run, self._loads[number], self._fetches[number], number
+        )
 
     def _run(self, load: Load, fetch: "_Fetch", number: int) -> Result:
         try:
             with _numbered_apart(number), self._calling(load, fetch):
                 return self._run_with_prefect(load)
         except Exception as error:
-            return load.failed(error)
+            return load.failed(error, fetch.url)
         finally:
             fetch.close()
 
@@ -139,11 +136,6 @@ class _Work:
                 raise
         with failures_explained():
             return interruptible(load.run)
-
-
-def _enough(results: Sequence[Result | None], max_failures: int | None) -> bool:
-    failed = sum(isinstance(result, NotLoaded) for result in results)
-    return max_failures is not None and failed >= max_failures
 
 
 class _Fetch:
@@ -163,6 +155,11 @@ class _Fetch:
             return {self._source.result().url: self._file}
         except TaxiIngestError:
             return {}
+
+    @property
+    def url(self) -> str | None:
+        """The file's address; None where none was found."""
+        return None if self._source.exception() else self._source.result().url
 
     def stop(self) -> None:
         """Let it go no further; whoever waits for it is interrupted."""

@@ -13,10 +13,11 @@ from prefect.tasks import Task, exponential_backoff
 
 from taxi_ingest import load as loading
 from taxi_ingest.errors import TransientDatabaseError
-from taxi_ingest.flows.api import caller
+from taxi_ingest.flows.artifacts import progress_shown
+from taxi_ingest.flows.caller import caller
 from taxi_ingest.flows.limit import holding
 from taxi_ingest.flows.runs import own_url
-from taxi_ingest.load import Database, LoadRecord, LoadResult, LookBack, Target
+from taxi_ingest.load import Database, LoadProgress, LoadRecord, LoadResult, LookBack, Target
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Job, Names
 from taxi_ingest.sources import Source, SourceFile, chosen_cache
@@ -90,7 +91,12 @@ def can_pass(task: Task[..., LoadResult], run: TaskRun, state: State[LoadResult]
 def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: Database) -> LoadResult:
     """Copy the rows into a partition of their own and attach it, in one transaction."""
     follow, logger = caller(), get_run_logger()
-    with holding(job.limit):
+
+    def told(now: LoadProgress) -> None:
+        progress.update(now.bytes, file.bytes)
+        follow.on_load(follow.load, file, now)
+
+    with holding(job.limit), progress_shown(file.name, str(target)) as progress:
         result = loading.load_file(
             stream,
             file,
@@ -98,7 +104,7 @@ def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: D
             database,
             job,
             flow_run_url=own_url(),
-            on_progress=lambda progress: follow.on_load(follow.load, file, progress),
+            on_progress=told,
         )
     for note in result.record.notes:
         logger.warning(note)

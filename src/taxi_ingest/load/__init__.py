@@ -13,6 +13,7 @@ from taxi_ingest.load.history import (
     TableRecord,
     Verdict,
     committed_runs,
+    find_load,
     list_loads,
     look_back,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "committed_runs",
     "coverage",
     "database_at",
+    "find_load",
     "free_bytes",
     "holders",
     "list_loads",

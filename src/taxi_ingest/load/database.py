@@ -51,6 +51,11 @@ class Database(ABC):
     address: str
     """A libpq URL without a password."""
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What `address` leaves out, by libpq's names, for another program that is to connect."""
+        return {}
+
     @abstractmethod
     def open(self) -> AbstractContextManager[Connection]:
         """A new connection as the server gives it, closed at the end; raises psycopg2.Error."""
@@ -88,6 +93,10 @@ class LibpqDatabase(Database):
 
     dsn: str = field(repr=False)
     """Its parameters, secrets included."""
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return secrets_at(self.dsn)
 
     def open(self) -> AbstractContextManager[Connection]:
         return closing(_open(self.dsn))
@@ -145,9 +154,9 @@ def join_dsn(url: str, parts: dict[str, str], password: str | None) -> str:
     return str(make_dsn(**parameters))
 
 
-def secrets_of(url: str) -> set[str]:
-    """The names of the parameters that may not be shown."""
-    return {name for name, value in parse_address(url).items() if _is_secret(name, value)}
+def secrets_at(url: str) -> dict[str, str]:
+    """The parameters that may not be shown."""
+    return {name: value for name, value in parse_address(url).items() if _is_secret(name, value)}
 
 
 def parse_address(url: str) -> dict[str, Any]:

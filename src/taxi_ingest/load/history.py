@@ -84,6 +84,8 @@ class Filter:
     dataset: str | None = None
     month: str | None = None
     status: Status | None = None
+    limit: int | None = None
+    """Only the latest so many."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,15 @@ SELECT * FROM
 """  # noqa: S608
 
 _LIST = f"""
+SELECT * FROM (
 {_LIVE}
 WHERE (table_schema = %(schema)s AND table_name = %(table)s OR %(schema)s IS NULL)
   AND (dataset = %(dataset)s OR %(dataset)s IS NULL)
   AND (month = %(month)s OR %(month)s IS NULL)
   AND (status = %(status)s OR %(status)s IS NULL)
+ORDER BY load_id DESC LIMIT %(limit)s) AS latest
 ORDER BY load_id
-"""
+"""  # noqa: S608
 
 
 _TABLES = f"""
@@ -231,6 +235,12 @@ def known_load(cursor: Cursor, load_id: int) -> LoadRecord:
     raise UsageError(f"There is no load {load_id}.", "`taxi-ingest loads` lists them.")
 
 
+def find_load(database: Database, load_id: int) -> LoadRecord:
+    """A load by its number. Raises UsageError for one that there never was."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        return known_load(cursor, load_id)
+
+
 def look_back(database: Database, target: Target, url: str) -> LookBack:
     """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet."""
     with database.connect() as connection, connection.cursor() as cursor:
@@ -242,7 +252,12 @@ def look_back(database: Database, target: Target, url: str) -> LookBack:
 def list_loads(database: Database, wanted: Filter) -> list[LoadRecord]:
     """The loads that fit the filter, oldest first; none where there is no ledger yet."""
     schema, name = wanted.target.key if wanted.target else (None, None)
-    values = {"dataset": wanted.dataset, "month": wanted.month, "status": wanted.status}
+    values = {
+        "dataset": wanted.dataset,
+        "month": wanted.month,
+        "status": wanted.status,
+        "limit": wanted.limit,
+    }
     with database.connect() as connection, connection.cursor() as cursor:
         if not exists(cursor):
             return []

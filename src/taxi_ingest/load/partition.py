@@ -17,6 +17,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load.database import Database, one
+from taxi_ingest.load.locks import Lock, try_lock
 from taxi_ingest.load.table import (
     LEDGER_SCHEMA,
     LOAD_ID,
@@ -231,11 +232,7 @@ def _create_index_alone(connection: Connection, load_id: int, plan: Plan) -> boo
     """Make the index of one load, unless others use or drop it, or make its index themselves."""
     with connection.cursor() as cursor:
         partition = target_of(load_id).quoted_whole
-        cursor.execute(
-            "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 2)) AND to_regclass(%s) IS NOT NULL",
-            (partition, partition),
-        )
-        free = bool(one(cursor)[0])
+        free = try_lock(cursor, Lock.INDEX, partition) and _exists(cursor, partition)
         try:
             if free:
                 # Asked for once: whoever wants to write into it waits behind us.
@@ -244,6 +241,11 @@ def _create_index_alone(connection: Connection, load_id: int, plan: Plan) -> boo
             free = False
         connection.commit()
     return free
+
+
+def _exists(cursor: Cursor, table: str) -> bool:
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
+    return bool(one(cursor)[0])
 
 
 def _pickup(plan: Plan) -> str | None:

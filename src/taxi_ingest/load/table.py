@@ -8,6 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, UsageError
 from taxi_ingest.load.database import one
+from taxi_ingest.load.locks import Lock, wait_for_lock
 from taxi_ingest.load.types import POSTGRES, name_of, short_name
 from taxi_ingest.transform import PlannedColumn
 
@@ -164,7 +165,7 @@ def look_up(cursor: Cursor, target: Target) -> ExistingTable | None:
 
 def lock_definition(cursor: Cursor, target: Target) -> None:
     """Wait until no one else makes or alters this table."""
-    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", ("|".join(target.key),))
+    wait_for_lock(cursor, Lock.DEFINITION, "|".join(target.key))
 
 
 def views_on(cursor: Cursor, target: Target, columns: Sequence[str]) -> list[str]:

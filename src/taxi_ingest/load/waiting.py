@@ -1,6 +1,5 @@
 """Waiting for others: for who is at the same work, for who uses a table.
 
-Advisory locks are held to the end of the transaction, or until it goes back to a savepoint from before.
 A table's lock is asked for briefly, again and again, so that nobody queues behind us: who reads the table
 lets us wait, and whoever comes after us would wait for us
 (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES).
@@ -16,7 +15,7 @@ from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
-from taxi_ingest.load.database import one
+from taxi_ingest.load.locks import Lock, try_lock, wait_for_lock
 
 _log = logging.getLogger(__name__)
 
@@ -31,15 +30,14 @@ Result = TypeVar("Result")
 
 def wait_for(cursor: Cursor, keys: Sequence[str], doing: str) -> None:
     """Wait until no one else has the locks of these keys, in turn; say what the other is doing."""
-    numbered, waiting = "hashtextextended(%s, 0)", False
+    waiting = False
     for key in keys:
-        cursor.execute(f"SELECT pg_try_advisory_xact_lock({numbered})", (key,))
-        if one(cursor)[0]:
+        if try_lock(cursor, Lock.LOAD, key):
             continue
         if not waiting:
             say_waiting(f"Another run is {doing}: waiting for it.")
             waiting = True
-        cursor.execute(f"SELECT pg_advisory_xact_lock({numbered})", (key,))
+        wait_for_lock(cursor, Lock.LOAD, key)
 
 
 def say_waiting(message: str) -> None:

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     """The port on 127.0.0.1 of the local Prefect server."""
 
+    postgres_port: int | None = Field(default=None, ge=1024, le=65535)
+    """The port on 127.0.0.1 of the embedded Postgres, for programs that can't use its socket; without it, the
+    one that `up --port` has set, if any."""
+
     @property
     def cache_bytes(self) -> int:
         """How many bytes of downloads are kept."""

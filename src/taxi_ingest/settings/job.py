@@ -1,6 +1,7 @@
-"""One description of a load: what, where to, how. Every default stands here, once."""
+"""One description of a load, or of many: what, where to, how. Every default stands here, once."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,12 @@ which need no quotes."""
 Reprocess = Literal["missing", "failed", "revised", "new", "all"]
 """Which months to load: all that the table has not, those whose last try failed, those whose file has changed
 since, those that are missing or have changed, or every one anew."""
+
+NEW_YORK = "America/New_York"
+"""The time zone of schedules that name none."""
+
+MONTHS_BACK = 6
+"""For how many months a schedule looks for what is new: TLC publishes one two months later, or more."""
 
 _MOST_JOBS = 8
 
@@ -117,3 +124,44 @@ class Job(LoadOptions):
     """Whether to find out what would happen, and load nothing."""
     month: str | None = None
     """The month that was asked for: a file whose rows are mostly of others is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackfillJob:
+    """Many months, each into the table of its dataset, and how."""
+
+    datasets: Sequence[str]
+    """yellow, green, fhv, fhvhv."""
+    months: str
+    """`2019-01..2021-07`, `2019`, `2023-01..` (till now) or `all`."""
+    table: str | None = None
+    """Table, or schema.table, of the one dataset; each dataset's usual one if none is named."""
+    jobs: int | None = None
+    """How many to load at once, in a work pool for each of its workers; what the cores bear if not told."""
+    reprocess: Reprocess = "missing"
+    newest_first: bool = False
+    """Whether to begin with the latest month."""
+    max_failures: int | None = None
+    """After how many failures no other month is begun."""
+    until: str | None = None
+    """The month at which an open range ends; the present one if none is named."""
+    work_pool: str | None = None
+    """The work pool of Prefect's whose workers load the months; this process if none is named."""
+    limit: int | None = None
+    """How many of all workers may write to the database at once."""
+    options: LoadOptions = DEFAULT_OPTIONS
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for numbers that mean nothing."""
+        check_numbers(self.jobs, self.max_failures, self.limit)
+        if self.limit and not self.work_pool:
+            raise UsageError(
+                "A limit is for the workers of a work pool.",
+                "Name one, or say by jobs how many to load at once.",
+            )
+
+
+def check_numbers(*numbers: int | None) -> None:
+    """Raise UsageError for jobs, failures or the like of which there are less than one."""
+    if any(number is not None and number < 1 for number in numbers):
+        raise UsageError("Less than one job or failure loads nothing.", "Give 1 or more, or leave it out.")

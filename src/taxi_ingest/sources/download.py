@@ -89,7 +89,7 @@ class Downloader:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 self.entry.drop(self.entry.partial)
                 raise PassingError(f"{self.url} has become shorter.", _ANEW)
-            _check_status(self.url, response)
+            check_status(self.url, response)
             return self._save(response)
 
     def _cached(self) -> SourceFile | None:
@@ -245,7 +245,7 @@ def _digest(path: Path, algorithm: str = "sha256") -> "hashlib._Hash":
         return hashlib.file_digest(file, algorithm)
 
 
-def _check_status(url: str, response: httpx.Response) -> None:
+def check_status(url: str, response: httpx.Response) -> None:
     """Raise PassingError or SourceError for an answer that is no file."""
     status = response.status_code
     if status in _FILE_STATUSES:

@@ -15,7 +15,7 @@ from taxi_ingest.errors import SourceError
 from taxi_ingest.settings.environment import DOWNLOAD_TRIES
 from taxi_ingest.sources.address import Login, Logins, file_name, http_url, login_in
 from taxi_ingest.sources.cache import Cache, DiskFull, Validators, linked, storing
-from taxi_ingest.sources.download import Downloader, PassingError
+from taxi_ingest.sources.download import Downloader, PassingError, check_status
 from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 _CONNECT_SECONDS = 10
@@ -104,6 +104,12 @@ class Http(Source):
         except SourceError:
             # Fetching it meets the same difficulty, tries again, and says what it is.
             return Found()
+
+    def peek(self, length: int) -> bytes:
+        """The first bytes of what its server sends."""
+        with _request(self.url, self.login, {"Range": f"bytes=0-{length - 1}"}) as response:
+            check_status(self.url, response)
+            return next(response.iter_bytes(length), b"")
 
 
 @contextmanager

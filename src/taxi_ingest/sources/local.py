@@ -68,6 +68,14 @@ class LocalFile(Source):
         except OSError:
             return Found()
 
+    def peek(self, length: int) -> bytes:
+        """The first bytes of what lies there."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(length)
+        except OSError as error:
+            raise SourceError(f"{self.path} can't be read: {error.strerror}.", "Check the path.") from error
+
 
 @dataclass(frozen=True)
 class Pipe(Source):

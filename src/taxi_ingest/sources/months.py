@@ -5,7 +5,7 @@ from datetime import date
 
 from taxi_ingest import tlc
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.sources import logins_of, parse_source
+from taxi_ingest.sources import Source, logins_of, parse_source
 
 
 def month_address(dataset: str, month: str, settings: Settings | None = None) -> str:
@@ -15,8 +15,18 @@ def month_address(dataset: str, month: str, settings: Settings | None = None) ->
     for what is no dataset or none of its months, SourceError where a mirror on another machine is no URL.
     """
     settings = settings or Settings()
-    found = tlc.dataset_named(dataset)
-    return _first_that_exists(tlc.addresses(found, month, _base(found, settings), date.today()), settings)
+    return _first_that_exists(_addresses(dataset, month, settings), settings)
+
+
+def month_sources(dataset: str, month: str, settings: Settings) -> list[Source]:
+    """Where a dataset's month may lie, the likeliest first; nobody is asked. Raises as `month_address`."""
+    return [parse_source(address, logins_of(settings)) for address in _addresses(dataset, month, settings)]
+
+
+def _addresses(dataset: str, month: str, settings: Settings) -> Sequence[str]:
+    found = tlc.trips_named(dataset)
+    addresses = tlc.addresses(found, month, _base(found, settings), date.today())
+    return addresses[:1] if settings.tlc_url == tlc.TLC_URL else addresses
 
 
 def zones_address(settings: Settings) -> str:
@@ -41,7 +51,7 @@ def _base(dataset: tlc.Dataset, settings: Settings) -> str:
 
 
 def _first_that_exists(addresses: Sequence[str], settings: Settings) -> str:
-    """The first address under which a file lies; the very first one if none is found, or it is TLC's own."""
+    """The first address under which a file lies; the very first one if there is none, or no choice."""
     sources = [parse_source(address, logins_of(settings)) for address in addresses]
-    own = settings.tlc_url == tlc.TLC_URL
-    return next((source for source in sources if own or source.find()), sources[0]).named_url
+    only = len(sources) == 1
+    return next((source for source in sources if only or source.find()), sources[0]).named_url

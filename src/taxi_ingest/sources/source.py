@@ -109,6 +109,11 @@ class Source(ABC):
         Nothing is known, too, where that can't be found out: fetching it says why.
         """
 
+    def peek(self, length: int) -> bytes:
+        """The file's first bytes, without fetching the rest. Raises SourceError where it can't be had."""
+        del length
+        raise SourceError(f"{self.name} can be read only once.", "Load it, or name a file.")
+
     def check(self) -> None:  # noqa: B027
         """Raise UsageError for what can be told to be in vain before anything is fetched."""
 

@@ -22,10 +22,14 @@ from pathlib import Path
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.stack import removal, tcp
 from taxi_ingest.stack.postgres import (
     database_status,
     is_embedded,
     psql_command,
+    psql_program,
+    renew_password,
+    runs_with_another_port,
     start_database,
     stop_database,
 )
@@ -36,24 +40,34 @@ from taxi_ingest.stack.prefect_server import (
     prefect_status,
     stop_prefect,
 )
+from taxi_ingest.stack.removal import Removal, planned_removal
 from taxi_ingest.stack.residents import ServiceStatus, lock, private_folder
+from taxi_ingest.stack.tcp import Ways, ways
 
 __all__ = [
     "PrefectServer",
+    "Removal",
     "ServiceStatus",
     "StackStatus",
+    "Ways",
     "database_status",
     "enter",
     "is_embedded",
     "launch_prefect",
+    "planned_removal",
     "prefect_key",
     "psql_command",
+    "psql_program",
+    "remove",
+    "set_port",
+    "start_as_set",
     "start_database",
     "status",
     "stop",
     "stop_database",
     "stop_prefect",
     "use_of_stack",
+    "ways",
 ]
 
 _ENDING_SECONDS = 20
@@ -85,13 +99,63 @@ def stop(
     with a DatabaseError. Raises DatabaseError or PrefectError if a server doesn't end.
     """
     with without_loads(settings, force, on_wait) as ended:
-        try:
-            database = stop_database(settings)
-            # They have lost their connections now, and tell Prefect how they ended.
-            _wait_for_ended(settings, _ENDING_SECONDS)
-        finally:
-            prefect = stop_prefect(settings)
+        return _stop(settings, ended)
+
+
+def remove(
+    settings: Settings, force: bool = False, on_wait: Callable[[list[str]], None] = lambda _: None
+) -> tuple[StackStatus, Removal]:
+    """Stop both servers as `stop` does, and take away for good all that they keep in the home folder.
+
+    Returns what was running, and what was taken away.
+    """
+    if not (planned := planned_removal(settings)).parts:
+        return status(settings), planned
+    with without_loads(settings, force, on_wait) as ended:
+        before = _stop(settings, ended)
+        return before, removal.remove(settings, lambda: _runs(settings))
+
+
+def _runs(settings: Settings) -> bool:
+    now = status(settings)
+    return now.database.pid is not None or now.prefect.pid is not None
+
+
+def _stop(settings: Settings, ended: list[str]) -> StackStatus:
+    try:
+        database = stop_database(settings)
+        # They have lost their connections now, and tell Prefect how they ended.
+        _wait_for_ended(settings, _ENDING_SECONDS)
+    finally:
+        prefect = stop_prefect(settings)
     return StackStatus(database, prefect, tuple(ended))
+
+
+def set_port(settings: Settings, port: int | None) -> None:
+    """Have the local database listen on a port of 127.0.0.1 at all starts to come, or with None on none.
+
+    Raises UsageError where the environment sets another, DatabaseError where the port is taken.
+    """
+    if port and port != database_status(settings).port:
+        tcp.check_free(port)
+    tcp.keep_port(settings, port)
+
+
+def start_as_set(settings: Settings, on_wait: Callable[[list[str]], None] = lambda _: None) -> str:
+    """Start the local database, also anew where it runs with another port than is set; return its libpq URL.
+
+    Loads that use it are waited for before it is stopped, and `on_wait` is told their tables; other
+    sessions end. Raises DatabaseError as `start_database` does.
+    """
+    if not runs_with_another_port(settings):
+        url = start_database(settings)
+        renew_password(settings)
+        return url
+    if port := tcp.wanted_port(settings):
+        tcp.check_free(port)
+    with without_loads(settings, False, on_wait):
+        stop_database(settings)
+        return start_database(settings)
 
 
 class _Use:

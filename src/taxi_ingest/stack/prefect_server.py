@@ -9,13 +9,11 @@ import html
 import http.client
 import json
 import os
-import secrets
-import socket
-import stat
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +22,7 @@ import psutil
 
 from taxi_ingest.errors import PrefectError
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.stack.ports import is_taken, listens
 from taxi_ingest.stack.prefect_app import LOGIN_PATH
 from taxi_ingest.stack.residents import (
     ServiceStatus,
@@ -32,9 +31,11 @@ from taxi_ingest.stack.residents import (
     environment,
     home_folder,
     lock,
+    make_secret,
     open_private,
     private_folder,
     process,
+    read_secret,
     tail,
     write_private,
 )
@@ -43,6 +44,7 @@ _APP = "taxi_ingest.stack.prefect_app:create_app"
 _KEYLESS_APP = "prefect.server.api.server:create_app"
 """What versions before the key have started, and may have left running."""
 _STOP_SECONDS = 15
+_LOCKED_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class PrefectServer:
     def answers(self) -> bool:
         """Whether it is up by now."""
         found = process(self.pid)
-        return found is not None and _listens(found, self.port) and _is_healthy(self.port, timeout_seconds=2)
+        return found is not None and listens(found, self.port) and _is_healthy(self.port, timeout_seconds=2)
 
     def wait(self, timeout_seconds: float = 60) -> str:
         """Wait until the server answers, and return its API's URL.
@@ -98,7 +100,7 @@ class PrefectServer:
             if self.answers():
                 return self.api_url
             if process(self.pid) is None:
-                raise _port_taken(self.port) if _is_taken(self.port) else self._failure("ended")
+                raise _port_taken(self.port) if is_taken(self.port) else self._failure("ended")
             time.sleep(0.05)
         raise PrefectError(
             f"The local Prefect server has not answered within {timeout_seconds:g} s, and still starts.",
@@ -144,17 +146,17 @@ def launch_prefect(settings: Settings) -> PrefectServer:
     with lock(folder.parent / "prefect.lock", PrefectError):
         private_folder(folder, PrefectError).chmod(0o700)
         record = _read_record(folder)
-        key = _read_key(folder)
+        key = read_secret(folder / "key")
         if record and (running := record.process(folder)):
             if key and _APP in command_line(running):
                 return PrefectServer(record.port, record.pid, log, key)
             _terminate(running)  # it knows no key, or one that is lost
-        if _is_taken(settings.prefect_port):
+        if is_taken(settings.prefect_port):
             raise _port_taken(settings.prefect_port)
         try:
             # Prefect puts a lock file into the dashboard's folder, but doesn't make that.
             private_folder(folder / "dashboard", PrefectError)
-            key = key or _make_key(folder)
+            key = key or make_secret(folder / "key")
             record = _spawn(folder, settings.prefect_port, log, key)
         except OSError as problem:
             raise PrefectError(
@@ -172,14 +174,27 @@ def prefect_status(settings: Settings) -> ServiceStatus:
         return _own_status(record, running, settings.prefect_port)
     port = settings.prefect_port
     note = "stale pid file" if record else ""
-    if _is_taken(port):
+    if is_taken(port):
         note = f"port {port} is taken by another program"
     return ServiceStatus(f"http://127.0.0.1:{port}/api", False, None, note)
 
 
 def prefect_key(settings: Settings) -> str | None:
     """The key that the local server's API asks for, if there is one by now."""
-    return _read_key(_folder(settings))
+    return read_secret(_folder(settings) / "key")
+
+
+def prefect_database_is_locked(settings: Settings) -> bool:
+    """Whether somebody keeps the local server's SQLite from being written, for seconds."""
+    path = _folder(settings) / "prefect.db"
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path.as_uri() + "?mode=rw", uri=True, timeout=_LOCKED_SECONDS)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            return "locked" in str(error)
+    return False
 
 
 def stop_prefect(settings: Settings) -> ServiceStatus:
@@ -200,7 +215,7 @@ def _own_status(record: _Record, running: psutil.Process, wanted_port: int) -> S
     answers = False
     if _KEYLESS_APP in command_line(running):
         note = "of an older version, without a key; the next run starts it anew"
-    elif not _listens(running, record.port):
+    elif not listens(running, record.port):
         note = "starting"
     elif not (answers := _is_healthy(record.port, timeout_seconds=0.2)):
         note = "does not answer"
@@ -227,23 +242,6 @@ def _port_taken(port: int) -> PrefectError:
     )
 
 
-def _is_taken(port: int) -> bool:
-    """Whether anybody listens on a port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _listens(found: psutil.Process, port: int) -> bool:
-    """Whether it is this process that has a port of 127.0.0.1."""
-    try:
-        sockets = found.net_connections("tcp4")
-    except psutil.Error:
-        return False
-    own = ("127.0.0.1", port)
-    return any(each.status == psutil.CONN_LISTEN and tuple(each.laddr) == own for each in sockets)
-
-
 def _is_healthy(port: int, timeout_seconds: float) -> bool:
     """Whether a server of ours takes requests; this one needs no key."""
     # No urllib: it would ask the proxy that the user's environment names.
@@ -258,23 +256,6 @@ def _is_healthy(port: int, timeout_seconds: float) -> bool:
 
 
 # Its files
-
-
-def _read_key(folder: Path) -> str | None:
-    """The key; None where there is none, or one that others can have written or read."""
-    try:
-        with os.fdopen(os.open(folder / "key", os.O_RDONLY | os.O_NOFOLLOW)) as file:
-            found = os.fstat(file.fileno())
-            private = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
-            return (file.read().strip() or None) if private else None
-    except OSError:
-        return None
-
-
-def _make_key(folder: Path) -> str:
-    key = secrets.token_hex(32)
-    write_private(folder / "key", f"{key}\n")
-    return key
 
 
 def _read_record(folder: Path) -> _Record | None:
@@ -336,6 +317,10 @@ def _prefect_settings(folder: Path, port: int, key: str) -> dict[str, str]:
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "dashboard"),
         # By default a restart forgets who holds a slot of a concurrency limit, and it stays taken for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # By default each state of each task run is a transaction of its own.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
         # A call that is answered 503 costs its caller seconds: the log tells why.
         "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
         # Neither the server nor the dashboard in the browser reports to anyone.

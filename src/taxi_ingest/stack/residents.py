@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ class ServiceStatus:
     running: bool
     pid: int | None = None
     note: str = ""
+    port: int | None = None
+    """The port of 127.0.0.1 that the database listens on; None where its socket is the only way."""
 
 
 def environment() -> dict[str, str]:
@@ -109,6 +112,24 @@ def read_unfollowed(path: Path) -> bytes:
     """What a file holds; a link is not followed. Raises OSError."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         return file.read()
+
+
+def read_secret(path: Path) -> str | None:
+    """A secret that a file holds; None where there is none, or one that others can have written or read."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            found = os.fstat(file.fileno())
+            private = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
+            return (file.read().strip() or None) if private else None
+    except OSError:
+        return None
+
+
+def make_secret(path: Path) -> str:
+    """A new secret, in a file that only we can read."""
+    secret = secrets.token_hex(32)
+    write_private(path, f"{secret}\n")
+    return secret
 
 
 def home_folder(settings: Settings) -> Path:

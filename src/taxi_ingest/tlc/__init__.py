@@ -17,7 +17,7 @@ columns.csv, from TLC's data dictionaries and the headers of all published files
 import csv
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -127,10 +127,21 @@ def datasets() -> tuple[Dataset, ...]:
 
 def dataset_named(name: str) -> Dataset:
     """The dataset of a name. Raises UsageError where there is none."""
-    for dataset in datasets():
+    return _named(name, datasets())
+
+
+def trips_named(name: str) -> Dataset:
+    """The dataset of a name, which has months. Raises UsageError where there is none."""
+    if name in (dataset.name for dataset in datasets() if dataset.kind == "lookup"):
+        raise UsageError(f"{name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
+    return _named(name, [dataset for dataset in datasets() if dataset.kind == "trips"])
+
+
+def _named(name: str, among: Sequence[Dataset]) -> Dataset:
+    for dataset in among:
         if dataset.name == name:
             return dataset
-    known = [dataset.name for dataset in datasets()]
+    known = [dataset.name for dataset in among]
     near = difflib.get_close_matches(name.strip().lower(), known, n=1)
     raise UsageError(
         f"TLC has no dataset {name!r}.",
@@ -152,13 +163,16 @@ def parse_month(text: str) -> str:
     )
 
 
+def first_day(month: str) -> date:
+    """The first day of a month, `2024-01`. Raises UsageError for what is none."""
+    return date.fromisoformat(f"{parse_month(month)}-01")
+
+
 def addresses(dataset: Dataset, month: str, base_url: str, today: date) -> tuple[str, ...]:
     """Where a month may lie under a base URL, the likeliest first.
 
     Raises UsageError for what is no month, and for one before the dataset's first or yet to come.
     """
-    if dataset.kind != "trips":
-        raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
     if not dataset.first_month <= parse_month(month) <= f"{today:%Y-%m}":
         raise no_such_trips(dataset, month)
     stem = f"{base_url.rstrip('/')}/{dataset.name}_tripdata_{month}"
@@ -180,8 +194,6 @@ def parse_range(text: str, dataset: Dataset, today: date) -> MonthRange:
     A year stands for those of its months that the dataset has. Raises UsageError for what is no range, one
     that runs backwards, and months that are named but before the dataset's first or yet to come.
     """
-    if dataset.kind != "trips":
-        raise UsageError(f"{dataset.name} has no months.", "`taxi-ingest zones` loads the taxi zones.")
     now = f"{today:%Y-%m}"
     text = text.strip()
     first_text, dots, last_text = ("", "..", "") if text == "all" else text.partition("..")

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_ingest.read.constants import constant
-from taxi_ingest.transform.plan import Plan
+from taxi_ingest.transform.plan import Plan, PlannedColumn
 
 _AMOUNTS = ("total_amount", "base_passenger_fare")
 _DISTANCES = ("trip_distance", "trip_miles")
+_TIMES = ("pickup_datetime", "dropoff_datetime")
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 _IDS = ("vendor_id", "pickup_location_id", "dropoff_location_id")
 
 NULL_WORD = "null_word"
@@ -24,13 +26,33 @@ def count_oddities(rows: pa.Table, plan: Plan) -> dict[str, int]:
     """How many trips of a TLC file are odd, by kind (see `ODDITIES`); nothing for other files."""
     if "pickup_datetime" not in (column.snake for column in plan.loaded):
         return {}
-    columns = {column.snake: rows.column(column.name) for column in plan.loaded if column.snake}
+    columns = {
+        str(column.snake): _wall_time(rows.column(column.name))
+        for column in plan.loaded
+        if _is_judged(column)
+    }
     masks = {name: find(columns, plan.month) for name, (_, find) in ODDITIES.items()}
     return {name: pc.sum(mask).as_py() or 0 for name, mask in masks.items() if mask is not None}
 
 
+def _is_judged(column: PlannedColumn) -> bool:
+    """Whether it has values of its kind: a user's own table may keep times or amounts as text."""
+    if column.snake in _TIMES:
+        return bool(pa.types.is_timestamp(column.type))
+    if column.snake in (*_AMOUNTS, *_DISTANCES):
+        return any(is_number(column.type) for is_number in _NUMBERS)
+    return column.snake is not None
+
+
+def _wall_time(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times with a zone, which a user's own table may have, as the clocks of New York show them."""
+    if not (pa.types.is_timestamp(values.type) and values.type.tz):
+        return values
+    return pc.local_timestamp(values.cast(pa.timestamp("us", "America/New_York")))
+
+
 def _outside_month(columns: Columns, month: str | None) -> pa.ChunkedArray | None:
-    if month is None:
+    if month is None or "pickup_datetime" not in columns:
         return None
     start = datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)
     end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
@@ -43,7 +65,7 @@ def _moment(moment: datetime) -> pa.Scalar:
 
 
 def _backwards(columns: Columns, _: str | None) -> pa.ChunkedArray | None:
-    if "dropoff_datetime" not in columns:
+    if not columns.keys() >= set(_TIMES):
         return None
     return pc.less(columns["dropoff_datetime"], columns["pickup_datetime"])
 

@@ -37,6 +37,10 @@ class Made:
     notes: tuple[str, ...]
 
 
+_DISPENSABLE = ("zone_shapes",)
+"""Datasets that nobody misses: zones have their names without outlines."""
+
+
 @dataclass(frozen=True)
 class _Existing:
     """A view of ours that is there."""
@@ -179,7 +183,11 @@ class _Making:
             tuple(view.name for view in VIEWS),
             tuple(view.name for view in self._materialized),
             {source.dataset.name: source.target for source in self.sources if source.target},
-            tuple(source.dataset.name for source in self.sources if source.target is None),
+            tuple(
+                source.dataset.name
+                for source in self.sources
+                if source.target is None and source.dataset.name not in _DISPENSABLE
+            ),
             tuple(
                 f"{source.target} has no column {', '.join(source.missing)}: null in the views."
                 for source in self.sources

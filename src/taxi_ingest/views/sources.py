@@ -24,9 +24,6 @@ _ESSENTIAL = ("pickup_datetime", "location_id")
 _ASSIGNED = {"pickup_location_id": "assigned_pickup_zone", "dropoff_location_id": "assigned_dropoff_zone"}
 """Where zones lie that were found by a trip's coordinates, for years in which TLC names none."""
 
-_SHAPES = {"longitude": "double precision", "latitude": "double precision", "geojson": "text", "wkt": "text"}
-"""What a table of zones has besides, where it was loaded with their shapes."""
-
 
 @dataclass(frozen=True)
 class Found:
@@ -49,9 +46,8 @@ class Source:
 
     @property
     def missing(self) -> list[str]:
-        """The dataset's columns that the table lacks, under any of their names; zones need no shapes."""
-        columns = [column for column in self.dataset.columns if column.snake not in _SHAPES]
-        return [column.name for column in columns if self._find(column) is None]
+        """The dataset's columns that the table lacks, under any of their names."""
+        return [column.name for column in self.dataset.columns if self._find(column) is None]
 
     @property
     def query(self) -> sql.Composable:
@@ -73,10 +69,6 @@ class Source:
             yield _as(self._value(column), column.snake)
         if self.dataset.kind == "trips":
             yield _as(_converted(self._named("_load_id"), "integer"), "load_id")
-            return
-        for name, type in _SHAPES.items():
-            if name not in (column.snake for column in self.dataset.columns):
-                yield _as(_converted(self._named(name), type), name)
 
     def _value(self, column: tlc.Column) -> sql.Composable:
         type = name_of(pa.type_for_alias(column.type))

@@ -1,11 +1,12 @@
--- The taxi zones: what pickup_location_id and dropoff_location_id refer to.
+-- The taxi zones: what pickup_location_id and dropoff_location_id refer to, and where they lie.
 SELECT
-    location_id,
-    borough,
-    zone,
-    service_zone,
-    longitude,
-    latitude,
-    geojson,
-    wkt
+    zone.location_id,
+    zone.borough,
+    zone.zone,
+    zone.service_zone,
+    shape.longitude,
+    shape.latitude,
+    shape.geojson,
+    shape.wkt
 FROM {zones} AS zone
+LEFT JOIN {zone_shapes} AS shape ON shape.location_id = zone.location_id

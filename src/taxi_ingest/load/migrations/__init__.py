@@ -9,14 +9,12 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load.database import one
+from taxi_ingest.load.locks import Lock, try_lock, wait_for_lock
 from taxi_ingest.load.trust import check_ledger
 from taxi_ingest.load.waiting import say_waiting
 
 LATEST = 6
 """The number of the last file."""
-
-_LOCK = 7482916301
-"""The key of the advisory lock under which it is done; any number that nobody else uses."""
 
 # Not to_regclass, which may still answer from its cache what was true before we waited for the lock.
 _TABLES = """
@@ -33,10 +31,9 @@ def upgrade(cursor: Cursor) -> None:
     check_ledger(cursor)
     if version(cursor) == LATEST:
         return
-    cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
-    if not one(cursor)[0]:
+    if not try_lock(cursor, Lock.LEDGER):
         say_waiting("Another run is making the ledger: waiting for it.")
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        wait_for_lock(cursor, Lock.LEDGER)
     for number in range(version(cursor) + 1, LATEST + 1):
         cursor.execute(files(__name__).joinpath(f"{number}.sql").read_text(encoding="utf-8"))
 

@@ -1,0 +1,34 @@
+"""The advisory locks: what each is for, and its number, which all versions of this tool must agree on.
+
+They are held to the end of the transaction, or until it goes back to a savepoint from before.
+"""
+
+from enum import Enum
+
+from psycopg2.extensions import cursor as Cursor
+
+from taxi_ingest.load.database import one
+
+
+class Lock(Enum):
+    """What only one at a time may do, as the SQL of the lock's number."""
+
+    LOAD = "hashtextextended(%(key)s, 0)"
+    """Load the address, the content or the month into the table that the key names."""
+    DEFINITION = "hashtextextended(%(key)s, 1)"
+    """Make or alter the table that is the key."""
+    INDEX = "hashtextextended(%(key)s, 2)"
+    """Make the index of an earlier load, whose partition is the key."""
+    LEDGER = "7482916301"
+    """Make the ledger, or bring it up to date."""
+
+
+def try_lock(cursor: Cursor, lock: Lock, key: str = "") -> bool:
+    """Take a lock, unless another has it; whether it was taken."""
+    cursor.execute(f"SELECT pg_try_advisory_xact_lock({lock.value})", {"key": key})
+    return bool(one(cursor)[0])
+
+
+def wait_for_lock(cursor: Cursor, lock: Lock, key: str = "") -> None:
+    """Take a lock, however long another has it."""
+    cursor.execute(f"SELECT pg_advisory_xact_lock({lock.value})", {"key": key})
