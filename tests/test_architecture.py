@@ -11,9 +11,21 @@ import pytest
 from helpers import ROOT, run_python
 
 SOURCES = ROOT / "src"
-HEAVY = ("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx", "shapely")
+HEAVY = ("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx", "shapely", "matplotlib")
 PARTS = (
-    *("cli", "doctor", "flows", "months", "databases", "views", "load", "transform", "read", "stack"),
+    *(
+        "cli",
+        "doctor",
+        "report",
+        "flows",
+        "months",
+        "databases",
+        "views",
+        "load",
+        "transform",
+        "read",
+        "stack",
+    ),
     *("sources", "settings", "tlc", "errors"),
 )
 """What the top folder shows, from the top down: each imports only what stands behind it."""
@@ -26,6 +38,8 @@ HOMES = {
     # An extra: without it all else works.
     "shapely": ("read.shapes", "transform.zones"),
     "pyproj": ("read.shapes",),
+    "matplotlib": ("report.drawing",),
+    "jinja2": ("report.page",),
     "shapefile": ("read.shapes",),
 }
 """Who may import it: a part with all that is in it, or one module."""

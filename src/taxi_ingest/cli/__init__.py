@@ -22,7 +22,19 @@ from typing import Annotated, TextIO
 
 import typer
 
-from taxi_ingest.cli import backfill, blocks, doctor, ingest, ledger, psql, schedule, stack, views, zones
+from taxi_ingest.cli import (
+    backfill,
+    blocks,
+    doctor,
+    ingest,
+    ledger,
+    psql,
+    report,
+    schedule,
+    stack,
+    views,
+    zones,
+)
 from taxi_ingest.cli.failures import failures_told
 from taxi_ingest.cli.options import Command
 from taxi_ingest.errors import UsageError, printable_lines
@@ -41,7 +53,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (ingest, backfill, zones, views, ledger, psql, stack, doctor):
+for commands in (ingest, backfill, zones, views, report, ledger, psql, stack, doctor):
     app.add_typer(commands.app)
 app.add_typer(blocks.app, name="blocks")
 app.add_typer(schedule.app, name="schedule")

@@ -21,10 +21,12 @@ from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
 from taxi_ingest.load.ledger import note_attempt, prepare_ledger
 from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import rejects_of, write_rejects
+from taxi_ingest.load.survey import Answers, Surveyed, SurveyedColumn, TaxiZones, ask, survey, taxi_zones
 from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.transaction import LoadResult, load_file, undo
 
 __all__ = [
+    "Answers",
     "Assignment",
     "Attempt",
     "Coverage",
@@ -38,10 +40,14 @@ __all__ = [
     "Pace",
     "Preview",
     "Status",
+    "Surveyed",
+    "SurveyedColumn",
     "TableRecord",
     "Target",
+    "TaxiZones",
     "Verdict",
     "already_loaded",
+    "ask",
     "assign_zones",
     "cancel_all",
     "committed_runs",
@@ -62,6 +68,8 @@ __all__ = [
     "prepare_ledger",
     "preview",
     "rejects_of",
+    "survey",
+    "taxi_zones",
     "undo",
     "write_rejects",
 ]
