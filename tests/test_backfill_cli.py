@@ -244,3 +244,18 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     written(tmp_path, "about these files", "README.txt")
     done = run_cli("ingest", tmp_path, "--table", "trips")
     assert (done.returncode, "has no CSV or Parquet files" in done.stderr) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--table", "--dry-run"], "--table needs a value, and --dry-run is a flag."),
+        (["--work-pool", ""], "--work-pool is empty."),
+        (["--block", ""], "--block is empty."),
+    ],
+)
+def test_a_flag_without_its_value_is_refused_before_anything_is_done(
+    cli: Cli, flags: list[str], said: str
+) -> None:
+    done = cli("backfill", "yellow", "2019-01", *flags)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"Error: {said}")

@@ -389,6 +389,6 @@ def test_at_a_terminal_the_local_stacks_database_is_one_key_away(prefect_server:
 
 def test_an_interrupt_at_a_question_saves_nothing(cli: Cli) -> None:
     answer = ("own Postgres? [Y/n]: ", "\x03")
-    code, seen = at_a_terminal(answer, arguments=("blocks", "create", "--name", "interrupted"))
+    code, seen = at_a_terminal(answer, arguments=("blocks", "create", "--name", "asked-in-vain"))
     assert (code, "Interrupted" in seen) == (130, True), seen
-    assert "interrupted" not in cli("blocks", "ls").stdout
+    assert "asked-in-vain" not in cli("blocks", "ls").stdout

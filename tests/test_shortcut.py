@@ -54,7 +54,7 @@ def test_what_is_surely_there_is_skipped_and_prefect_shows_it(file: Path) -> Non
     assert (outcome.status, outcome.rows_loaded) == ("skipped", 2)
     with prefect_api(Settings()):
         run = flow_run(id_of(outcome.flow_run_url))
-    assert (run.name, run.state_name) == ("green", "Skipped")
+    assert (run.name, run.state_name) == ("green 2024-01 -> green", "Skipped")
 
 
 def _write(name: str, text: str) -> Callable[[Path, Set], None]:

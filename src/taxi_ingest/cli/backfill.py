@@ -84,7 +84,7 @@ def backfill(
     One month's failure stops no other. After an interrupt the same command goes on where it was.
     """
     with failures_told(json, months=[]) as known:
-        check_text(table=table, block=block)
+        check_text(table=table, block=block, work_pool=work_pool)
         datasets, months = _told_apart(words)
         options_of_load = given(context, LoadOptions)
         job = given(context, BackfillJob, datasets=datasets, months=months, options=options_of_load)

@@ -3,7 +3,7 @@
 import io
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -159,22 +159,23 @@ def _print_table(loads: "list[LoadRecord]") -> None:
 
     shown = Table(box=None, header_style="cyan", pad_edge=False)
     # A line is a load: on a terminal it fits, for grep it is whole.
-    on_terminal = sys.stdout.isatty()
-    for name, has_numbers in _SHOWN_COLUMNS.items():
-        cut = on_terminal and name in _CUT_ON_TERMINALS
-        shown.add_column(
-            name,
-            justify="right" if has_numbers else "left",
-            no_wrap=True,
-            min_width=None if cut else _widest(name, loads),
-        )
+    console = Console(width=None if sys.stdout.isatty() else _WIDEST, highlight=False)
+    for name, width in _widths(loads, console.width).items():
+        justify: Literal["left", "right"] = "right" if _SHOWN_COLUMNS[name] else "left"
+        shown.add_column(name, justify=justify, no_wrap=True, width=width)
     for load in loads:
         shown.add_row(*(Text(printable(cell)) for cell in _shown(load).values()))
-    Console(width=None if on_terminal else _WIDEST, highlight=False).print(shown)
+    console.print(shown)
 
 
-def _widest(column: str, loads: "list[LoadRecord]") -> int:
-    return max(len(_shown(load)[column]) for load in loads)
+def _widths(loads: "list[LoadRecord]", room: int) -> dict[str, int]:
+    """How wide each column is: those that may be cut share what the others leave."""
+    cells = [dict(zip(_SHOWN_COLUMNS, _SHOWN_COLUMNS, strict=True)), *map(_shown, loads)]
+    widths = {name: max(len(printable(row[name])) for row in cells) for name in _SHOWN_COLUMNS}
+    left = room - sum(width + 1 for name, width in widths.items() if name not in _CUT_ON_TERMINALS)
+    table, file = (widths[name] for name in _CUT_ON_TERMINALS)
+    for_file = max(min(file, left - 1 - table), min(file, left // 2))
+    return {**widths, "file": for_file, "table": min(table, left - 1 - for_file)}
 
 
 def _shown(load: "LoadRecord") -> dict[str, str]:

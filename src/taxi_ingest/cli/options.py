@@ -87,12 +87,20 @@ WorkPool = Annotated[
 
 
 class Command(TyperCommand):
-    """A command that takes no flag twice, of which it would heed the last one alone."""
+    """A command that takes no flag twice, of which it would heed the last one alone, and no flag for the
+    value of another one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
-            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            values, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            flags = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
             for option in set(given):
+                value = values.get(option.name)
+                if isinstance(value, str) and value in flags:
+                    raise UsageError(
+                        f"{option.opts[0]} needs a value, and {value} is a flag.",
+                        f"Give it one. `{ctx.command_path} --help` shows what it takes.",
+                    )
                 if given.count(option) > 1 and not option.multiple and option.param_type_name == "option":
                     names = " / ".join((*option.opts, *option.secondary_opts))
                     raise UsageError(f"{names} is given twice.", "Give it once.")

@@ -142,6 +142,7 @@ def summary(outcome: BackfillOutcome, noun: str, again: str | None, views: AtEnd
         ("time", f"{outcome.seconds:.1f} s{speed}"),
         ("table" if len(tables) == 1 else "tables", ", ".join(tables)),
         *([("short", _short(outcome))] if _shorts(outcome) else []),
+        *([("rejected", _rejected(outcome))] if _rejected(outcome) else []),
         *(("failed", f"{name_of(failure)}: {failure.error}") for failure in outcome.failures),
         *([("retry", again)] if again else []),
         ("flow run", outcome.flow_run_url or ""),
@@ -169,6 +170,13 @@ def _counts(outcome: BackfillOutcome) -> str:
     }
     told = [f"{count:,} {name}" for name, count in counts.items() if count]
     return f"{len(outcome.months):,}: {', '.join(told)}"
+
+
+def _rejected(outcome: BackfillOutcome) -> str:
+    """How many rows were rejected, and what shows them; empty where none was."""
+    loads = [month for month in outcome.months if is_new(month) and month.rows_rejected]
+    total = sum(load.rows_rejected for load in loads)
+    return f"{total:,} rows; taxi-ingest rejects {loads[0].load_id}" if loads else ""
 
 
 def _shorts(outcome: BackfillOutcome) -> int:

@@ -80,8 +80,10 @@ def check_environment() -> None:
 
 
 def check_text(**named: str | None) -> None:
-    """Raise UsageError for a flag's value that is not UTF-8."""
+    """Raise UsageError for a flag's value that is empty, or not UTF-8."""
     for name, text in named.items():
+        if text == "":
+            raise UsageError(f"--{name.replace('_', '-')} is empty.", "Give it a value, or leave it out.")
         try:
             (text or "").encode()
         except UnicodeEncodeError:

@@ -12,6 +12,7 @@ from taxi_ingest.cli.local_api import local_api, may_have_block, prefect_may_be_
 from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows import process_tags
+from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
 from taxi_ingest.settings.environment import Settings
@@ -77,7 +78,8 @@ def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:
     run = api.post(
         "/flow_runs/",
         json={
-            "name": str(target),
+            "name": run_name(previous.source, str(target)),
+            "tags": sorted(tags_of_load(previous.source, str(target))),
             "flow_id": flow["id"],
             "parameters": {"url": previous.source, "table": str(target)},
             "state": {

@@ -1,7 +1,7 @@
 """The command `views`, and what commands that load say of it at their end."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +58,7 @@ def views(
     All is done in one transaction. What taxi-ingest did not make is never touched.
     """
     with failures_told(json, schema=schema) as known:
-        check_text(schema=schema, block=block, table=" ".join(table or ()))
+        check_text(schema=schema, block=block, table=" ".join(table or ()) or None)
         if refresh + drop + (table is not None or materialize is not None) > 1:
             raise UsageError(
                 "--refresh, --drop and the making of views exclude each other.", "Give one of them."
@@ -158,7 +158,7 @@ class AtEnd:
 
         known.update({**outcome, "status": "failed"})
         database = chosen_database(self.block, self.database_url, quiet=True)
-        made = make_views(database, tables=self.tables)
+        made = make_views(database, tables=self.tables or _loaded(outcome))
         if shown:
             stdout().print(summary(made, database), highlight=False)
         return {**outcome, "views": as_json(made)}
@@ -172,3 +172,9 @@ class AtEnd:
         words = [word for flag, value in given if value for word in (flag, value)]
         command = shlex.join(["taxi-ingest", "views", *words])
         return [("views", f"{command}  # trips with zones and codes by name, sums by day and month")]
+
+
+def _loaded(outcome: Mapping[str, Any]) -> list[str]:
+    """The tables that have what was to be loaded."""
+    loads = outcome.get("months", [outcome])
+    return sorted({load["table"] for load in loads if load["status"] in ("loaded", "replaced", "skipped")})

@@ -5,6 +5,9 @@ A table's artifacts share a key, so that its loads read as one series
 where Prefect does not take one, the run goes on.
 """
 
+import hashlib
+import html
+import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,13 +79,18 @@ def of_load(story: Story) -> Iterator[ArtifactCreate]:
             key=key_of(outcome.table, "rejects"),
             type="table",
             description=f"The first of {outcome.rows_rejected:,} rows that load {outcome.load_id} rejected",
-            data=[_shown_reject(reject) for reject in rejects],
+            # As Prefect's own tables are sent: one look of its dashboard reads nothing else.
+            data=json.dumps([_shown_reject(reject) for reject in rejects]),
         )
 
 
-def key_of(*parts: str) -> str:
-    """A key that Prefect takes: lower-case letters, digits and dashes."""
-    return re.sub("[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-") or "table"
+def key_of(table: str, *parts: str) -> str:
+    """A key that Prefect takes: lower-case letters, digits and dashes; another one for each table."""
+    name = table.replace("_", "-").strip("-")
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name) or "-" in table:
+        number = hashlib.sha256(table.encode()).hexdigest()[:6]
+        name = "-".join(filter(None, (re.sub("[^a-z0-9]+", "-", name.lower()).strip("-"), number)))
+    return "-".join((name, *parts))
 
 
 def _headline(outcome: Outcome) -> str:
@@ -134,15 +142,15 @@ def _shown_reject(reject: Reject) -> dict[str, Any]:
     return {
         "line": reject.number,
         "column": reject.column or "",
-        "reason": printable(reject.reason),
-        "row": printable(reject.raw),
+        "reason": html.escape(printable(reject.reason), quote=False),
+        "row": html.escape(printable(reject.raw), quote=False),
     }
 
 
 # Several
 
 
-def of_several(outcome: BackfillOutcome, *key: str) -> Iterator[ArtifactCreate]:
+def of_several(outcome: BackfillOutcome, key: str) -> Iterator[ArtifactCreate]:
     """The artifact of a run with children: what became of each."""
     counts = ", ".join(
         f"{outcome.count(status)} {status}"
@@ -159,7 +167,7 @@ def of_several(outcome: BackfillOutcome, *key: str) -> Iterator[ArtifactCreate]:
         for each in outcome.months
     ]
     yield ArtifactCreate(
-        key=key_of(*key),
+        key=key,
         type="markdown",
         description=counts or "nothing",
         data="\n\n".join(

@@ -97,7 +97,7 @@ def _load_months(job: BackfillJob) -> BackfillOutcome:
             database=database.address,
         )
         tell_first(outcome)
-        leave(of_several(outcome, BACKFILL, *job.datasets))
+        leave(of_several(outcome, "-".join((BACKFILL, *job.datasets))))
         return outcome.checked()
 
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, LoadProgress
 from taxi_ingest.settings.environment import Settings
@@ -35,6 +36,8 @@ class Caller:
     """Told what has become of one of several loads, and its name."""
     on_outcome: Callable[[Outcome | BackfillOutcome], None] = lambda _: None
     """Told when all is committed, before Prefect is told."""
+    on_failure: Callable[[TaxiIngestError], None] = lambda _: None
+    """Told why the flow fails, before Prefect is told."""
     prefetched: Mapping[str, Future[SourceFile | None]] = field(default_factory=dict)
     """Downloads that were begun before the flow, by the address that the ledger knows."""
 

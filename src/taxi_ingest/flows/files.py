@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from taxi_ingest.flows.artifacts import leave, of_several
+from taxi_ingest.flows.artifacts import key_of, leave, of_several
 from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.ingest import check_target, chosen_database, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
@@ -69,7 +69,7 @@ def ingest_files(
             database=database.address,
         )
         tell_first(outcome)
-        leave(of_several(outcome, table))
+        leave(of_several(outcome, key_of(table, "files")))
         return outcome.checked()
 
 

@@ -19,6 +19,7 @@ from taxi_ingest.flows import tasks
 from taxi_ingest.flows.artifacts import Story, leave, of_load
 from taxi_ingest.flows.blocks import check_block, find_block
 from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.flows.runs import end_dead_runs, known_to_down, own_url, tell_first, tied_flow
@@ -47,18 +48,11 @@ def check_target(table: str | None, block: str | None) -> None:
 
 def _name() -> str:
     parameters = flow_run.get_parameters()
-    return f"{_file_label(parameters['url'])} -> {parameters['table']}"
-
-
-def _file_label(url: str) -> str:
-    """What a file is called in the dashboard: `yellow 2024-01`, or its name."""
-    known = parse_file_name(url)
-    return f"{known.dataset} {known.month}" if known.dataset else url.rstrip("/").rpartition("/")[2]
+    return run_name(parameters["url"], parameters["table"])
 
 
 def _tags(parameters: dict[str, Any]) -> set[str]:
-    known = parse_file_name(parameters["url"])
-    return {part for part in (known.dataset, known.month, parameters["table"]) if part}
+    return tags_of_load(parameters["url"], parameters["table"])
 
 
 def _check(parameters: dict[str, Any]) -> None:

@@ -49,3 +49,5 @@ def show_prefect_logs(console: Console, quiet: bool, verbose: bool = False) -> N
     logging.raiseExceptions = False
     handler = logging.NullHandler() if quiet else PrefectLogHandler(console, verbose)
     logging.getLogger().handlers[:] = [handler]
+    # Its own threads' complaints of a server that is gone; whoever needs the server says so once.
+    logging.getLogger("prefect._internal").handlers[:] = [logging.NullHandler()]

@@ -54,7 +54,12 @@ class TiedFlow(Flow[Parameters, Result]):
         """
         parameters = get_call_parameters(self.fn, args, kwargs)
         done: list[Outcome | BackfillOutcome] = []
-        following = calling(on_outcome=done.append, tags=caller().tags | self.tags_for(parameters))
+        failed: list[TaxiIngestError] = []
+        following = calling(
+            on_outcome=done.append,
+            on_failure=failed.append,
+            tags=caller().tags | self.tags_for(parameters),
+        )
         # The same settings once more: their end ends what part_from_prefect sets.
         with _some_api(), following, _tagged(), _settings_with():
             if caller().database is None:
@@ -62,6 +67,9 @@ class TiedFlow(Flow[Parameters, Result]):
             try:
                 return super().__call__(*args, **kwargs)
             except Exception as error:
+                if failed:
+                    # Rather than that Prefect could not be told of it.
+                    raise failed[0] from error
                 if not done or isinstance(error, MonthsFailed):
                     raise
                 return cast(Result, done[0].with_note(_untold(error)))
@@ -141,8 +149,11 @@ def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters
         try:
             result = function(*args, **kwargs)
         except (KeyboardInterrupt, TerminationSignal):
+            part_from_prefect()
             return cast(Result, Cancelled(message="Interrupted; nothing is half-loaded."))
         except TaxiIngestError as error:
+            caller().on_failure(error)
+            part_from_prefect()
             return cast(Result, Failed(message=f"{error}\n{error.hint}", data=error))
         if isinstance(result, Outcome) and result.status == "skipped":
             message = f"The table has it already, by load {result.load_id}."

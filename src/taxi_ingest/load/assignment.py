@@ -109,7 +109,10 @@ def outlines_in(database: Database, target: Target) -> Outlines:
         record = history.find_table(cursor, target) if history.exists(cursor) else None
         existing = table.look_up(cursor, target)
         if record is None or existing is None or "wkt" not in existing.columns:
-            raise DataError(f"{target} has no outlines of zones.", "`taxi-ingest zones` loads them.")
+            raise DataError(
+                f"{target} has no outlines of zones.",
+                "`taxi-ingest zones` loads them where the mirror has them; --shapes FILE names others.",
+            )
         cursor.execute(
             sql.SQL("SELECT {}, wkt FROM {}").format(sql.Identifier(next(iter(existing.columns))), target.sql)
         )

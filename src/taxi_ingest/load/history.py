@@ -177,12 +177,22 @@ ORDER BY load_id
 
 
 _TABLES = f"""
-SELECT dataset, table_schema, table_name, bool_or(status = 'loaded') FROM ({_LIVE}) AS loads
+SELECT dataset, table_schema, table_name, bool_or(status = 'loaded') FROM (
+    SELECT dataset, table_schema, table_name, status FROM ({_LIVE}) AS live
+    UNION ALL
+    SELECT dataset, nspname, relname, status FROM taxi_ingest.loads
+    JOIN pg_description ON description LIKE 'taxi-ingest: load ' || load_id || ', %%'
+        AND classoid = 'pg_class'::regclass AND objsubid = 0
+    JOIN pg_class ON pg_class.oid = objoid
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE is_partition IS NOT TRUE
+) AS loads
 WHERE dataset IS NOT NULL AND status = ANY (%(statuses)s)
   AND (SELECT relkind FROM pg_class
     WHERE oid = to_regclass(format('%%I.%%I', table_schema, table_name))) IN ('r', 'p')
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # noqa: S608
+"""A lookup's table is found by the comment on it, too, which goes with it when it is renamed."""
 
 
 _READABLE = 2

@@ -4,7 +4,7 @@ What somebody else has made is never touched: neither a relation that has the na
 have built upon ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import errors, sql
@@ -163,6 +163,15 @@ def _read_now(cursor: Cursor, schema: str) -> set[Target]:
     return {Target(*row) for row in cursor.fetchall()}
 
 
+def _notes(source: Source) -> Iterator[str]:
+    """What someone who reads the views should know of the table that they read."""
+    if source.target and source.missing:
+        yield f"{source.target} has no column {', '.join(source.missing)}: null in the views."
+    if source.others:
+        others = ", ".join(map(str, source.others))
+        yield f"{source.dataset.name} is read from {source.target}, and not from {others} (see --table)."
+
+
 @dataclass(frozen=True)
 class _Making:
     """The making of a schema's views."""
@@ -188,11 +197,7 @@ class _Making:
                 for source in self.sources
                 if source.target is None and source.dataset.name not in _DISPENSABLE
             ),
-            tuple(
-                f"{source.target} has no column {', '.join(source.missing)}: null in the views."
-                for source in self.sources
-                if source.target and source.missing
-            ),
+            tuple(note for source in self.sources for note in _notes(source)),
         )
 
     @property

@@ -43,6 +43,8 @@ class Source:
     dataset: tlc.Dataset
     target: Target | None
     columns: tuple[Found, ...] = ()
+    others: tuple[Target, ...] = ()
+    """Tables that hold the dataset, too."""
 
     @property
     def missing(self) -> list[str]:
@@ -137,7 +139,8 @@ def _source(
     )
     if target is None:
         return Source(dataset, None)
-    source = Source(dataset, target, _columns(cursor, target))
+    others = tuple(other for other in filled if other != target)
+    source = Source(dataset, target, _columns(cursor, target), others)
     _check(cursor, source, target)
     return source
 
