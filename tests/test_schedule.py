@@ -15,7 +15,7 @@ from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.states import Failed, Scheduled
+from prefect.states import Crashed, Failed, Scheduled
 
 from helpers import WAITING, Cli, held, query, start_cli, until, until_session
 from prefect_runs import flow_run, flow_runs
@@ -244,6 +244,26 @@ def test_serve_carries_out_a_past_dated_run_and_its_end_leaves_none_that_seems_t
     assert serving.wait(timeout=60) == 0, serving.communicate()
     assert flow_run(again.id).name == "yellow as of 2024-02"
     assert list(loaded(embedded_database_url)) == ["2024-01", "2024-02"]
+
+
+@pytest.mark.slow
+def test_a_run_that_crashed_before_it_began_is_begun_anew_once(embedded_database_url: str) -> None:
+    create_schedule("yellow", FIFTH, months_back=2)
+    with get_client(sync_client=True) as client:
+        past = Scheduled(scheduled_time=datetime(2024, 3, 1, 4, tzinfo=UTC))
+        lost = client.create_flow_run_from_deployment(deployment("yellow"), state=past)
+        client.set_flow_run_state(lost.id, Crashed(message="Prefect's server was gone."), force=True)
+    serving = start_cli("schedule", "serve")
+    try:
+        until(
+            lambda: any("again:1" in run.tags and run.state_name == "Completed" for run in runs("yellow")),
+            lambda: [(run.name, run.tags, run.state, run.start_time) for run in runs("yellow")],
+        )
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        assert serving.wait(timeout=60) == 0, serving.communicate()
+    assert sum("again:1" in run.tags for run in runs("yellow")) == 1
+    assert "2024-02" in loaded(embedded_database_url)
 
 
 def test_a_run_now_is_one_more(api: str) -> None:

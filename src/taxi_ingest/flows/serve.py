@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from taxi_ingest.settings.job import usual_jobs
 _QUERY_SECONDS = 5
 _WATCH_SECONDS = 20
 _TRIES = 3
+_LATELY = timedelta(hours=1)
 _AGAIN = "again:"
 """How often a run was begun anew, as a tag."""
 
@@ -128,6 +130,8 @@ def _watching(pool: str) -> Iterator[None]:
                     for run in _under_way(client, pool):
                         if pulse.is_lost(run):
                             _begin_anew(client, run, Crashed(message=LOST))
+                    for run in _never_begun(client, pool):
+                        _make_again(client, run)
                 except (PrefectException, httpx.HTTPError):
                     pulse.listen_anew()
 
@@ -142,22 +146,36 @@ def _watching(pool: str) -> Iterator[None]:
 
 def _under_way(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
     """The schedules' runs that workers of this pool have begun."""
+    return _runs(client, pool, state={"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}})
+
+
+def _never_begun(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
+    """Those that crashed lately before they began, as where Prefect's server was gone just then."""
+    crashed = _runs(client, pool, state={"type": {"any_": ["CRASHED"]}})
+    since = datetime.now(UTC) - _LATELY
+    return [run for run in crashed if not run.run_count and run.state and run.state.timestamp > since]
+
+
+def _runs(client: SyncPrefectClient, pool: str, **conditions: object) -> list[FlowRun]:
     return client.read_flow_runs(
         flow_filter=FlowFilter.model_validate({"name": {"any_": [load_new.name]}}),
         work_pool_filter=WorkPoolFilter.model_validate({"name": {"any_": [pool]}}),
-        flow_run_filter=FlowRunFilter.model_validate(
-            {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
-        ),
+        flow_run_filter=FlowRunFilter.model_validate(conditions),
     )
 
 
 def _begin_anew(client: SyncPrefectClient, run: FlowRun, end: State) -> None:
-    """End a run, and make another in its place, unless that was done too often."""
+    """End a run, and make another in its place."""
     if run.state and run.state.is_cancelling():
         # Somebody did not want it any more.
         end_run(client, run, Cancelled(message="Cancelled; its worker has gone."))
         return
     end_run(client, run, end)
+    _make_again(client, run)
+
+
+def _make_again(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Make another run in the place of one that has ended, unless that was done already, or too often."""
     tries = 1 + sum(int(tag.removeprefix(_AGAIN)) for tag in run.tags if tag.startswith(_AGAIN))
     if run.deployment_id is None or tries >= _TRIES:
         return
