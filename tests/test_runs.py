@@ -69,7 +69,7 @@ def shown(ids: set[UUID]) -> list[str]:
     """The names and states of runs and of their tasks."""
     found = [run for run in flow_runs() if run.id in ids]
     # Until it begins, a run has a random name of Prefect's.
-    names = [run.name if run.name == "killed" else "unnamed" for run in found]
+    names = ["killed" if run.name.endswith("killed") else "unnamed" for run in found]
     return sorted(f"{name} {run.state_name}" for name, run in zip(names, found, strict=True)) + sorted(
         f"{task.name.rpartition('-')[0]} {task.state_name}" for task in task_runs(*ids)
     )
