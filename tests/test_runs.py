@@ -25,15 +25,17 @@ from taxi_ingest.load import database_at
 
 _STOPS_AT = """
 import signal, sys
+from pathlib import Path
 from prefect.client.orchestration import SyncPrefectClient
 from taxi_ingest import Settings, ingest, prefect_api
 from taxi_ingest.flows import ingest as flow, tasks
 
-moment, url = sys.argv[1:]
+moment, url, stopped = sys.argv[1:]
 create = SyncPrefectClient.create_flow_run
 
 
 def stop(*_, **__):
+    Path(stopped).touch()
     signal.pause()
 
 
@@ -92,9 +94,10 @@ def test_a_run_killed_at_any_moment_ends_as_crashed_with_its_parts(
     api: str, trips: Path, moment: str
 ) -> None:
     del api
+    stopped = trips.with_name("stopped")
     before = {run.id for run in flow_runs()}
     process = subprocess.Popen(
-        [sys.executable, "-c", _STOPS_AT, moment, str(trips)], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", _STOPS_AT, moment, str(trips), str(stopped)], stderr=subprocess.DEVNULL
     )
 
     def left() -> list[str]:
@@ -102,6 +105,7 @@ def test_a_run_killed_at_any_moment_ends_as_crashed_with_its_parts(
         return [line for line in shown(ids) if not line.endswith("Completed")]
 
     try:
+        until(stopped.exists)
         until(lambda: left() == _MOMENTS[moment], left)
         put_right()
         assert left() == _MOMENTS[moment]
