@@ -676,7 +676,7 @@ def test_the_command_makes_refreshes_and_drops_the_views_of_a_schema(
     [
         (("--schema", "nowhere"), 5, 'schema "nowhere" does not exist'),
         (("--schema", "taxi_ingest"), 2, "has for itself"),
-        (("--schema", ""), 2, "is no schema's name"),
+        (("--schema", ""), 2, "--schema is empty"),
         (("--schema", "x" * 64), 2, "is no schema's name"),
         (("--table", ""), 2, "is no table name"),
         (("--table", "other"), 2, "Nothing of TLC's was loaded into other"),
