@@ -180,11 +180,13 @@ def _widths(loads: "list[LoadRecord]", room: int) -> dict[str, int]:
 
 def _shown(load: "LoadRecord") -> dict[str, str]:
     """What stands under each heading."""
+    from taxi_ingest.flows.labels import file_label
+
     odd = load.verdict in ("short", "revised")
     return {
         "load": str(load.load_id),
         "table": str(load.target),
-        "file": f"{load.dataset} {load.month}" if load.month else load.source.rpartition("/")[2],
+        "file": file_label(load.dataset, load.month, load.source),
         "rows": f"{load.rows_loaded:,}",
         "rejects": f"{load.rows_rejected:,}",
         "state": f"{load.status}, {load.verdict}" if odd else load.status,

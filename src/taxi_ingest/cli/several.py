@@ -16,7 +16,7 @@ from taxi_ingest.cli.shared import stderr, stdout
 from taxi_ingest.cli.views import AtEnd
 from taxi_ingest.cli.watch import Watch, show_download, show_load
 from taxi_ingest.errors import DataError, SourceError, printable
-from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome, is_new
+from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome, is_new, name_of
 from taxi_ingest.load import parse_target
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack import psql_command
@@ -189,8 +189,3 @@ def _short(outcome: BackfillOutcome) -> str:
 
 def _a_table(outcome: BackfillOutcome) -> str:
     return next(month.table for month in outcome.months if isinstance(month, Outcome))
-
-
-def name_of(load: Outcome | NotLoaded) -> str:
-    """`yellow 2019-01`; of a file that is no month its address."""
-    return f"{load.dataset} {load.month}" if load.dataset and load.month else str(load.url)

@@ -23,6 +23,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
 from taxi_ingest.errors import DatabaseError, printable
+from taxi_ingest.flows.labels import file_label
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, rejects_of
 from taxi_ingest.read import Reject
@@ -94,12 +95,8 @@ def key_of(table: str, *parts: str) -> str:
 
 
 def _headline(outcome: Outcome) -> str:
-    rows = f"{outcome.rows_loaded:,} rows"
-    return f"{outcome.status}: {rows} of {_file_of(outcome)} in {outcome.table}"
-
-
-def _file_of(outcome: Outcome) -> str:
-    return f"{outcome.dataset} {outcome.month}" if outcome.month else outcome.url.rpartition("/")[2]
+    file = file_label(outcome.dataset, outcome.month, outcome.url)
+    return f"{outcome.status}: {outcome.rows_loaded:,} rows of {file} in {outcome.table}"
 
 
 def _page(story: Story) -> str:
@@ -159,7 +156,7 @@ def of_several(outcome: BackfillOutcome, key: str) -> Iterator[ArtifactCreate]:
     )
     rows = [
         (
-            f"{each.dataset} {each.month}" if each.month else str(each.url).rpartition("/")[2],
+            file_label(each.dataset, each.month, str(each.url)),
             f"**{each.status}**" if each.status == "failed" else each.status,
             f"{each.rows_loaded:,}" if isinstance(each, Outcome) else "",
             _why(each),

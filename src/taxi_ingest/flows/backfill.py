@@ -129,7 +129,7 @@ def _load(month: Month, job: BackfillJob, settings: Settings) -> Load:
             dataset=month.dataset,
             month=month.month,
         ),
-        tags=frozenset({month.dataset, month.month, BACKFILL}),
+        tags=frozenset({BACKFILL}),
     )
 
 

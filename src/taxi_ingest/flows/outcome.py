@@ -223,14 +223,18 @@ def is_new(month: Outcome | NotLoaded) -> TypeGuard[Outcome]:
     return isinstance(month, Outcome) and month.status in ("loaded", "replaced")
 
 
+def name_of(load: Outcome | NotLoaded) -> str:
+    """`yellow 2019-01`; of a file that is no month its address."""
+    return f"{load.dataset} {load.month}" if load.dataset and load.month else str(load.url)
+
+
 class MonthsFailed(TaxiIngestError):
     """Some of several loads have failed; the exit code is that of the first."""
 
     def __init__(self, outcome: BackfillOutcome) -> None:
         first = outcome.failures[0]
-        name = f"{first.dataset} {first.month}" if first.month else str(first.url)
         number = f"{len(outcome.failures)} of {len(outcome.months)} failed, the first of them"
-        super().__init__(f"{number} {name}: {first.error}", first.hint or "")
+        super().__init__(f"{number} {name_of(first)}: {first.error}", first.hint or "")
         self.outcome = outcome
 
     @property
