@@ -106,7 +106,7 @@ def _loaded(loading: Sequence[Month], job: BackfillJob, database: Database) -> l
         return load_in_pool(loading, job, database)
     loads = [_load(month, job, settings_in_use()) for month in loading]
     cache = job.options.cache
-    return load_side_by_side(loads, jobs=job.jobs, cache=cache, max_failures=job.max_failures)
+    return load_side_by_side(loads, ingest_month, jobs=job.jobs, cache=cache, max_failures=job.max_failures)
 
 
 def _announce(planned: Plan, table: str | None, database: Database) -> None:

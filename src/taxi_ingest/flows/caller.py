@@ -6,12 +6,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.load import Database, LoadProgress
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
+
+
+@dataclass(frozen=True)
+class Child:
+    """Which of its parent's children a flow run is."""
+
+    flow_id: UUID
+    """Prefect's id of the flow that it is a run of."""
+    number: int
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class Caller:
     its children."""
     tags: frozenset[str] = frozenset()
     """The flow run's, and not its tasks'."""
+    child: Child | None = None
+    """Which of several loads under one parent runs here; None for any other flow run."""
     load: str = ""
     """Which of several loads it is that runs here (`yellow 2019-01`); empty for the only one."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None

@@ -58,7 +58,9 @@ def ingest_files(
         loads = [_load(source, sources, table, options) for source in sources]
         caller().on_plan({load.name: None for load in loads})
         with parent_of_loads(database):
-            results = load_side_by_side(loads, jobs=jobs, cache=options.cache, max_failures=max_failures)
+            results = load_side_by_side(
+                loads, ingest, jobs=jobs, cache=options.cache, max_failures=max_failures
+            )
         outcome = BackfillOutcome(
             months=tuple(
                 result or NotLoaded("waiting", table, source.url, *_known(source))

@@ -22,6 +22,7 @@ from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
 from taxi_ingest.flows.api import failures_explained, own_api_url, prefect_api, uses_local_server
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
+from taxi_ingest.flows.child_run import run_child
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
 from taxi_ingest.flows.process_tags import is_dead, machine_tag, tags_of
 from taxi_ingest.load import Database, committed_runs, prepare_ledger
@@ -65,7 +66,8 @@ class TiedFlow(Flow[Parameters, Result]):
             if caller().database is None:
                 self.check(self.validate_parameters(parameters))
             try:
-                return super().__call__(*args, **kwargs)
+                child = caller().child
+                return run_child(self, parameters, child) if child else super().__call__(*args, **kwargs)
             except Exception as error:
                 if failed:
                     # Rather than that Prefect could not be told of it.

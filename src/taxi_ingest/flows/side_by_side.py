@@ -8,18 +8,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import Any, cast
+from uuid import UUID
 
-from prefect.context import AsyncClientContext, FlowRunContext
-from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.context import FlowRunContext
 
 from taxi_ingest.errors import PrefectError, TaxiIngestError
 from taxi_ingest.flows.api import failures_explained, restart_local_server
-from taxi_ingest.flows.caller import caller, calling, settings_in_use
+from taxi_ingest.flows.caller import Child, caller, calling, settings_in_use
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.runs import interruptible
 from taxi_ingest.flows.several import Result, carry_out
@@ -31,8 +34,6 @@ from taxi_ingest.sources import DownloadProgress, Source, SourceFile, chosen_cac
 _AHEAD = 2
 """How many files are fetched beside those that are being loaded."""
 
-_NUMBERS_A_LOAD = 10
-
 
 @dataclass(frozen=True)
 class Load:
@@ -43,7 +44,7 @@ class Load:
     find: Callable[[], Source]
     """Where its file is; may ask a mirror. Raises TaxiIngestError."""
     run: Callable[[], Outcome]
-    """Calls the flow. Raises what it raises."""
+    """Calls the flow of which all loads are runs. Raises what it raises."""
     failed: Callable[[Exception, str | None], NotLoaded]
     """Says what this is the failure of; it is told the file's address, where one was found."""
     tags: frozenset[str] = frozenset()
@@ -51,26 +52,34 @@ class Load:
 
 def load_side_by_side(
     loads: Sequence[Load],
+    flow: Flow[..., Outcome],
     *,
     jobs: int | None = None,
     cache: bool,
     max_failures: int | None = None,
 ) -> list[Result | None]:
-    """What has become of each load, in their order; None for those not begun after `max_failures`.
+    """What has become of each load, a run of `flow`, in their order; None for those not begun after
+    `max_failures`.
 
     Without `jobs` as many are loaded at once as the cores bear. Called in a flow run, whose caller is told of
     each end. Raises KeyboardInterrupt when all that was under way is cancelled, and DatabaseError
     where the local stack was stopped under it.
     """
-    with listening_for_signals(), _shared_client(), _Threads(loads, jobs or usual_jobs(), cache) as threads:
+    with listening_for_signals(), _Threads(loads, _id_of(flow), jobs or usual_jobs(), cache) as threads:
         return carry_out([load.name for load in loads], threads, max_failures)
+
+
+def _id_of(flow: Flow[..., Any]) -> UUID:
+    context = FlowRunContext.get()
+    assert context, "loads are children of a flow run"
+    return cast(SyncPrefectClient, context.client).create_flow(flow)
 
 
 class _Threads:
     """Loads that run in threads, and the files that are fetched ahead of them."""
 
-    def __init__(self, loads: Sequence[Load], jobs: int, cache: bool) -> None:
-        self._loads, self._jobs, self._cache = loads, jobs, cache
+    def __init__(self, loads: Sequence[Load], flow_id: UUID, jobs: int, cache: bool) -> None:
+        self._loads, self._flow_id, self._jobs, self._cache = loads, flow_id, jobs, cache
         self._settings = settings_in_use()
         self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="load")
         self._downloads = threading.Semaphore(max(_AHEAD, jobs))
@@ -116,15 +125,16 @@ class _Threads:
 
     def _run(self, load: Load, fetch: "_Fetch", number: int) -> Result:
         try:
-            with _numbered_apart(number), self._calling(load, fetch):
+            with self._calling(load, fetch, number):
                 return self._run_with_prefect(load)
         except Exception as error:
             return load.failed(error, fetch.url)
         finally:
             fetch.close()
 
-    def _calling(self, load: Load, fetch: "_Fetch") -> AbstractContextManager[None]:
-        return calling(load=load.name, tags=load.tags, prefetched=fetch.prefetched())
+    def _calling(self, load: Load, fetch: "_Fetch", number: int) -> AbstractContextManager[None]:
+        child = Child(self._flow_id, number)
+        return calling(child=child, load=load.name, tags=load.tags, prefetched=fetch.prefetched())
 
     def _run_with_prefect(self, load: Load) -> Outcome:
         """Run the flow; once more where Prefect's local server had died, and could be started again."""
@@ -199,42 +209,3 @@ class _Fetch:
         if self._stopped.is_set():
             raise KeyboardInterrupt
         caller().on_download(self._load.name, progress)
-
-
-@contextmanager
-def _shared_client() -> Iterator[None]:
-    """Have Prefect make all children's runs with one client; its own for each reads all certificates anew.
-
-    Prefect takes it only in the event loop that has entered it, which is the one of run_coro_as_sync.
-    """
-    with AsyncClientContext() as context:
-        run_coro_as_sync(context.client.__aenter__())
-        try:
-            yield
-        finally:
-            run_coro_as_sync(context.client.__aexit__(None, None, None))
-
-
-@contextmanager
-def _numbered_apart(load: int) -> Iterator[None]:
-    """Call flows as children of the parent's run, numbered apart from those of other threads.
-
-    Prefect counts a run's children without a lock, and takes two of the same number for one.
-    """
-    context = FlowRunContext.get()
-    assert context, "loads are children of a flow run"
-    with context.model_copy(update={"task_run_dynamic_keys": _NumbersFrom(load * _NUMBERS_A_LOAD)}):
-        yield
-
-
-class _NumbersFrom(dict[str, int]):
-    """Counters that all begin at a number."""
-
-    def __init__(self, start: int) -> None:
-        self._start = start
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> int:
-        return self._start
