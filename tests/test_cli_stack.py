@@ -204,6 +204,11 @@ def test_psql_opens_the_embedded_database_and_is_psql_from_then_on(own: dict[str
     assert run_cli("psql", "--", "-X", env=own, input="SELECT 6 * 7 AS answer;\n").stdout.count("42") == 1
 
 
+def test_a_statement_without_its_flag_is_not_taken_by_psql_for_a_role(own: dict[str, str]) -> None:
+    done = run_cli("psql", "SELECT 1", env=own)
+    assert (done.returncode, "taxi-ingest psql -- -c 'SELECT 1'" in done.stderr) == (2, True)
+
+
 def test_psql_of_the_wheel_is_opened_where_the_machine_has_none(own: dict[str, str]) -> None:
     done = run_cli("psql", "--", "-XAtc", "SELECT 1", env={**own, "PATH": "/nowhere"})
     assert (done.returncode, done.stdout) == (0, "1\n")

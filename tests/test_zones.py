@@ -284,10 +284,27 @@ def test_without_the_extra_names_are_loaded_and_it_is_said_how_to_get_outlines(
         assert (refused.returncode, "taxi-ingest[geo]" in refused.stderr) == (2, True)
 
 
+@pytest.mark.usefixtures("mirror")
+def test_only_a_file_of_outlines_is_taken_for_one(tmp_path: Path, cli: Cli, db: str) -> None:
+    names = ("taxi_zones.shp", "zones.csv", "zones")
+    for path in (tmp_path / name for name in names):
+        path.write_text("LocationID,wkt\n1,POINT EMPTY\n")
+        refused = cli("zones", "--shapes", path)
+        assert (refused.returncode, ".shp, .dbf and .prj" in refused.stderr) == (2, True), refused.stderr
+    empty = tmp_path / "none.geojson"
+    empty.write_text('{"type": "FeatureCollection", "features": []}')
+    refused = cli("zones", "--shapes", empty)
+    assert (refused.returncode, "There is no outline in it." in refused.stderr) == (4, True), refused.stderr
+    assert value(db, "SELECT to_regclass('taxi_zones_shapes')") is None
+
+
 def test_assign_tells_what_lies_nowhere(mirror: Path, cli: Cli, db: str) -> None:
     path = coordinates(mirror, (-73.5, 40.5, -72.5, 40.5), (0, 0, -72.5, 40.5))
     assert cli("ingest", path, "--table", "trips").returncode == 0
+    execute(db, "CREATE SCHEMA answers")
+    assert "1 loads of trips have coordinates only" in cli("views", "--schema", "answers").stdout
     done = cli("zones", "--shapes", two_zones(mirror), "--assign")
+    assert "coordinates only" not in cli("views", "--schema", "answers").stdout
     assert "green 2014-01 (load 1): 2 trips; in no zone 1 pickups, 0 drop-offs" in done.stdout, done.stderr
     assert zones_of(db) == [(1, 2), (None, 2)]
     again = cli("zones", "--assign", "--json")

@@ -1,8 +1,10 @@
 """The command that opens a shell on the database: psql."""
 
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +35,7 @@ def psql(
     with failures_told(json=False):
         from taxi_ingest import stack
 
+        _check_flags(arguments or [])
         database = _ready(chosen_database(block, database_url, quiet=True))
         program = stack.psql_program()
         variables = {**os.environ, **_password(database)}
@@ -41,6 +44,15 @@ def psql(
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         # psql takes our place, so that signals are its own, and its exit code is ours.
         os.execvpe(program, [program, "-d", database.address, *(arguments or [])], variables)
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Raise UsageError for what psql would take for the name of a role, and be silent."""
+    if arguments and not arguments[0].startswith("-"):
+        statement = shlex.join(["taxi-ingest", "psql", "--", "-c", " ".join(arguments)])
+        raise UsageError(
+            f"psql takes no {arguments[0]}: what it is given begins with a flag.", f"{statement}"
+        )
 
 
 def _ready(database: "Database") -> "Database":

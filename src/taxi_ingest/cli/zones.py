@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.ingest import print_loaded, run_load
 from taxi_ingest.cli.shared import chosen_database, read_settings, stderr, stdout
-from taxi_ingest.errors import printable
+from taxi_ingest.errors import UsageError, printable
 from taxi_ingest.settings.job import Job
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from taxi_ingest.load import Assignment, Database
 
 app = typer.Typer()
+
+_OUTLINES = (".zip", ".geojson", ".json")
 
 
 @app.command(epilog="Example: taxi-ingest zones --assign")
@@ -55,6 +58,7 @@ def zones(
 
         if shapes or assign:
             check_can_read_shapes()
+        _check_outlines(shapes)
         settings = read_settings()
         name = table or dataset_named("zones").table
 
@@ -78,6 +82,15 @@ def zones(
             print_loaded(names)
             for line in _told(outlines, found):
                 stdout().print(line, highlight=False)
+
+
+def _check_outlines(address: str | None) -> None:
+    """Raise UsageError for a file that can't be outlines, by its name: it would be loaded as what it is."""
+    if address and "://" not in address and Path(address).suffix.lower() not in _OUTLINES:
+        raise UsageError(
+            f"{address} is no file of outlines.",
+            "Give the zip archive that has a shapefile's .shp, .dbf and .prj, or a .geojson file.",
+        )
 
 
 def _assign(database: "Database", shapes: str, quiet: bool) -> "list[Assignment]":

@@ -72,9 +72,12 @@ _WAITING = """
 SELECT load_id FROM taxi_ingest.loads
 JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || load_id)
 JOIN pg_inherits ON inhrelid = pg_class.oid AND NOT inhdetachpending
-WHERE status = 'loaded' AND dataset IS NOT NULL AND assigned_by IS DISTINCT FROM %(outlines)s
-  AND columns ?& %(points)s AND NOT columns ?| %(zones)s
+-- Older ledgers have no such column as assigned_by.
+CROSS JOIN LATERAL (SELECT (to_jsonb(loads) ->> 'assigned_by')::integer AS assigned_by) AS outlines
+WHERE status = 'loaded' AND dataset IS NOT NULL AND columns ?& %(points)s AND NOT columns ?| %(zones)s
+  AND (outlines.assigned_by IS NULL OR outlines.assigned_by <> %(outlines)s)
   AND load_id = coalesce(%(load)s, load_id)
+  AND inhparent = coalesce(to_regclass(%(table)s)::oid, inhparent)
 ORDER BY dataset, month, load_id
 """
 
@@ -126,6 +129,11 @@ def loads_to_assign(database: Database, outlines: Outlines) -> list[int]:
         return _waiting(cursor, outlines)
 
 
+def count_without_zones(cursor: Cursor, target: Target) -> int:
+    """How many loads of a table have coordinates only, whose zones nobody has found yet."""
+    return len(_waiting(cursor, table=target))
+
+
 def assign_zones(
     database: Database,
     load_id: int,
@@ -155,12 +163,19 @@ def assign_zones(
         return _noted(cursor, load_id, outlines, counts)
 
 
-def _waiting(cursor: Cursor, outlines: Outlines, load_id: int | None = None) -> list[int]:
+def _waiting(
+    cursor: Cursor,
+    outlines: Outlines | None = None,
+    load_id: int | None = None,
+    table: Target | None = None,
+) -> list[int]:
+    """The loads whose zones were not found by these outlines, or by any."""
     values = {
-        "outlines": outlines.load_id,
+        "outlines": outlines.load_id if outlines else None,
         "points": list(chain(*_POINTS)),
         "zones": _zone_columns(),
         "load": load_id,
+        "table": table.quoted_whole if table else None,
     }
     cursor.execute(_WAITING, values)
     return [number for (number,) in cursor.fetchall()]

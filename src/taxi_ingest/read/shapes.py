@@ -150,6 +150,8 @@ def _by_zone(features: Features) -> Zones:
 def _rows(zones: Zones) -> pa.Table:
     import shapely
 
+    if not zones:
+        raise DataError("There is no outline in it.", "Is it the right file?")
     # Counter-clockwise, as GeoJSON wants it; a shapefile's are clockwise.
     outlines = shapely.orient_polygons([_one(outlines) for _, outlines in zones.values()])
     west, south, east, north = shapely.total_bounds(outlines)

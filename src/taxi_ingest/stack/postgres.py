@@ -385,7 +385,7 @@ def _configuration(socket_folder: str, port: int | None) -> str:
         port=port or 5432,
         socket_folder=f'"{name}"',
         memory=memory,
-        shared_buffers=min(max(memory // 8, 128), 1024),
+        shared_buffers=min(max(memory // 8, 128), 4096),
         effective_cache_size=memory // 2,
         maintenance_work_mem=min(max(memory // 32, 64), 512),
         work_mem=min(max(memory // 256, 4), 64),

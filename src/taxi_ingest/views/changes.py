@@ -12,6 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DatabaseError, DataError, UsageError
 from taxi_ingest.load import Database, Target, parse_target
+from taxi_ingest.load.assignment import count_without_zones
 from taxi_ingest.load.database import one
 from taxi_ingest.load.table import check_schema
 from taxi_ingest.load.trust import check_ledger, strangers_owning
@@ -163,8 +164,13 @@ def _read_now(cursor: Cursor, schema: str) -> set[Target]:
     return {Target(*row) for row in cursor.fetchall()}
 
 
-def _notes(source: Source) -> Iterator[str]:
+def _notes(cursor: Cursor, source: Source) -> Iterator[str]:
     """What someone who reads the views should know of the table that they read."""
+    if source.target and (loads := count_without_zones(cursor, source.target)):
+        yield (
+            f"{loads} loads of {source.target} have coordinates only, so their zones are null: "
+            "`taxi-ingest zones --assign` finds them."
+        )
     if source.target and source.missing:
         yield f"{source.target} has no column {', '.join(source.missing)}: null in the views."
     if source.others:
@@ -197,7 +203,7 @@ class _Making:
                 for source in self.sources
                 if source.target is None and source.dataset.name not in _DISPENSABLE
             ),
-            tuple(note for source in self.sources for note in _notes(source)),
+            tuple(note for source in self.sources for note in _notes(self.cursor, source)),
         )
 
     @property
