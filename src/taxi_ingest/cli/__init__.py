@@ -101,6 +101,9 @@ def main() -> None:
         warnings.simplefilter("ignore")
     # Whoever ends us kindly gets what Ctrl-C gets: a clean end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # As a terminal does that is closed; not under nohup.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     output = _guarded_streams()
     if os.environ.get("HOME") == "":
         # Else a home folder would be taken for the root of the file system.
@@ -119,7 +122,7 @@ def main() -> None:
     finally:
         gc.freeze()
         # All is done: an interrupt now would only spoil Python's own end.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
 

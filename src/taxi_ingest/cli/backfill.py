@@ -71,6 +71,7 @@ def backfill(
     index: options.Index = LoadOptions.index,
     transform: options.Transform = LoadOptions.transform,
     cache: options.Cached = LoadOptions.cache,
+    wait: options.Wait = LoadOptions.wait,
     views: options.Views = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be loaded and what it takes; load nothing.")

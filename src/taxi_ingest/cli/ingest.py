@@ -71,6 +71,7 @@ def ingest(
     header: options.Header = Job.header,
     transform: options.Transform = Job.transform,
     cache: options.Cached = Job.cache,
+    wait: options.Wait = Job.wait,
     views: options.Views = False,
     dry_run: options.DryRun = Job.dry_run,
     json: options.Json = False,

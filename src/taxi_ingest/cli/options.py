@@ -74,6 +74,13 @@ Views = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
 ]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait/--no-wait",
+        help="Whether to wait for another run that does the same, or to exit with 75 at once.",
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="How many to load at once; as many as the cores bear if not told."),

@@ -143,7 +143,7 @@ class _Run:
             return
         settings = self.watch.settings
         folder = self.lasting.enter_context(run_folder(settings.cache_dir))
-        cache = chosen_cache(settings, folder, self.job.cache)
+        cache = chosen_cache(settings, folder, self.job.cache, self.job.wait)
         future: Future[SourceFile | None] = Future()
 
         def work() -> None:

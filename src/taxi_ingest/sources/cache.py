@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 import psutil
 
-from taxi_ingest.errors import SourceError
+from taxi_ingest.errors import BusyError, SourceError
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources.file_lock import locked
 
@@ -167,17 +167,22 @@ class Cache:
 
     folder: Path
     max_bytes: int
+    waits: bool = True
+    """Whether a run waits for another that downloads the same."""
 
     @contextmanager
     def entry(self, url: str) -> Iterator[Entry]:
         """What there is of `url`, for one run at a time; others wait.
 
-        Raises SourceError if the cache can't be written, DiskFull where that is why.
+        Raises SourceError if the cache can't be written, DiskFull where that is why, BusyError where another
+        has it and we are not to wait.
         """
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
         with storing(self.folder):
             files = _private(self.folder / "files")
-        with self._lock(name, wait=True):
+        with self._lock(name, self.waits) as mine:
+            if not mine:
+                raise BusyError("Another run is downloading this file.")
             yield Entry(files / name)
 
     def trim(self) -> None:
@@ -227,9 +232,9 @@ class Cache:
             yield True
 
 
-def chosen_cache(settings: Settings, folder: Path, keep: bool) -> Cache:
+def chosen_cache(settings: Settings, folder: Path, keep: bool, waits: bool = True) -> Cache:
     """Where a run's downloads go through: those that are not to be kept go with the run's own folder."""
-    return Cache(settings.cache_dir if keep else folder, settings.cache_bytes)
+    return Cache(settings.cache_dir if keep else folder, settings.cache_bytes, waits)
 
 
 @contextmanager
