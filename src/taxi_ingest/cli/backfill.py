@@ -78,7 +78,8 @@ def backfill(
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.Verbose = 0,
+    log_format: options.LogFormat = "text",
 ) -> None:
     """Load all months of a range that the table lacks, several at once, each exactly once.
 

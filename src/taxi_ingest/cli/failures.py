@@ -2,7 +2,9 @@
 
 import errno
 import json as jsonlib
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 
 from taxi_ingest.errors import PrefectError, TaxiIngestError, printable, printable_lines, without_login
+from taxi_ingest.flows.log_line import LogLine
 
 _INTERRUPTED = 130
 
@@ -73,16 +76,33 @@ def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, 
     message, hint = without_login(message), without_login(hint)
     if json:
         print_json({"status": "failed", **known, "error": message, "hint": hint})
-    _tell("Error:", "red", message)
-    _tell("Hint:", None, hint)
+    if writes_json_lines():
+        told = {name: known.get(name) for name in ("table", "url", "retry")}
+        about = {"hint": hint, "exit_code": exit_code, **told}
+        typer.echo(jsonlib.dumps(LogLine(message, logging.ERROR, about=about).as_json()), err=True)
+    else:
+        _tell("Error:", "red", message)
+        _tell("Hint:", None, hint)
     raise SystemExit(exit_code)
+
+
+def writes_json_lines() -> bool:
+    """Whether stderr is for programs, by `--log-format json`; also where the command line is wrong."""
+    given = " ".join(sys.argv[1:]).replace("--log-format ", "--log-format=").split()
+    return "--log-format=json" in given
 
 
 def _tell(title: str, color: str | None, text: str) -> None:
     # Without rich: there may be no memory left to import it.
-    no_color = False if os.environ.get("NO_COLOR") else None
-    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
+    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=_wants_color())
     typer.echo(f" {printable_lines(text)}", err=True)
+
+
+def _wants_color() -> bool | None:
+    """Whether colours are asked for; None where a terminal gets them, and nothing else (https://no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
 
 
 def print_json(value: dict[str, Any]) -> None:

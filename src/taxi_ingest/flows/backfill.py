@@ -138,6 +138,11 @@ def _load(month: Month, job: BackfillJob, settings: Settings) -> Load:
             dataset=month.dataset,
             month=month.month,
         ),
+        about={
+            "dataset": month.dataset,
+            "month": month.month,
+            "table": str(target_of(month.dataset, job.table)),
+        },
         tags=frozenset({BACKFILL}),
     )
 

@@ -89,6 +89,7 @@ def _load(source: Source, among: Sequence[Source], table: str, options: LoadOpti
         failed=lambda error, _: NotLoaded.failed(
             error, table=table, url=source.url, dataset=dataset, month=month
         ),
+        about={"dataset": dataset, "month": month, "table": table, "url": source.url},
     )
 
 
