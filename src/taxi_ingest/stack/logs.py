@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from taxi_ingest.stack.residents import open_private
+from taxi_ingest.stack.residents import open_private, write_private
 
 LONGEST_BYTES = 5_000_000
 _WATCH_SECONDS = 60
@@ -27,9 +27,7 @@ def shorten(log: Path, longest_bytes: int = LONGEST_BYTES) -> None:
         return
     with os.fdopen(open_private(log, os.O_RDWR), "r+b") as file:
         file.seek(-longest_bytes, os.SEEK_END)
-        end = file.read()
-        with os.fdopen(open_private(earlier(log), os.O_WRONLY | os.O_TRUNC), "wb") as kept:
-            kept.write(end)
+        write_private(earlier(log), file.read().decode(errors="replace"))
         file.truncate(0)
 
 
