@@ -174,18 +174,25 @@ def test_who_waits_is_seen_by_who_does_not_and_held_up_by_nobody(embedded_databa
     def loading(target: Target, wait: bool) -> AbstractContextManager[None]:
         return loading_many(embedded_database, [target], wait)
 
-    with loading(target, wait=True), loading(target, wait=True), loading(other, wait=False):
-        with pytest.raises(BusyError, match="several files into trips"):
-            loading(target, wait=False).__enter__()
+    with (
+        loading(target, wait=True),
+        loading(target, wait=True),
+        loading(other, wait=False),
+        pytest.raises(BusyError, match="several files into trips"),
+    ):
+        loading(target, wait=False).__enter__()
     with loading(target, wait=False), loading(target, wait=True):
         pass
 
 
 def test_who_is_not_to_wait_leaves_a_download_to_the_other(tmp_path: Path) -> None:
     waiting, leaving = (Cache(tmp_path / "cache", 1, waits) for waits in (True, False))
-    with waiting.entry("http://127.0.0.1/x"), leaving.entry("http://127.0.0.1/y"):
-        with pytest.raises(BusyError, match="downloading this file"):
-            leaving.entry("http://127.0.0.1/x").__enter__()
+    with (
+        waiting.entry("http://127.0.0.1/x"),
+        leaving.entry("http://127.0.0.1/y"),
+        pytest.raises(BusyError, match="downloading this file"),
+    ):
+        leaving.entry("http://127.0.0.1/x").__enter__()
 
 
 def at_once(
