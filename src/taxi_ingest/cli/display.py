@@ -1,6 +1,5 @@
 """What a run shows while it lasts: live bars on a terminal, plain lines elsewhere, all on stderr."""
 
-import json
 import logging
 import sys
 import threading
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
+from taxi_ingest.cli.failures import tell_json
 from taxi_ingest.errors import printable, printable_lines
 from taxi_ingest.flows.log_line import LogLine, Teller
 from taxi_ingest.flows.outcome import NotLoaded, Outcome, is_new
@@ -58,7 +58,7 @@ class JsonConsole(PlainConsole):
 
     def tell(self, line: LogLine) -> None:
         """Write a line of a log, with all that is known of it."""
-        self.file.write(json.dumps(line.as_json()) + "\n")
+        tell_json(line)
 
     def print(self, *objects: Any, **_: Any) -> None:
         """Write what is to be shown as one line."""

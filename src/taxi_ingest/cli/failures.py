@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,8 +79,7 @@ def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, 
         print_json({"status": "failed", **known, "error": message, "hint": hint})
     if writes_json_lines():
         told = {name: known.get(name) for name in ("table", "url", "retry")}
-        about = {"hint": hint, "exit_code": exit_code, **told}
-        typer.echo(jsonlib.dumps(LogLine(message, logging.ERROR, about=about).as_json()), err=True)
+        tell_json(LogLine(message, logging.ERROR, about={"hint": hint, "exit_code": exit_code, **told}))
     else:
         _tell("Error:", "red", message)
         _tell("Hint:", None, hint)
@@ -88,8 +88,13 @@ def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, 
 
 def writes_json_lines() -> bool:
     """Whether stderr is for programs, by `--log-format json`; also where the command line is wrong."""
-    given = " ".join(sys.argv[1:]).replace("--log-format ", "--log-format=").split()
-    return "--log-format=json" in given
+    flag, value = "--log-format", "json"
+    return f"{flag}={value}" in sys.argv or (flag, value) in pairwise(sys.argv)
+
+
+def tell_json(line: LogLine) -> None:
+    """Write a line to stderr, as `--log-format json` has it."""
+    typer.echo(jsonlib.dumps(line.as_json()), err=True)
 
 
 def _tell(title: str, color: str | None, text: str) -> None:
