@@ -134,6 +134,14 @@ def publish(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder for a local stack; not pytest's, to which root's sessions close the way for Postgres."""
+    folder = Path(tempfile.mkdtemp(prefix="ti-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
 def trips(tmp_path: Path) -> Path:
     """A small CSV of the green dataset, with two trips."""
     return written(tmp_path, TRIPS, "green_tripdata_2024-01.csv")

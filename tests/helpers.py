@@ -115,8 +115,13 @@ def start_cli(
     )
 
 
-def on_terminal(*arguments: object, columns: int, env: dict[str, str] | None = None) -> tuple[int, str, str]:
-    """Run `taxi-ingest` with its stderr on a terminal: the exit code, what that has shown, and stdout."""
+def on_terminal(
+    *arguments: object, columns: int, env: dict[str, str] | None = None, plain: bool = True
+) -> tuple[int, str, str]:
+    """Run `taxi-ingest` with its stderr on a terminal: the exit code, what that has shown, and stdout.
+
+    `plain` is without what the terminal obeys.
+    """
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = start_cli(*arguments, env={**(env or {}), "TERM": "xterm-256color"}, stderr=terminal)
@@ -128,7 +133,8 @@ def on_terminal(*arguments: object, columns: int, env: dict[str, str] | None = N
             shown += part
     os.close(main)
     stdout, _ = process.communicate(timeout=60)
-    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()), stdout
+    seen = shown.decode()
+    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen) if plain else seen, stdout
 
 
 def run_python(

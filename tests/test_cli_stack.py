@@ -4,11 +4,9 @@ import json
 import os
 import pty
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,14 +45,6 @@ class World:
 
     def database_runs(self) -> bool:
         return stack.status(self.settings).database.running
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder for a local stack; not pytest's, to which root's sessions close the way for Postgres."""
-    folder = Path(tempfile.mkdtemp(prefix="ti-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

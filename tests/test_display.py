@@ -42,7 +42,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_log_file_gets_a_line_every_few_seconds(now: list[float]) -> None:
     output = io.StringIO()
-    lines = Lines(Console(file=output))
+    lines = Lines(console_to(output))
     for _ in range(11):
         now[0] += 1
         lines.update("Loading", "", round((now[0] - 100) * 1e6), 20_000_000, round((now[0] - 100) * 1000))
@@ -52,6 +52,12 @@ def test_a_log_file_gets_a_line_every_few_seconds(now: list[float]) -> None:
     ]
 
 
+def console_to(output: io.StringIO) -> PlainConsole:
+    console = PlainConsole()
+    console.file = output
+    return console
+
+
 def undated(output: io.StringIO) -> list[str]:
     """Lines without the date and the time that each begins with."""
     return [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", line) for line in output.getvalue().splitlines()]
@@ -59,7 +65,7 @@ def undated(output: io.StringIO) -> list[str]:
 
 def test_no_rate_is_told_before_it_can_be_known(now: list[float]) -> None:
     output = io.StringIO()
-    lines = Lines(Console(file=output))
+    lines = Lines(console_to(output))
     now[0] += 6
     lines.update("Loading", "", 1_000, 1_000, 3_000_000)
     assert undated(output) == ["Loading: 3,000,000 rows, 1.0 of 1.0 KB"]
@@ -67,7 +73,7 @@ def test_no_rate_is_told_before_it_can_be_known(now: list[float]) -> None:
 
 def test_of_several_loads_the_whole_is_told_and_the_end_of_each(now: list[float]) -> None:
     output = io.StringIO()
-    lines = Lines(Console(file=output))
+    lines = Lines(console_to(output))
     lines.begin({"yellow 2019-01": 300, "yellow 2019-02": 100, "yellow 2019-03": None})
     now[0] += 10
     lines.update("Loading", "yellow 2019-01", 50, 100, 150)

@@ -208,7 +208,7 @@ def test_only_when_asked_the_sources_are_asked_which_files_were_revised(
     before = len(server.requests)
     assert "2024   #  ." in shown(embedded_database)
     assert len(server.requests) == before
-    assert "2024   *  ." in shown(embedded_database, "--check")
+    assert "2024   *  ." in shown(embedded_database, "--revised")
     assert len(server.requests) == before + 1
 
 

@@ -1,8 +1,10 @@
 """Who waits for whom: as few as can be, as short as can be, and it is said."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,11 +26,20 @@ from helpers import (
     until_session,
     url_with,
 )
-from taxi_ingest.errors import DatabaseError, DataError
-from taxi_ingest.load import Database, LoadProgress, LoadResult, database_at, undo
+from taxi_ingest.errors import BusyError, DatabaseError, DataError
+from taxi_ingest.load import (
+    Database,
+    LoadProgress,
+    LoadResult,
+    Target,
+    database_at,
+    loading_many,
+    parse_target,
+    undo,
+)
 from taxi_ingest.load.transaction import _undo
 from taxi_ingest.load.waiting import patiently
-from taxi_ingest.sources import local_file
+from taxi_ingest.sources import Cache, local_file
 
 SAID = "waiting"
 
@@ -116,6 +127,72 @@ def test_who_waits_for_the_same_file_says_so_and_skips(
     assert others[0].result().status == "skipped"
     assert "Another run is loading this file into trips: waiting for it." in said(caplog)
     assert totals(database_url) == list(range(6))
+
+
+def test_who_is_not_to_wait_leaves_the_file_to_the_other(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    path = trips(tmp_path, [row(n) for n in range(6)])
+    other = elsewhere(tmp_path, [row(7)])
+    refused: list[str] = []
+
+    def load_too(_: LoadProgress) -> None:
+        if not refused:
+            for file in (path, other):
+                with pytest.raises(BusyError) as caught:
+                    loaded(file, embedded_database, wait=False)
+                refused.append(str(caught.value))
+
+    assert loaded(path, embedded_database, on_progress=load_too).status == "loaded"
+    assert refused[0] == "Another run is loading this file into trips."
+    assert refused[1] == "Another run is loading yellow 2024-01 into trips."
+    assert totals(embedded_database_url) == list(range(6))
+    assert loaded(path, embedded_database, wait=False).status == "skipped"
+
+
+def test_of_many_who_do_not_wait_for_each_other_one_goes_on(embedded_database: Database) -> None:
+    decided = threading.Barrier(4)
+    targets = [parse_target(name) for name in ("a", "b")]
+
+    def is_alone(_: int) -> bool:
+        try:
+            with loading_many(embedded_database, targets, wait=False):
+                decided.wait(60)
+                return True
+        except BusyError:
+            decided.wait(60)
+            return False
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            assert sum(threads.map(is_alone, range(4))) == 1
+
+
+def test_who_waits_is_seen_by_who_does_not_and_held_up_by_nobody(embedded_database: Database) -> None:
+    target, other = parse_target("trips"), parse_target("other")
+
+    def loading(target: Target, wait: bool) -> AbstractContextManager[None]:
+        return loading_many(embedded_database, [target], wait)
+
+    with (
+        loading(target, wait=True),
+        loading(target, wait=True),
+        loading(other, wait=False),
+        pytest.raises(BusyError, match="several files into trips"),
+    ):
+        loading(target, wait=False).__enter__()
+    with loading(target, wait=False), loading(target, wait=True):
+        pass
+
+
+def test_who_is_not_to_wait_leaves_a_download_to_the_other(tmp_path: Path) -> None:
+    waiting, leaving = (Cache(tmp_path / "cache", 1, waits) for waits in (True, False))
+    with (
+        waiting.entry("http://127.0.0.1/x"),
+        leaving.entry("http://127.0.0.1/y"),
+        pytest.raises(BusyError, match="downloading this file"),
+    ):
+        leaving.entry("http://127.0.0.1/x").__enter__()
 
 
 def at_once(

@@ -6,7 +6,8 @@
     ├── DataError       4  the data: an unknown schema, or more rejects than allowed
     ├── DatabaseError   5  the database: unreachable, refused, no right, out of disk
     │   └── TransientDatabaseError  one that can pass: the same again may succeed
-    └── PrefectError    6  Prefect: its API is unreachable or refuses
+    ├── PrefectError    6  Prefect: its API is unreachable or refuses
+    └── BusyError      75  another run does the same, and this one was not to wait for it
 
 Library code raises them; only the command line prints them and exits. Since they repeat names, values and
 what servers say, how text from elsewhere may be shown stands here too.
@@ -56,6 +57,14 @@ class TransientDatabaseError(DatabaseError):
 
 class PrefectError(TaxiIngestError):
     exit_code = 6
+
+
+class BusyError(TaxiIngestError):
+    # EX_TEMPFAIL of sysexits.h, which systemd knows as TEMPFAIL: nothing is wrong, and later it may be done.
+    exit_code = 75
+
+    def __init__(self, message: str, hint: str = "Without --no-wait it is waited for.") -> None:
+        super().__init__(message, hint)
 
 
 def bug(error: Exception) -> TaxiIngestError:

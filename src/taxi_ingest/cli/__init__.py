@@ -10,6 +10,7 @@ stdout is full. So what can't be written is kept, to be told at the end.
 
 import gc
 import io
+import logging
 import os
 import select
 import signal
@@ -35,9 +36,10 @@ from taxi_ingest.cli import (
     views,
     zones,
 )
-from taxi_ingest.cli.failures import failures_told
+from taxi_ingest.cli.failures import failures_told, tell_json, writes_json_lines
 from taxi_ingest.cli.options import Command
 from taxi_ingest.errors import UsageError, printable_lines
+from taxi_ingest.flows.log_line import LogLine
 
 _CHANGING = ("ingest", "backfill", "zones", "views", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""
@@ -101,6 +103,9 @@ def main() -> None:
         warnings.simplefilter("ignore")
     # Whoever ends us kindly gets what Ctrl-C gets: a clean end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # As a terminal does that is closed; not under nohup.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     output = _guarded_streams()
     if os.environ.get("HOME") == "":
         # Else a home folder would be taken for the root of the file system.
@@ -119,7 +124,7 @@ def main() -> None:
     finally:
         gc.freeze()
         # All is done: an interrupt now would only spoil Python's own end.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -171,12 +176,14 @@ def _told(output: _Stream) -> int:
     if isinstance(output.failure, BrokenPipeError) and not changing:
         # Who reads, as `head` does, has seen enough.
         return 0
-    done = "Done, but" if changing else "Error:"
-    sys.stderr.write(f"{done} stdout can't be written: {output.failure.strerror}.\n")
-    if changing:
-        sys.stderr.write(printable_lines(output.unwritten.decode(errors="replace")))
+    reason = f"stdout can't be written: {output.failure.strerror}."
+    unwritten = printable_lines(output.unwritten.decode(errors="replace"))
+    if writes_json_lines():
+        tell_json(LogLine(reason, logging.WARNING, about={"stdout": unwritten}))
+    elif changing:
+        sys.stderr.write(f"Done, but {reason}\n{unwritten}")
     else:
-        sys.stderr.write("Hint: Redirect it to where there is room.\n")
+        sys.stderr.write(f"Error: {reason}\nHint: Redirect it to where there is room.\n")
     return 0 if changing else 1
 
 

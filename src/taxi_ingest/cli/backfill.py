@@ -71,13 +71,15 @@ def backfill(
     index: options.Index = LoadOptions.index,
     transform: options.Transform = LoadOptions.transform,
     cache: options.Cached = LoadOptions.cache,
+    wait: options.Wait = LoadOptions.wait,
     views: options.Views = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be loaded and what it takes; load nothing.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.Verbose = 0,
+    log_format: options.LogFormat = "text",
 ) -> None:
     """Load all months of a range that the table lacks, several at once, each exactly once.
 

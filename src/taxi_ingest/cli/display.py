@@ -1,5 +1,7 @@
 """What a run shows while it lasts: live bars on a terminal, plain lines elsewhere, all on stderr."""
 
+import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +14,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
-from taxi_ingest.errors import printable_lines
+from taxi_ingest.cli.failures import tell_json
+from taxi_ingest.errors import printable, printable_lines
+from taxi_ingest.flows.log_line import LogLine, Teller
 from taxi_ingest.flows.outcome import NotLoaded, Outcome, is_new
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -27,10 +31,38 @@ class PlainConsole(Console):
     """Shows texts as they are: names of tables and files may look like markup, or hold escapes."""
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
-        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False)
+        # FORCE_COLOR asks for colours in a log file, but not for bars that move.
+        still = None if (sys.stderr if stderr else sys.stdout).isatty() else False
+        super().__init__(
+            stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, force_interactive=still
+        )
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable_lines(text), **options)
+
+    def tell(self, line: LogLine) -> None:
+        """Show a line of a log: when, of which run, what."""
+        form = "%H:%M:%S" if self.is_interactive else "%Y-%m-%d %H:%M:%S"
+        moment = time.strftime(form, time.localtime(line.seconds))
+        run = f"{printable(line.run):<14} " if line.run else ""
+        message = Text(printable_lines(line.message), "red" if line.level >= logging.ERROR else "")
+        self.print(Text.assemble((f"{moment} ", "dim"), (run, "cyan"), message), soft_wrap=True)
+
+
+class JsonConsole(PlainConsole):
+    """Writes each line as an object of JSON, for what collects logs."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+        self.is_interactive = False
+
+    def tell(self, line: LogLine) -> None:
+        """Write a line of a log, with all that is known of it."""
+        tell_json(line)
+
+    def print(self, *objects: Any, **_: Any) -> None:
+        """Write what is to be shown as one line."""
+        self.tell(LogLine(" ".join(map(str, objects))))
 
 
 class Display(Protocol):
@@ -202,8 +234,8 @@ class Bars:
 class Lines:
     """A line every few seconds, and one for each of several loads that has ended: for log files."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, teller: Teller) -> None:
+        self._teller = teller
         self._followed = _Followed()
         self._last = time.monotonic()
 
@@ -218,20 +250,28 @@ class Lines:
                 return
             self._last = time.monotonic()
             text = str(self._followed) if load else f"{stage}: {_numbers(now)}"
-        self._print(Text(text))
+        known = {
+            "stage": stage.lower(),
+            "load": load,
+            "rows": rows,
+            "bytes": bytes,
+            "total_bytes": total_bytes,
+        }
+        self._teller.tell(LogLine(text, about=known))
 
     def end(self, load: str, result: Outcome | NotLoaded) -> None:
         with self._followed.lock:
             self._followed.end(load, result)
-        self._print(_ended(load, result))
+        level = logging.ERROR if isinstance(result, NotLoaded) and result.status == "failed" else logging.INFO
+        known = {"load": load, **{name: getattr(result, name, None) for name in _TOLD_OF_A_LOAD}}
+        self._teller.tell(LogLine(f"{load}  {became(result)}", level, about=known))
 
-    def _print(self, line: Text) -> None:
-        self._console.print(Text.assemble(f"{moment()} ", line), soft_wrap=True)
 
-
-def moment(seconds: float | None = None) -> str:
-    """Date and time, now or at a moment, for a log file."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+_TOLD_OF_A_LOAD = (
+    *("status", "dataset", "month", "table", "url", "load_id", "rows_loaded", "rows_rejected"),
+    *("seconds", "flow_run_url", "hint"),
+)
+"""What of its end a program is told at once."""
 
 
 def _numbers(now: _Stage) -> str:
@@ -281,11 +321,11 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def display(console: Console, quiet: bool) -> Iterator[Display]:
+def display(console: PlainConsole, quiet: bool) -> Iterator[Display]:
     """The display that fits where stderr goes."""
     if quiet:
         yield Silent()
-    elif console.is_terminal:
+    elif console.is_interactive:
         columns: tuple[ProgressColumn, ...] = (
             _Cell("description", _NAME_WIDTH),
             BarColumn(bar_width=_BAR_WIDTH),

@@ -2,15 +2,19 @@
 
 import errno
 import json as jsonlib
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 
 from taxi_ingest.errors import PrefectError, TaxiIngestError, printable, printable_lines, without_login
+from taxi_ingest.flows.log_line import LogLine
 
 _INTERRUPTED = 130
 
@@ -73,16 +77,37 @@ def _fail(message: str, hint: str, exit_code: int, json: bool, known: dict[str, 
     message, hint = without_login(message), without_login(hint)
     if json:
         print_json({"status": "failed", **known, "error": message, "hint": hint})
-    _tell("Error:", "red", message)
-    _tell("Hint:", None, hint)
+    if writes_json_lines():
+        told = {name: known.get(name) for name in ("table", "url", "retry")}
+        tell_json(LogLine(message, logging.ERROR, about={"hint": hint, "exit_code": exit_code, **told}))
+    else:
+        _tell("Error:", "red", message)
+        _tell("Hint:", None, hint)
     raise SystemExit(exit_code)
+
+
+def writes_json_lines() -> bool:
+    """Whether stderr is for programs, by `--log-format json`; also where the command line is wrong."""
+    flag, value = "--log-format", "json"
+    return f"{flag}={value}" in sys.argv or (flag, value) in pairwise(sys.argv)
+
+
+def tell_json(line: LogLine) -> None:
+    """Write a line to stderr, as `--log-format json` has it."""
+    typer.echo(jsonlib.dumps(line.as_json()), err=True)
 
 
 def _tell(title: str, color: str | None, text: str) -> None:
     # Without rich: there may be no memory left to import it.
-    no_color = False if os.environ.get("NO_COLOR") else None
-    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=no_color)
+    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=_wants_color())
     typer.echo(f" {printable_lines(text)}", err=True)
+
+
+def _wants_color() -> bool | None:
+    """Whether colours are asked for; None where a terminal gets them, and nothing else (https://no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -71,11 +71,13 @@ def ingest(
     header: options.Header = Job.header,
     transform: options.Transform = Job.transform,
     cache: options.Cached = Job.cache,
+    wait: options.Wait = Job.wait,
     views: options.Views = False,
     dry_run: options.DryRun = Job.dry_run,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.Verbose = 0,
+    log_format: options.LogFormat = "text",
 ) -> None:
     """Load files into a table, each exactly once.
 
@@ -118,7 +120,7 @@ def _files(addresses: Sequence[str]) -> list[str]:
 
 
 def run_load(
-    job: Job, database_url: str | None, known: dict[str, Any], quiet: bool, verbose: bool
+    job: Job, database_url: str | None, known: dict[str, Any], quiet: bool, verbose: int
 ) -> "Outcome":
     """Run the flow `ingest`; `known` gets what an error is told with."""
     known["table"] = job.table

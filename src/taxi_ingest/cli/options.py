@@ -1,7 +1,7 @@
 """The flags that commands share: one declaration each, and what of them a command was given."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -11,7 +11,21 @@ from taxi_ingest.settings.job import IfLoaded, Names
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log lines, too.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        metavar="",
+        show_default=False,
+        help="Show Prefect's log lines, too; with -vv also those that help to find a bug.",
+    ),
+]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(help="How lines on stderr are written: as text, or each as an object of JSON."),
+]
 Block = Annotated[str | None, typer.Option(metavar="NAME", help="Use the database of this Prefect block.")]
 DatabaseUrl = Annotated[
     str | None,
@@ -74,6 +88,13 @@ Views = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen; write nothing to the database.")
 ]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait/--no-wait",
+        help="Whether to wait for another run that does the same, or to exit with 75 at once.",
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="How many to load at once; as many as the cores bear if not told."),
@@ -101,7 +122,8 @@ class Command(TyperCommand):
                         f"{option.opts[0]} needs a value, and {value} is a flag.",
                         f"Give it one. `{ctx.command_path} --help` shows what it takes.",
                     )
-                if given.count(option) > 1 and not option.multiple and option.param_type_name == "option":
+                once = option.param_type_name == "option" and not (option.multiple or _is_counted(option))
+                if given.count(option) > 1 and once:
                     names = " / ".join((*option.opts, *option.secondary_opts))
                     raise UsageError(f"{names} is given twice.", "Give it once.")
         return super().parse_args(ctx, args)
@@ -129,12 +151,18 @@ def same_again(
     return [*context.command_path.split(), *words, *given, *changed]
 
 
+def _is_counted(option: Any) -> bool:
+    return bool(getattr(option, "count", False))
+
+
 def _is_given(context: typer.Context, option: Any) -> bool:
     source = context.get_parameter_source(option.name)
     return option.param_type_name == "option" and source is not None and source.name == "COMMANDLINE"
 
 
 def _spelled(option: Any, value: Any) -> list[str]:
+    if _is_counted(option):
+        return [option.opts[0]] * value
     if isinstance(value, bool):
         return [(option.opts if value else option.secondary_opts)[0]]
     return [option.opts[0], str(value)]

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from taxi_ingest.cli.failures import plainly
+from taxi_ingest.cli.failures import plainly, writes_json_lines
 from taxi_ingest.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from taxi_ingest.cli.display import PlainConsole
     from taxi_ingest.load import Database
     from taxi_ingest.settings.environment import Settings
 
@@ -34,13 +33,13 @@ def given(context: typer.Context, kind: type[Request], **more: Any) -> Request:
     return kind(**{name: value for name, value in context.params.items() if name in names} | more)
 
 
-def stderr() -> "Console":
-    from taxi_ingest.cli.display import PlainConsole
+def stderr() -> "PlainConsole":
+    from taxi_ingest.cli.display import JsonConsole, PlainConsole
 
-    return PlainConsole(stderr=True)
+    return JsonConsole() if writes_json_lines() else PlainConsole(stderr=True)
 
 
-def stdout() -> "Console":
+def stdout() -> "PlainConsole":
     from taxi_ingest.cli.display import PlainConsole
 
     return PlainConsole(soft_wrap=True)

@@ -38,12 +38,19 @@ def up(
         ),
     ] = None,
     no_port: Annotated[bool, typer.Option("--no-port", help="Let nobody in by a port any more.")] = False,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="For how many days Prefect keeps the history of runs (90); kept."
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Start the local stack: the embedded Postgres and a Prefect server, both left running.
 
-    A database that runs is started anew where its port changes, after the loads that use it.
+    What runs is started anew, after the loads that use it, where one of these changes, or where it runs from
+    before an upgrade.
     """
     from taxi_ingest import stack
 
@@ -53,10 +60,13 @@ def up(
         settings = read_settings()
         if port or no_port:
             stack.set_port(settings, port)
-        server = stack.launch_prefect(settings)
+        if keep_days:
+            stack.keep_for(settings, keep_days)
         if not quiet and not json:
             stderr().print("Starting the embedded Postgres and the Prefect server …")
-        stack.start_as_set(settings, _nobody if quiet else _tell_waiting)
+        tell = _nobody if quiet else _tell_waiting
+        server = stack.launch_as_set(settings, tell)
+        stack.start_as_set(settings, tell)
         server.wait()
         if quiet:
             return
@@ -74,6 +84,13 @@ def down(
         bool,
         typer.Option("--remove-data", help="Delete what the local stack keeps, for good. Asks first."),
     ] = False,
+    purge: Annotated[
+        bool,
+        typer.Option(
+            "--purge",
+            help="Delete the downloads, too: all that taxi-ingest keeps on this machine. Asks first.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -82,13 +99,13 @@ def down(
     from taxi_ingest import stack
 
     with failures_told(json):
-        if yes and not remove_data:
-            raise UsageError("--yes belongs to --remove-data.", "Leave it out, or give both.")
+        if yes and not (remove_data or purge):
+            raise UsageError("--yes belongs to --remove-data or --purge.", "Leave it out, or give both.")
         settings, tell = read_settings(), _nobody if quiet else _tell_waiting_forcibly
-        if not remove_data:
+        if not (remove_data or purge):
             before, removed = stack.stop(settings, force, tell), None
-        elif yes or _is_wanted(stack.planned_removal(settings)):
-            before, removed = stack.remove(settings, force, tell)
+        elif yes or _is_wanted(stack.planned_removal(settings, purge)):
+            before, removed = stack.remove(settings, force, tell, purge)
         else:
             stderr().print("Nothing was stopped, and nothing deleted.")
             return
@@ -115,7 +132,8 @@ def _is_wanted(removal: "Removal") -> bool:
         return True
     if not sys.stdin.isatty():
         raise UsageError(
-            f"This would delete the local stack's data in {removal.home}, {size(removal.bytes)}, for good.",
+            f"This would delete the local stack's data in {removal.home}{_more(removal)}, "
+            f"{size(removal.bytes)}, for good.",
             "Give --yes, too, if that is what you want.",
         )
     _show_removal(removal, _QUESTION, stderr())
@@ -125,13 +143,19 @@ def _is_wanted(removal: "Removal") -> bool:
 def _show_removal(removal: "Removal", title: str, console: "Console") -> None:
     from taxi_ingest.cli.display import size
 
-    lines = [f"{title}: {size(removal.bytes)} in {removal.home}"]
+    lines = [f"{title}: {size(removal.bytes)} in {removal.home}{_more(removal)}"]
     lines += [f"  {part.path}  {size(part.bytes)}" for part in removal.parts if part.bytes >= _WORTH_A_LINE]
     lines += [f"It stays: {path}, which is not the local stack's." for path in removal.left[:_SHOWN]]
     if (more := len(removal.left) - _SHOWN) > 0:
         lines.append(f"It stays: {more} more in {removal.home}.")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _more(removal: "Removal") -> str:
+    """Where else, by ` and …`."""
+    elsewhere = [part.path for part in removal.parts if not part.path.is_relative_to(removal.home)]
+    return "".join(f" and {path}" for path in elsewhere)
 
 
 def _removed_as_json(removal: "Removal") -> dict[str, Any]:
@@ -155,8 +179,15 @@ def status(
         list[str] | None, typer.Option(metavar="NAME", help="Only its months; may be given again.")
     ] = None,
     table: Annotated[str | None, typer.Option(metavar="TABLE", help="Only the months in this table.")] = None,
+    revised: Annotated[
+        bool, typer.Option("--revised", help="Ask the sources which files were revised since.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Ask the sources which files were revised since.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Print nothing and exit with 0 if all is well; else say what is not, for monitoring.",
+        ),
     ] = False,
     block: Block = None,
     database_url: DatabaseUrl = None,
@@ -168,14 +199,26 @@ def status(
     """Say what runs, how programs reach the database, and what has become of each month. Starts nothing.
 
     A dataset that has loads has a grid of all its months: loaded, short (rows are missing), revised (since it
-    was loaded; only with --check), failed, missing, or unpublished.
+    was loaded; only with --revised), failed, missing, or unpublished.
+
+    All is well for --check if the database answers (else it exits with 5), Prefect's API as well (6), and of
+    no month the last try failed (its exit code).
     """
     with failures_told(json) as known:
-        known |= _stack(shown=not json, with_password=show_password)
+        known |= _stack(shown=not (json or check), with_password=show_password)
         from taxi_ingest.cli import grid
 
         database = running_database(block, database_url)
-        found = grid.look(database, dataset or [], table, read_settings() if check else None)
+        found = grid.look(database, dataset or [], table, read_settings() if revised else None)
+        if check:
+            from taxi_ingest.cli.health import problems, summed_up
+
+            wrong = list(problems(read_settings(), database, found))
+            known["problems"] = [vars(each) for each in wrong]
+            if wrong:
+                raise summed_up(wrong)
+            if not json:
+                return
         if json:
             known["notes"] += [] if database else [f"The months {_UNSEEN}"]
             ledger = database.address if database else None

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Thread
 
-from rich.console import Console
 from rich.text import Text
 
 from taxi_ingest import stack
-from taxi_ingest.cli.display import Display, display, size
+from taxi_ingest.cli.display import Display, PlainConsole, display, size
 from taxi_ingest.cli.local_api import prefect_may_be_configured
 from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.errors import printable
@@ -30,6 +29,7 @@ from taxi_ingest.sources import (
     parse_source,
     run_folder,
 )
+from taxi_ingest.tlc import parse_file_name
 from taxi_ingest.transform import load_step
 from taxi_ingest.transform.quality import ODDITIES
 
@@ -52,9 +52,9 @@ class Watch:
     """Who watches a run: with which settings, and how much is to be seen."""
 
     settings: Settings
-    console: Console
+    console: PlainConsole
     quiet: bool
-    verbose: bool = False
+    verbose: int = 0
 
     @contextmanager
     def prefect(self, while_starting: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -129,7 +129,14 @@ class _Run:
         from taxi_ingest.flows.ingest import ingest
         from taxi_ingest.flows.runs import interruptible
 
+        named = parse_file_name(self.source.name)
         following = calling(
+            about={
+                "dataset": named.dataset,
+                "month": self.job.month or named.month,
+                "table": self.job.table,
+                "url": self.source.url,
+            },
             on_download=partial(show_download, self.shown),
             on_load=partial(show_load, self.shown),
             prefetched=self.prefetched,
@@ -143,7 +150,7 @@ class _Run:
             return
         settings = self.watch.settings
         folder = self.lasting.enter_context(run_folder(settings.cache_dir))
-        cache = chosen_cache(settings, folder, self.job.cache)
+        cache = chosen_cache(settings, folder, self.job.cache, self.job.wait)
         future: Future[SourceFile | None] = Future()
 
         def work() -> None:

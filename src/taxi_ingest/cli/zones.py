@@ -45,12 +45,14 @@ def zones(
     database_url: options.DatabaseUrl = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.Verbose = 0,
+    log_format: options.LogFormat = "text",
 ) -> None:
     """Load the taxi zones, which PULocationID and DOLocationID refer to, and their outlines.
 
     Each table has LocationID as its key; a newer file replaces it whole.
     """
+    del log_format  # heeded by whatever writes to stderr
     with failures_told(json, table=table, url=None) as known:
         from taxi_ingest.read.shapes import INSTALL, can_read_shapes, check_can_read_shapes
         from taxi_ingest.sources.months import shapes_address, zones_address

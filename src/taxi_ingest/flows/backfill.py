@@ -17,7 +17,7 @@ from taxi_ingest.flows.pool import BACKFILL, check_pool, load_in_pool
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.several import Result
 from taxi_ingest.flows.side_by_side import Load, load_side_by_side
-from taxi_ingest.load import Database, LoadResult
+from taxi_ingest.load import Database, LoadResult, loading_many
 from taxi_ingest.months import Month, Plan, check, check_room, likely_url, plan, target_of
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess
@@ -83,22 +83,31 @@ def _load_months(job: BackfillJob) -> BackfillOutcome:
     began = time.monotonic()
     with known_to_down(f"backfill {' '.join(job.datasets)} {job.months}"):
         database = chosen_database(job.options.block)
-        planned = plan(database, job, settings_in_use())
-        _announce(planned, job.table, database)
-        if job.reprocess == "all":
-            job = replace(job, options=replace(job.options, if_loaded="replace"))
-        with parent_of_loads(database) if planned.loading else nullcontext():
-            results = _loaded(planned.loading, job, database)
-        done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
-        outcome = BackfillOutcome(
-            months=tuple(_become(month, done, job.table, database) for month in planned.months),
-            seconds=round(time.monotonic() - began, 3),
-            flow_run_url=own_url(),
-            database=database.address,
-        )
+        targets = [target_of(dataset, job.table) for dataset in job.datasets]
+        with loading_many(database, targets, job.options.wait):
+            # With who loads but one of them each month waits all the same.
+            outcome = _planned_and_loaded(
+                replace(job, options=replace(job.options, wait=True)), database, began
+            )
         tell_first(outcome)
         leave(of_several(outcome, "-".join((BACKFILL, *job.datasets))))
         return outcome.checked()
+
+
+def _planned_and_loaded(job: BackfillJob, database: Database, began: float) -> BackfillOutcome:
+    planned = plan(database, job, settings_in_use())
+    _announce(planned, job.table, database)
+    if job.reprocess == "all":
+        job = replace(job, options=replace(job.options, if_loaded="replace"))
+    with parent_of_loads(database) if planned.loading else nullcontext():
+        results = _loaded(planned.loading, job, database)
+    done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
+    return BackfillOutcome(
+        months=tuple(_become(month, done, job.table, database) for month in planned.months),
+        seconds=round(time.monotonic() - began, 3),
+        flow_run_url=own_url(),
+        database=database.address,
+    )
 
 
 def _loaded(loading: Sequence[Month], job: BackfillJob, database: Database) -> list[Result | None]:
@@ -129,6 +138,11 @@ def _load(month: Month, job: BackfillJob, settings: Settings) -> Load:
             dataset=month.dataset,
             month=month.month,
         ),
+        about={
+            "dataset": month.dataset,
+            "month": month.month,
+            "table": str(target_of(month.dataset, job.table)),
+        },
         tags=frozenset({BACKFILL}),
     )
 

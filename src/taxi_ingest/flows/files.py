@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect.runtime import flow_run
@@ -12,6 +13,7 @@ from taxi_ingest.flows.ingest import check_target, chosen_database, ingest, log_
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.side_by_side import Load, load_side_by_side
+from taxi_ingest.load import loading_many, parse_target
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, check_numbers
 from taxi_ingest.sources import Source, logins_of, parse_source
 from taxi_ingest.tlc import parse_file_name
@@ -54,10 +56,12 @@ def ingest_files(
     sources = [parse_source(url, logins_of(settings)) for url in urls]
     with known_to_down(table):
         database = chosen_database(options.block)
-        log_table_name(table)
-        loads = [_load(source, sources, table, options) for source in sources]
-        caller().on_plan({load.name: None for load in loads})
-        with parent_of_loads(database):
+        # With who loads but one of them each file waits all the same.
+        waiting = replace(options, wait=True)
+        loads = [_load(source, sources, table, waiting) for source in sources]
+        with loading_many(database, [parse_target(table)], options.wait), parent_of_loads(database):
+            log_table_name(table)
+            caller().on_plan({load.name: None for load in loads})
             results = load_side_by_side(
                 loads, ingest, jobs=jobs, cache=options.cache, max_failures=max_failures
             )
@@ -87,6 +91,7 @@ def _load(source: Source, among: Sequence[Source], table: str, options: LoadOpti
         failed=lambda error, _: NotLoaded.failed(
             error, table=table, url=source.url, dataset=dataset, month=month
         ),
+        about={"dataset": dataset, "month": month, "table": table, "url": source.url},
     )
 
 

@@ -1,53 +1,71 @@
 """Where Prefect's log lines go: to the console of whoever watches."""
 
 import logging
-import time
 
 from prefect.logging.configuration import setup_logging
-from rich.console import Console
-from rich.text import Text
 
-from taxi_ingest.errors import printable, printable_lines, without_login
+from taxi_ingest.errors import without_login
 from taxi_ingest.flows.caller import caller
+from taxi_ingest.flows.log_line import LogLine, Teller
 
 _SHOWN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "taxi_ingest")
-
+_DEBUGGED_LOGGERS = ("prefect", "prefect.flow_runs", "prefect.task_runs", "taxi_ingest", "httpx")
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+"""From which level on lines are shown, by how often `-v` was given."""
 
 FOR_ALL = {"for_all": True}
 """Of a log line's `extra`: it is shown to whoever watches, where others of its level are only with `-v`."""
 
+_KNOWN_BY_PREFECT = ("flow_run_name", "flow_run_id", "task_run_name")
+"""What Prefect tells of a log line that has a run."""
+
 
 class PrefectLogHandler(logging.Handler):
-    """Prefect's log lines on our console, above the live bar instead of through it: warnings, or all.
+    """Prefect's log lines on our console, above the live bar instead of through it: from a level on.
 
-    A failed run's traceback stays in Prefect's own log: the command line says the error once.
+    A failed run's traceback stays in Prefect's own log, as the command line says the error once; but for who
+    looks for a bug, with all other lines of Prefect's and of the requests that are sent.
     """
 
-    def __init__(self, console: Console, verbose: bool = False) -> None:
-        super().__init__(logging.INFO)
-        self._console = console
-        self._least = logging.INFO if verbose else logging.WARNING
+    def __init__(self, teller: Teller, verbose: int = 0) -> None:
+        super().__init__(logging.DEBUG)
+        self._teller = teller
+        self._least = _LEVELS[min(verbose, len(_LEVELS) - 1)]
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._is_shown(record):
+            self._teller.tell(self._line(record))
+
+    def _is_shown(self, record: logging.LogRecord) -> bool:
+        if self._least == logging.DEBUG:
+            return True
         if record.levelno >= logging.ERROR or not record.name.startswith(_SHOWN_LOGGERS):
-            return
-        if record.levelno < self._least and not hasattr(record, "for_all"):
-            return
-        form = "%H:%M:%S" if self._console.is_terminal else "%Y-%m-%d %H:%M:%S"
-        moment = time.strftime(form, time.localtime(record.created))
+            return False
+        return record.levelno >= self._least or hasattr(record, "for_all")
+
+    def _line(self, record: logging.LogRecord) -> LogLine:
         task, flow = getattr(record, "task_name", None), getattr(record, "flow_name", None)
-        run = caller().load or task or flow or "prefect"
-        message = printable_lines(without_login(record.getMessage()))
-        line = Text.assemble((f"{moment} ", "dim"), (f"{printable(run):<14} ", "cyan"), message)
-        self._console.print(line, soft_wrap=True)
+        message = record.getMessage()
+        if record.exc_info and self._least == logging.DEBUG:
+            message += f"\n{logging.Formatter().formatException(record.exc_info)}"
+        known = {name: getattr(record, name, None) for name in _KNOWN_BY_PREFECT}
+        return LogLine(
+            without_login(message),
+            record.levelno,
+            caller().load or task or flow or "prefect",
+            {"logger": record.name, **known, **caller().about},
+            record.created,
+        )
 
 
-def show_prefect_logs(console: Console, quiet: bool, verbose: bool = False) -> None:
-    """Send Prefect's log lines to `console`, warnings or all, or nowhere."""
+def show_prefect_logs(teller: Teller, quiet: bool, verbose: int = 0) -> None:
+    """Send Prefect's log lines to whoever watches, or nowhere."""
     setup_logging()
     # Else Prefect complains on stderr, past all handlers, of log lines that it could not send.
     logging.raiseExceptions = False
-    handler = logging.NullHandler() if quiet else PrefectLogHandler(console, verbose)
+    handler = logging.NullHandler() if quiet else PrefectLogHandler(teller, verbose)
     logging.getLogger().handlers[:] = [handler]
     # Its own threads' complaints of a server that is gone; whoever needs the server says so once.
     logging.getLogger("prefect._internal").handlers[:] = [logging.NullHandler()]
+    for name in _DEBUGGED_LOGGERS if verbose > 1 else ():
+        logging.getLogger(name).setLevel(logging.DEBUG)

@@ -19,7 +19,7 @@ from prefect.utilities.callables import get_call_parameters
 from prefect.utilities.urls import url_for
 
 from taxi_ingest import stack
-from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
+from taxi_ingest.errors import BusyError, DatabaseError, PrefectError, TaxiIngestError
 from taxi_ingest.flows.api import failures_explained, own_api_url, prefect_api, uses_local_server
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.child_run import run_child
@@ -141,7 +141,7 @@ def _own_tags() -> set[str]:
 def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Have a flow run end in Prefect as it reads best.
 
-    Ctrl-C and SIGTERM end it as Cancelled, where Prefect would call it Crashed; its caller then meets
+    Ctrl-C, SIGTERM and SIGHUP end it as Cancelled, where Prefect would call it Crashed; its caller then meets
     Prefect's CancelledRun. An error of ours is Failed with its sentence and hint, where Prefect would show a
     traceback; its caller meets the error. What was there already is Skipped.
     """
@@ -156,7 +156,9 @@ def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters
         except TaxiIngestError as error:
             caller().on_failure(error)
             part_from_prefect()
-            return cast(Result, Failed(message=f"{error}\n{error.hint}", data=error))
+            # Who leaves it to another run has not failed.
+            ended = Cancelled if isinstance(error, BusyError) else Failed
+            return cast(Result, ended(message=f"{error}\n{error.hint}", data=error))
         if isinstance(result, Outcome) and result.status == "skipped":
             message = f"The table has it already, by load {result.load_id}."
             return cast(Result, Completed(name="Skipped", message=message, data=result))

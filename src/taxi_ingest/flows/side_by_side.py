@@ -6,7 +6,7 @@ loads that need them, a few at a time, each into a folder that is removed with i
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, suppress
 from contextvars import copy_context
@@ -47,6 +47,8 @@ class Load:
     """Calls the flow of which all loads are runs. Raises what it raises."""
     failed: Callable[[Exception, str | None], NotLoaded]
     """Says what this is the failure of; it is told the file's address, where one was found."""
+    about: Mapping[str, str | None]
+    """Dataset, month, table, for log lines."""
     tags: frozenset[str] = frozenset()
 
 
@@ -133,8 +135,13 @@ class _Threads:
             fetch.close()
 
     def _calling(self, load: Load, fetch: "_Fetch", number: int) -> AbstractContextManager[None]:
-        child = Child(self._flow_id, number)
-        return calling(child=child, load=load.name, tags=load.tags, prefetched=fetch.prefetched())
+        return calling(
+            child=Child(self._flow_id, number),
+            load=load.name,
+            about=load.about,
+            tags=load.tags,
+            prefetched=fetch.prefetched(),
+        )
 
     def _run_with_prefect(self, load: Load) -> Outcome:
         """Run the flow; once more where Prefect's local server had died, and could be started again."""

@@ -48,7 +48,7 @@ def extract(
     else:
         file = source.fetch(
             folder,
-            chosen_cache(settings, folder, job.cache),
+            chosen_cache(settings, folder, job.cache, job.wait),
             known=known.validators if known else None,
             tries=settings.download_tries,
             on_progress=lambda progress: follow.on_download(follow.load, progress),

@@ -24,6 +24,7 @@ from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.survey import Answers, Surveyed, SurveyedColumn, TaxiZones, ask, survey, taxi_zones
 from taxi_ingest.load.table import Target, parse_target
 from taxi_ingest.load.transaction import LoadResult, load_file, undo
+from taxi_ingest.load.waiting import loading_many
 
 __all__ = [
     "Answers",
@@ -59,6 +60,7 @@ __all__ = [
     "list_loads",
     "listening_for_signals",
     "load_file",
+    "loading_many",
     "loads_to_assign",
     "look_back",
     "note_attempt",

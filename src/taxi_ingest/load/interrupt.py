@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM or a parent that stops: what all of this process's connections do ends at once."""
+"""Ctrl-C, SIGTERM, SIGHUP or a parent that stops: what all of this process's connections do ends at once."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from types import TracebackType
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-_ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
+_ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 @dataclass(eq=False)

@@ -71,16 +71,18 @@ def make_or_upgrade(cursor: Cursor) -> None:
     cursor.connection.commit()
 
 
-def lock(cursor: Cursor, target: Target, file: SourceFile, plan: Plan) -> None:
+def lock(cursor: Cursor, target: Target, file: SourceFile, plan: Plan, wait: bool) -> None:
     """Wait until no one else loads this file, or another of the same month, into this table.
 
     By its address, by its content, by its month: always in this order, so that no two wait for each other.
+    Raises BusyError where somebody has one of them and we are not to `wait`.
     """
     whose = "|".join(target.key)
-    wait_for(cursor, [f"{whose}|{file.url}", f"{whose}|{file.sha256}"], f"loading this file into {target}")
+    doing = f"loading this file into {target}"
+    wait_for(cursor, [f"{whose}|{file.url}", f"{whose}|{file.sha256}"], doing, wait)
     if plan.dataset and (plan.month or tlc.dataset_named(plan.dataset).kind == "lookup"):
         what = f"{plan.dataset} {plan.month}" if plan.month else plan.dataset
-        wait_for(cursor, [f"{whose}|{what}"], f"loading {what} into {target}")
+        wait_for(cursor, [f"{whose}|{what}"], f"loading {what} into {target}", wait)
 
 
 def begin(

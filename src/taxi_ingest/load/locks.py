@@ -1,6 +1,7 @@
 """The advisory locks: what each is for, and its number, which all versions of this tool must agree on.
 
-They are held to the end of the transaction, or until it goes back to a savepoint from before.
+They are held to the end of the transaction, or until it goes back to a savepoint from before; those that
+are shared, to the end of the session.
 """
 
 from enum import Enum
@@ -19,6 +20,8 @@ class Lock(Enum):
     """Make or alter the table that is the key."""
     INDEX = "hashtextextended(%(key)s, 2)"
     """Make the index of an earlier load, whose partition is the key."""
+    MANY = "hashtextextended(%(key)s, 3)"
+    """Load several files into the table that is the key: shared by all who do, for as long as they do."""
     LEDGER = "7482916301"
     """Make the ledger, or bring it up to date."""
 
@@ -27,6 +30,16 @@ def try_lock(cursor: Cursor, lock: Lock, key: str = "") -> bool:
     """Take a lock, unless another has it; whether it was taken."""
     cursor.execute(f"SELECT pg_try_advisory_xact_lock({lock.value})", {"key": key})
     return bool(one(cursor)[0])
+
+
+def share_lock(cursor: Cursor, lock: Lock, key: str) -> None:
+    """Take a lock that others may share, until the session ends; who has it alone has it for a moment."""
+    cursor.execute(f"SELECT pg_advisory_lock_shared({lock.value})", {"key": key})
+
+
+def unshare_lock(cursor: Cursor, lock: Lock, key: str) -> None:
+    """Give it back before that."""
+    cursor.execute(f"SELECT pg_advisory_unlock_shared({lock.value})", {"key": key})
 
 
 def wait_for_lock(cursor: Cursor, lock: Lock, key: str = "") -> None:

@@ -54,7 +54,8 @@ def load_file(
     (The ledger, where there is none yet, is made in a transaction before it.) A file whose content the
     table already has is skipped; one that has changed since replaces its own rows. Raises DataError for
     too many rejects, for rows that are missing where that is to be verified or where most are, and for
-    all that `decide` refuses; DatabaseError for what Postgres refuses; SourceError for a damaged file.
+    all that `decide` refuses; DatabaseError for what Postgres refuses; SourceError for a damaged file;
+    BusyError where another loads the same and `job` is not to wait.
 
     After the commit, what the table has of earlier versions gets its index too (see partition.py), or a log
     line says why not.
@@ -88,7 +89,7 @@ def _load(
     on_progress: Callable[[LoadProgress], None],
 ) -> LoadResult:
     started_at = datetime.now(UTC)
-    ledger.lock(cursor, target, file, stream.plan)
+    ledger.lock(cursor, target, file, stream.plan, job.wait)
     if flow_run_url and (done := history.find_run(cursor, target, file.sha256, flow_run_url)):
         # This very run has committed it before, but did not get the answer.
         return LoadResult(done)

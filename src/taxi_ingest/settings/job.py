@@ -93,6 +93,8 @@ class LoadOptions:
     """What separates a CSV's fields, found out unless told: one character, or `tab`."""
     header: bool | None = None
     """Whether a CSV's first row has the names, found out unless told."""
+    wait: bool = True
+    """Whether another run that does the same is waited for, rather than left alone."""
     limit: str | None = None
     """The global concurrency limit of Prefect's of which the load holds a slot."""
 

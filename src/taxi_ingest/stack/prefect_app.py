@@ -9,8 +9,11 @@ import hmac
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from taxi_ingest.stack.logs import keep_short
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,6 +39,9 @@ def create_app() -> Application:
         from taxi_ingest.stack.prefect_database import write_one_by_one
 
         write_one_by_one(os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"])
+    home = Path(os.environ["PREFECT_HOME"])
+    # Of the two servers this one has a place for it.
+    keep_short([home / "server.log", home.with_name("postgres") / "log"])
     from prefect.server.api.server import create_app as prefects
 
     port = urlsplit(os.environ["PREFECT_API_URL"]).port

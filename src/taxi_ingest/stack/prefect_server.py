@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import psutil
 
 from taxi_ingest.errors import PrefectError
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.stack.logs import earlier
 from taxi_ingest.stack.ports import is_taken, listens
 from taxi_ingest.stack.prefect_app import LOGIN_PATH
 from taxi_ingest.stack.residents import (
@@ -36,6 +38,7 @@ from taxi_ingest.stack.residents import (
     private_folder,
     process,
     read_secret,
+    read_unfollowed,
     tail,
     write_private,
 )
@@ -43,16 +46,23 @@ from taxi_ingest.stack.residents import (
 _APP = "taxi_ingest.stack.prefect_app:create_app"
 _KEYLESS_APP = "prefect.server.api.server:create_app"
 """What versions before the key have started, and may have left running."""
+_USUAL_KEEP_DAYS = 90
+"""For how many days the history of runs is kept: as long as Prefect keeps it, where it is to forget any."""
+_MOST_EVENT_DAYS = 7
+"""For how long Prefect keeps events, of which a run has dozens, unless told."""
 _STOP_SECONDS = 15
 _LOCKED_SECONDS = 3
 
 
 @dataclass(frozen=True)
 class _Record:
-    """The server that we started: its process and its port."""
+    """The server that we started: its process, and how it was started."""
 
     pid: int
     port: int
+    releases: str = ""
+    """Of what it was started; empty for versions that did not write it down."""
+    keep_days: int = _USUAL_KEEP_DAYS
 
     def process(self, folder: Path) -> psutil.Process | None:
         """Our server's process if it still lives; never one that merely has the same pid."""
@@ -135,11 +145,12 @@ _LOGIN = """\
 """
 
 
-def launch_prefect(settings: Settings) -> PrefectServer:
+def launch_prefect(settings: Settings, renew: bool = False) -> PrefectServer:
     """Start the local Prefect server in the background unless one runs, and return at once.
 
-    The server listens some three seconds later, at its very first start ten: `wait()` for it. Raises
-    PrefectError if the port is taken by another program or the folder can't be written.
+    With `renew` one that `runs_otherwise` is started anew. The server listens some three seconds later, at
+    its very first start ten: `wait()` for it. Raises PrefectError if the port is taken by another program or
+    the folder can't be written.
     """
     folder = _folder(settings)
     log = folder / "server.log"
@@ -148,7 +159,7 @@ def launch_prefect(settings: Settings) -> PrefectServer:
         record = _read_record(folder)
         key = read_secret(folder / "key")
         if record and (running := record.process(folder)):
-            if key and _APP in command_line(running):
+            if key and _APP in command_line(running) and not (renew and _otherwise(record, settings)):
                 return PrefectServer(record.port, record.pid, log, key)
             _terminate(running)  # it knows no key, or one that is lost
         if is_taken(settings.prefect_port):
@@ -157,7 +168,7 @@ def launch_prefect(settings: Settings) -> PrefectServer:
             # Prefect puts a lock file into the dashboard's folder, but doesn't make that.
             private_folder(folder / "dashboard", PrefectError)
             key = key or make_secret(folder / "key")
-            record = _spawn(folder, settings.prefect_port, log, key)
+            record = _spawn(folder, settings.prefect_port, log, key, kept_days(settings))
         except OSError as problem:
             raise PrefectError(
                 f"The local Prefect server could not be started: {problem}.",
@@ -171,12 +182,48 @@ def prefect_status(settings: Settings) -> ServiceStatus:
     folder = _folder(settings)
     record = _read_record(folder)
     if record and (running := record.process(folder)):
-        return _own_status(record, running, settings.prefect_port)
+        return _own_status(record, running, settings)
     port = settings.prefect_port
     note = "stale pid file" if record else ""
     if is_taken(port):
         note = f"port {port} is taken by another program"
     return ServiceStatus(f"http://127.0.0.1:{port}/api", False, None, note)
+
+
+def prefect_runs_otherwise(settings: Settings) -> str:
+    """In what the server that runs is another than one that is started now would be; empty if in nothing."""
+    folder = _folder(settings)
+    record = _read_record(folder)
+    return _otherwise(record, settings) if record and record.process(folder) else ""
+
+
+def _otherwise(record: _Record, settings: Settings) -> str:
+    if record.releases != _releases():
+        return f"started before an upgrade, by {record.releases or 'an older version'}"
+    days = kept_days(settings)
+    return f"keeps runs for {record.keep_days} days, not {days} yet" if record.keep_days != days else ""
+
+
+def _releases() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("taxi-ingest", "prefect"))
+
+
+def kept_days(settings: Settings) -> int:
+    """For how many days the local server keeps the history of runs."""
+    try:
+        return int(read_unfollowed(_days_file(settings)))
+    except (OSError, ValueError):
+        return _USUAL_KEEP_DAYS
+
+
+def keep_for(settings: Settings, days: int) -> None:
+    """Remember for how many days it is to keep them, from its next start on."""
+    private_folder(home_folder(settings), PrefectError)
+    write_private(_days_file(settings), f"{days}\n")
+
+
+def _days_file(settings: Settings) -> Path:
+    return home_folder(settings) / "prefect.keep_days"
 
 
 def prefect_key(settings: Settings) -> str | None:
@@ -211,8 +258,8 @@ def stop_prefect(settings: Settings) -> ServiceStatus:
     return before
 
 
-def _own_status(record: _Record, running: psutil.Process, wanted_port: int) -> ServiceStatus:
-    answers = False
+def _own_status(record: _Record, running: psutil.Process, settings: Settings) -> ServiceStatus:
+    answers, wanted_port = False, settings.prefect_port
     if _KEYLESS_APP in command_line(running):
         note = "of an older version, without a key; the next run starts it anew"
     elif not listens(running, record.port):
@@ -221,8 +268,8 @@ def _own_status(record: _Record, running: psutil.Process, wanted_port: int) -> S
         note = "does not answer"
     elif record.port != wanted_port:
         note = f"started on port {record.port}; `taxi-ingest down` first, to move it to {wanted_port}"
-    else:
-        note = ""
+    elif note := _otherwise(record, settings):
+        note += "; the next load that finds no other under way starts it anew, or `taxi-ingest up` does"
     return ServiceStatus(f"http://127.0.0.1:{record.port}/api", answers, record.pid, note)
 
 
@@ -261,19 +308,23 @@ def _is_healthy(port: int, timeout_seconds: float) -> bool:
 def _read_record(folder: Path) -> _Record | None:
     try:
         content = json.loads((folder / "server.json").read_text())
-        return _Record(int(content["pid"]), int(content["port"]))
+        releases, keep_days = content.get("releases", ""), content.get("keep_days", _USUAL_KEEP_DAYS)
+        return _Record(int(content["pid"]), int(content["port"]), str(releases), int(keep_days))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _spawn(folder: Path, port: int, log: Path, key: str) -> _Record:
+def _spawn(folder: Path, port: int, log: Path, key: str, keep_days: int) -> _Record:
     """Start the server in a session of its own, so that Ctrl-C in the user's terminal doesn't reach it."""
-    output = open_private(log, os.O_WRONLY | os.O_TRUNC)
+    with suppress(FileNotFoundError):
+        # It may say why the last one ended.
+        log.replace(earlier(log))
+    output = open_private(log, os.O_WRONLY | os.O_APPEND)
     try:
         started = subprocess.Popen(
             _command(port),
             cwd=folder.parent,
-            env={**environment(), **_prefect_settings(folder, port, key)},
+            env={**environment(), **_prefect_settings(folder, port, key), **_retention(keep_days)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -282,7 +333,7 @@ def _spawn(folder: Path, port: int, log: Path, key: str) -> _Record:
         )
     finally:
         os.close(output)
-    record = _Record(started.pid, port)
+    record = _Record(started.pid, port, _releases(), keep_days)
     write_private(folder / "server.json", json.dumps(asdict(record)))
     return record
 
@@ -330,6 +381,19 @@ def _prefect_settings(folder: Path, port: int, key: str) -> dict[str, str]:
         # By default any web page that the user opens could read this API, and so the blocks' secrets.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
         "PREFECT__SERVER_FINAL": "1",
+    }
+
+
+def _retention(keep_days: int) -> dict[str, str]:
+    """Have the server delete, each hour, the runs that ended before that, with all that belongs to them.
+
+    By default it keeps runs for ever (https://docs.prefect.io/v3/advanced/database-maintenance).
+    """
+    vacuum = "PREFECT_SERVER_SERVICES_DB_VACUUM"
+    return {
+        f"{vacuum}_ENABLED": "events,flow_runs",
+        f"{vacuum}_RETENTION_PERIOD": str(keep_days * 24 * 60 * 60),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{min(keep_days, _MOST_EVENT_DAYS)}D",
     }
 
 

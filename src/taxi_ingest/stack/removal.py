@@ -1,5 +1,6 @@
 """What the local stack keeps in its home folder, and how to take that away, and nothing else.
 
+With `everything` also what lies elsewhere: downloads, and Postgres' programs where they had to be copied.
 The home may be anybody's folder, for TAXI_INGEST_HOME names it. So only names that we or our servers give
 are taken, in folders that show our sign, and only what belongs to us or to the database's account.
 """
@@ -9,13 +10,13 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.stack.account import opened_folder, server_owner
+from taxi_ingest.stack.account import opened_folder, server_owner, unused_programs
 from taxi_ingest.stack.residents import home_folder, lock
 
 
@@ -33,17 +34,21 @@ class _Folder:
 
 
 _FOLDERS = {
-    "postgres": _Folder(("data/taxi_ingest.conf",), ("data", "data.new", "log", ".s.PGSQL.*")),
+    "postgres": _Folder(("data/taxi_ingest.conf",), ("data", "data.new", "log", "log.1", ".s.PGSQL.*")),
     "prefect": _Folder(
         ("key", "server.log"),
         (
-            *("key", "server.json", "server.log", "login.html", "dashboard", "prefect.db", "prefect.db-*"),
-            *("memo_store.toml", "profiles.toml", "concurrency_leases", "dlq", "storage", ".sdk_telemetry"),
+            *("key", "server.json", "server.log", "server.log.1", "login.html", "dashboard"),
+            *("prefect.db", "prefect.db-*", "memo_store.toml", "profiles.toml", "concurrency_leases", "dlq"),
+            *("storage", ".sdk_telemetry"),
         ),
     ),
     "loads": _Folder(("lock",), ("lock", "*.running", "*.ended")),
 }
-_FILES = ("postgres.lock", "prefect.lock", "postgres.port", "postgres.password", "bug.log")
+_FILES = (
+    *("postgres.lock", "prefect.lock", "postgres.port", "postgres.password", "prefect.keep_days"),
+    "bug.log",
+)
 """Those in the home itself, which are ours where one of our folders is."""
 
 
@@ -69,8 +74,21 @@ class Removal:
         return sum(part.bytes for part in self.parts)
 
 
-def planned_removal(settings: Settings) -> Removal:
-    """Look what there is of the local stack; changes nothing."""
+def planned_removal(settings: Settings, everything: bool = False) -> Removal:
+    """Look what there is; changes nothing."""
+    planned = _planned_at_home(settings)
+    return replace(planned, parts=(*planned.parts, *_elsewhere(settings))) if everything else planned
+
+
+def _elsewhere(settings: Settings) -> Iterator[Part]:
+    from taxi_ingest.sources import kept_bytes  # which brings httpx along
+
+    if (size := kept_bytes(settings.cache_dir)) is not None:
+        yield Part(settings.cache_dir, size)
+    yield from (Part(copy, _size(copy)) for copy in unused_programs())
+
+
+def _planned_at_home(settings: Settings) -> Removal:
     home = home_folder(settings)
     folders = {home / name: folder.names for name, folder in _FOLDERS.items() if folder.is_at(home / name)}
     if not folders:
@@ -88,25 +106,43 @@ def planned_removal(settings: Settings) -> Removal:
     return Removal(home, parts, tuple(path for path in left if path not in ours))
 
 
-def remove(settings: Settings, runs: Callable[[], bool]) -> Removal:
+def remove(settings: Settings, runs: Callable[[], bool], everything: bool = False) -> Removal:
     """Take it away for good, and return what that was; no server may run.
 
     Raises DatabaseError where one was started again meanwhile.
     """
+    planned = planned_removal(settings, everything)
+    if _planned_at_home(settings).parts:
+        _remove_home(settings, runs)
+    if everything:
+        _remove_elsewhere(settings)
+    return planned
+
+
+def _remove_elsewhere(settings: Settings) -> None:
+    from taxi_ingest.sources import remove_cache
+
+    remove_cache(settings.cache_dir)
+    for copy in unused_programs():
+        shutil.rmtree(copy, ignore_errors=True)
+    with suppress(OSError, RuntimeError):
+        # Prefect makes this folder, and of us nothing gets into it.
+        Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser().rmdir()
+
+
+def _remove_home(settings: Settings, runs: Callable[[], bool]) -> None:
     home = home_folder(settings)
     with lock(home / "postgres.lock", DatabaseError), lock(home / "prefect.lock", DatabaseError):
         if runs():
             raise DatabaseError(
                 "The local stack was started again meanwhile; nothing was deleted.", "Run the same again."
             )
-        planned = planned_removal(settings)
-        for part in planned.parts:
+        for part in _planned_at_home(settings).parts:
             _remove(part.path)
         for folder in (*(home / name for name in _FOLDERS), settings.home.expanduser()):
             # What else is in it stays, and so does a link of the user's own.
             with suppress(OSError):
                 folder.rmdir()
-    return planned
 
 
 def _remove(path: Path) -> None:
