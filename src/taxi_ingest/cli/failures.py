@@ -3,7 +3,7 @@
 import errno
 import json as jsonlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -116,16 +116,33 @@ def _prefect_settings_problem(error: BaseException) -> str | None:
     from pydantic_settings import SettingsError
 
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        problem = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(map(str, problem["loc"]))
-        return without_login(f"{error.title} {name}: {plainly(problem['msg'])}")
+        return without_login(f"{error.title} {name}: {plainly(problem)}")
     return printable(without_login(str(error)))[:300] if isinstance(error, SettingsError) else None
 
 
-def plainly(message: str) -> str:
+_WRONG = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "is no whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "is no number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "is neither true nor false"),
+    "greater_than_equal": "is less than {ge}",
+    "less_than_equal": "is more than {le}",
+    "greater_than": "is not more than {gt}",
+    "less_than": "is not less than {lt}",
+    **dict.fromkeys(("literal_error", "enum"), "is not {expected}"),
+}
+"""What pydantic finds wrong with a value, by its name for it, in the words of who has set the value
+(https://docs.pydantic.dev/latest/errors/validation_errors/)."""
+
+
+def plainly(problem: Mapping[str, Any], value: str = "it") -> str:
     """What pydantic says of a value, without what it says of Python."""
-    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message[:1].lower() + message[1:]
+    if wrong := _WRONG.get(problem["type"]):
+        known = {name: str(each).replace("'", "") for name, each in problem.get("ctx", {}).items()}
+        return f"{value} {wrong.format(**known)}"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return str(message[:1].lower() + message[1:])
 
 
 def _root(error: BaseException) -> BaseException:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from taxi_ingest.cli import options
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE, TARGET
 from taxi_ingest.cli.ingest import print_loaded, run_load
 from taxi_ingest.cli.shared import chosen_database, read_settings, stderr, stdout
 from taxi_ingest.errors import printable
@@ -21,22 +22,42 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: taxi-ingest zones --assign")
+@app.command(
+    rich_help_panel=LOAD,
+    epilog="""taxi-ingest zones
+taxi-ingest zones --assign""",
+)
 def zones(
     url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The lookup file, if not TLC's present one.")
+        str | None,
+        typer.Option(
+            metavar="URL", rich_help_panel=SOURCE, help="The lookup file, if not TLC's present one."
+        ),
     ] = None,
     shapes: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="The outlines, if not TLC's: a zipped shapefile or GeoJSON."),
+        typer.Option(
+            metavar="URL",
+            rich_help_panel=SOURCE,
+            help="The outlines, if not TLC's: a zipped shapefile or GeoJSON.",
+        ),
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option(metavar="TABLE", help="The table, taxi_zones unless told; outlines go to TABLE_shapes."),
+        typer.Option(
+            metavar="TABLE",
+            rich_help_panel=TARGET,
+            autocompletion=completion.tables,
+            help="The table, taxi_zones unless told; outlines go to TABLE_shapes.",
+        ),
     ] = None,
     assign: Annotated[
         bool,
-        typer.Option("--assign", help="Then find the zones of all loaded trips that have coordinates only."),
+        typer.Option(
+            "--assign",
+            rich_help_panel=BEHAVIOUR,
+            help="Then find the zones of all loaded trips that have coordinates only.",
+        ),
     ] = False,
     block: options.Block = None,
     database_url: options.DatabaseUrl = None,
@@ -44,9 +65,10 @@ def zones(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Load the taxi zones, which PULocationID and DOLocationID refer to, and their outlines.
+    """Load the taxi zones and their outlines.
 
-    Each table has LocationID as its key; a newer file replaces it whole.
+    PULocationID and DOLocationID refer to them. Each table has LocationID as its key; a newer file replaces
+    it whole.
     """
     with failures_told(json, table=table, url=None) as known:
         from taxi_ingest.read.shapes import INSTALL, can_read_shapes, check_can_read_shapes
