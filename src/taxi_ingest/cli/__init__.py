@@ -25,6 +25,7 @@ import typer
 from taxi_ingest.cli import (
     backfill,
     blocks,
+    completion,
     doctor,
     help_command,
     ingest,
@@ -56,6 +57,7 @@ def _colored() -> bool | None:
     return True if os.environ.get("FORCE_COLOR") else None
 
 
+completion.mend_zsh()
 app = typer.Typer(
     name="taxi-ingest",
     help="New York's taxi trips into Postgres: fast, exactly once, visible in Prefect.",

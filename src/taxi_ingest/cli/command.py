@@ -8,7 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 from taxi_ingest.cli import help
 from taxi_ingest.cli.usage import check_words, no_such_command
 
-_SHORT = 60
+_SHORT = 70
 """Shells show what TAB offers on one line each."""
 
 
@@ -39,8 +39,9 @@ class _Told:
 
 
 def _shortened(text: str) -> str:
-    """Its first sentence, on one line."""
-    return textwrap.shorten(text.partition(". ")[0].rstrip("."), _SHORT, placeholder=" …")
+    """Its first sentence, on one line; what looks like a quote is none for zsh."""
+    sentence = text.partition(". ")[0].rstrip(".").replace("'", "’")
+    return textwrap.shorten(sentence, _SHORT, placeholder=" …")
 
 
 class Command(_Told, TyperCommand):

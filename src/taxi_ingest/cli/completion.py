@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
     from taxi_ingest.tlc import Dataset
 
-_PATIENCE_SECONDS = 0.7
+_PATIENCE_SECONDS = 2
 """How long Postgres and Prefect are waited for."""
 
 _MOST_MONTHS = 24
@@ -94,7 +96,7 @@ def loads(context: typer.Context, incomplete: str) -> list[Offer]:
 def blocks(context: typer.Context, incomplete: str) -> list[Offer]:
     """The blocks that the local Prefect server has, if it runs."""
     del context
-    return [name for name in _soon(_blocks) if name.startswith(incomplete)]
+    return [name for name in _blocks() if name.startswith(incomplete)]
 
 
 def commands(context: typer.Context, incomplete: str) -> list[Offer]:
@@ -155,7 +157,9 @@ def _loads(context: typer.Context) -> list[Row]:
     """The loads that have partitions or tables in the database that the command would use."""
     with suppress(Exception):
         if address := _address(context):
-            return _soon(lambda: _asked(address))
+            import psycopg2
+
+            return _soon(lambda: _asked(psycopg2.connect(address)))
     return []
 
 
@@ -176,10 +180,8 @@ def _address(context: typer.Context) -> str | None:
     return status.address if status.running else None
 
 
-def _asked(address: str) -> list[Row]:
-    import psycopg2
-
-    with closing(psycopg2.connect(address, connect_timeout=2)) as connection:
+def _asked(connection: "Connection") -> list[Row]:
+    with closing(connection):
         connection.set_session(readonly=True, autocommit=True)
         with connection.cursor() as cursor:
             cursor.execute("SET search_path = pg_catalog, pg_temp")
@@ -188,14 +190,38 @@ def _asked(address: str) -> list[Row]:
 
 
 def _blocks() -> list[str]:
-    from taxi_ingest.cli.local_api import block_names, local_api
-    from taxi_ingest.settings.environment import Settings
+    with suppress(Exception):
+        from taxi_ingest.cli.local_api import block_names, local_api
+        from taxi_ingest.settings.environment import Settings
 
-    api = local_api(Settings())
-    if api is None:
-        return []
-    with api:
-        return block_names(api)
+        if api := local_api(Settings()):
+            with api:
+                return _soon(lambda: block_names(api))
+    return []
+
+
+_ZSH = """
+#compdef %(prog_name)s
+
+%(complete_func)s() {
+  eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" %(autocomplete_var)s=complete_zsh %(prog_name)s)
+}
+
+compdef %(complete_func)s %(prog_name)s
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  %(complete_func)s "$@"
+fi
+"""
+"""What zsh reads at the first TAB of a session, and is to obey at once. Typer's lacks the last three lines, so
+that the first TAB does nothing."""
+
+
+def mend_zsh() -> None:
+    """Have `--install-completion` write our script for zsh in the place of Typer's."""
+    with suppress(ImportError, AttributeError):
+        from typer import _completion_shared
+
+        _completion_shared._completion_scripts["zsh"] = _ZSH
 
 
 def _soon(ask: Callable[[], list[Answer]]) -> list[Answer]:

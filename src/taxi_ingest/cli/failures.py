@@ -124,7 +124,8 @@ def _prefect_settings_problem(error: BaseException) -> str | None:
 
 _WRONG = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "is no whole number"),
-    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "is no number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "is no number"),
+    "finite_number": "is no finite number",
     **dict.fromkeys(("bool_parsing", "bool_type"), "is neither true nor false"),
     "greater_than_equal": "is less than {ge}",
     "less_than_equal": "is more than {le}",
@@ -136,10 +137,14 @@ _WRONG = {
 (https://docs.pydantic.dev/latest/errors/validation_errors/)."""
 
 
+def _bound(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("'", "")
+
+
 def plainly(problem: Mapping[str, Any], value: str = "it") -> str:
     """What pydantic says of a value, without what it says of Python."""
     if wrong := _WRONG.get(problem["type"]):
-        known = {name: str(each).replace("'", "") for name, each in problem.get("ctx", {}).items()}
+        known = {name: _bound(each) for name, each in problem.get("ctx", {}).items()}
         return f"{value} {wrong.format(**known)}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return str(message[:1].lower() + message[1:])

@@ -65,11 +65,16 @@ def page(command: Any, context: Any) -> Page:
     )
 
 
-def pages(command: Any, context: Any) -> Iterator[Page]:
-    """The help of a command, and of all below it."""
+def all_pages(app: typer.Typer, program: str) -> list[Page]:
+    """The help of a program, and of all its commands."""
+    command: Any = typer.main.get_command(app)
+    return list(_pages(command, typer.Context(command, info_name=program, **command.context_settings)))
+
+
+def _pages(command: Any, context: Any) -> Iterator[Page]:
     yield page(command, context)
     for name, below in _visible(command):
-        yield from pages(below, typer.Context(below, info_name=name, parent=context))
+        yield from _pages(below, typer.Context(below, info_name=name, parent=context))
 
 
 def as_text(page: Page, width: int) -> str:

@@ -15,7 +15,7 @@ from taxi_ingest.cli.shared import chosen_database, stderr, stdout
 from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
-    from taxi_ingest.load import LoadRecord
+    from taxi_ingest.load import Database, Filter, LoadRecord
 
 _SHOWN_REJECTS = 50
 _WIDEST = 1000
@@ -125,14 +125,14 @@ def loads(
             status.value if status else None,
             limit,
         )
-        found = list_loads(chosen_database(block, database_url, json), wanted)
+        database = chosen_database(block, database_url, json)
+        found = list_loads(database, wanted)
         if json:
             print_json({"loads": [_as_json(load) for load in found]})
         elif found:
             _print_table(found)
         else:
-            filtered = wanted != Filter(limit=limit)
-            stderr().print("No such loads." if filtered else "Nothing was loaded yet.")
+            stderr().print(_none(database, wanted), markup=False)
 
 
 @app.command(
@@ -197,6 +197,17 @@ def undo(
                 highlight=False,
                 markup=False,
             )
+
+
+def _none(database: "Database", wanted: "Filter") -> str:
+    """What is said where no load fits."""
+    from taxi_ingest.load import Filter, table_hint
+
+    if wanted == Filter(limit=wanted.limit):
+        return "Nothing was loaded yet."
+    if wanted.target and wanted == Filter(wanted.target):
+        return printable(f"No such loads. {table_hint(database, wanted.target)}")
+    return "No such loads."
 
 
 class _Terminal(io.BytesIO):

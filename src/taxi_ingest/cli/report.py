@@ -83,8 +83,13 @@ def report(
     """
     with failures_told(json=False):
         from taxi_ingest.report import check_can_draw, find_table, make_report, page, save_png
+        from taxi_ingest.tlc import check_range, dataset_named
 
         check_text(table=table, block=block, month=month, out=out)
+        if dataset is not None:
+            dataset_named(dataset)
+        if month is not None:
+            check_range(month)
         if text and (out or png):
             raise UsageError("--text writes no file.", "Leave it out, or --out and --png.")
         if not text:

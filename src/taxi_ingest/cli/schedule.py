@@ -30,6 +30,11 @@ class _Datasets(Group):
             args = [_CREATE, *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What TAB offers: commands, and datasets."""
+        [dataset] = [each for each in self.commands[_CREATE].params if each.name == "dataset"]
+        return [*super().shell_complete(ctx, incomplete), *dataset.shell_complete(ctx, incomplete)]
+
     def _check_dataset(self, ctx: Any, word: str) -> None:
         """Raise UsageError for what is no dataset, with the dataset or command that was meant."""
         from taxi_ingest.tlc import trips_named
@@ -188,10 +193,14 @@ def schedule_run(
     quiet: Quiet = False,
 ) -> None:
     """Have a schedule run now, beside the times of its cron line."""
-    with failures_told(json=False), prefect_context(quiet=True):
-        from taxi_ingest.flows.schedule import run_schedule
+    from taxi_ingest.tlc import parse_month
 
-        address = run_schedule(name, month)
+    with failures_told(json=False):
+        month = parse_month(month) if month is not None else None
+        with prefect_context(quiet=True):
+            from taxi_ingest.flows.schedule import run_schedule
+
+            address = run_schedule(name, month)
         if not quiet:
             typer.echo(address)
 

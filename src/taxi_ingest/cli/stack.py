@@ -11,11 +11,12 @@ from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, SOURCE, STACK
 from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
 from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from taxi_ingest.load import Database
     from taxi_ingest.stack import Removal, StackStatus, Ways
 
 _UNSEEN = "can't be looked at while the local stack is stopped: `taxi-ingest up` starts it."
@@ -223,6 +224,10 @@ def status(
     missing, or unpublished.
     """
     with failures_told(json) as known:
+        from taxi_ingest.tlc import trips_named
+
+        for name in dataset or ():
+            trips_named(name)
         known |= _stack(shown=not json, with_password=show_password)
         from taxi_ingest.cli import grid
 
@@ -234,13 +239,24 @@ def status(
             print_json({**known, "ledger": ledger, "datasets": [grid.as_json(months) for months in found]})
             return
         if not found:
-            typer.echo(f"Months    {_NOTHING if database else _UNSEEN}")
+            typer.echo(f"Months    {_no_months(database, table)}")
         elif database and database.address != known["database"]:
             typer.echo(f"Months    in {database.address}")
         where = (("--block", block), ("--database-url", database_url and database and database.address))
         flags = [part for name, value in where if value for part in (name, value)]
         for months in found:
             grid.show(months, flags)
+
+
+def _no_months(database: "Database | None", table: str | None) -> str:
+    """What stands in the place of the grid."""
+    if database is None:
+        return _UNSEEN
+    if table is None:
+        return _NOTHING
+    from taxi_ingest.load import parse_target, table_hint
+
+    return printable(f"none was loaded into {table}. {table_hint(database, parse_target(table))}")
 
 
 @app.command(

@@ -216,10 +216,7 @@ def parse_range(text: str, dataset: Dataset, today: date) -> MonthRange:
     """
     now = f"{today:%Y-%m}"
     text = text.strip()
-    if not _RANGE.fullmatch(text):
-        near = near_range(text) or near_month(text)
-        hint = f"Did you mean {near}?" if near else _RANGE_HINT
-        raise UsageError(f"{text!r} is no month and no range of months.", hint)
+    check_range(text)
     first_text, dots, last_text = ("", "..", "") if text == "all" else text.partition("..")
     first = _first_month(first_text, dataset) if first_text else dataset.first_month
     last = now if dots and not last_text else _last_month(last_text or first_text, now)
@@ -229,6 +226,14 @@ def parse_range(text: str, dataset: Dataset, today: date) -> MonthRange:
         raise no_such_trips(dataset, first if first < dataset.first_month else last)
     named = _MONTH.fullmatch(last_text or first_text) if last_text or not dots else None
     return MonthRange(_months_between(first, last), not named and last >= f"{today.year - 1}-12")
+
+
+def check_range(text: str) -> None:
+    """Raise UsageError for what is no range of months, whichever a dataset has; with the near miss."""
+    if not _RANGE.fullmatch(text):
+        near = near_range(text) or near_month(text)
+        hint = f"Did you mean {near}?" if near else _RANGE_HINT
+        raise UsageError(f"{text!r} is no month and no range of months.", hint)
 
 
 _RANGE_HINT = "Write 2019-01..2021-07, 2019-01, 2019, 2019..2021, 2023-01.. (till now) or all."
