@@ -141,7 +141,7 @@ def test_a_dry_run_says_what_there_is_and_what_it_takes_and_loads_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["backfil", "yellow", "2019"], "Did you mean 'backfill'?"),
+        (["backfil", "yellow", "2019"], "Did you mean taxi-ingest backfill?"),
         (["backfill", "yelow", "2019"], "Did you mean yellow?"),
         (["backfill", "yellow"], "Which months?"),
         (["backfill", "2019"], "Which dataset?"),
@@ -151,7 +151,7 @@ def test_a_dry_run_says_what_there_is_and_what_it_takes_and_loads_nothing(
         (["backfill", "yellow", "2008-01"], "They begin in 2009-01"),
         (["backfill", "zones", "2019"], "zones has no months"),
         (["backfill", "yellow", "green", "2019", "--table", "t"], "A table holds one dataset"),
-        (["backfill", "yellow", "2019", "--jobs", "0"], "greater than or equal to 1"),
+        (["backfill", "yellow", "2019", "--jobs", "0"], "--jobs is wrong: 0 is less than 1"),
         (["backfill", "yellow", "2019", "--transform", "nothing"], "names no function"),
         (["backfill", "yellow", "2019", "--table", "t", "--table", "u"], "--table is given twice"),
         (["backfill", "yellow", "2019", "--index", "--no-index"], "--index / --no-index is given twice"),

@@ -340,18 +340,6 @@ def test_ui_prints_the_dashboards_address(cli: Cli, settings: Settings) -> None:
     assert done.stdout == f"http://127.0.0.1:{settings.prefect_port}\n"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("ingest", "backfill", "zones", "loads", "rejects", "undo", "up", "down", "status", "ui"),
-        *("blocks create", "blocks ls", "blocks check"),
-    ],
-)
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = run_cli(*command.split(), "--help")
-    assert (done.returncode, f"Example: taxi-ingest {command}" in done.stdout) == (0, True)
-
-
 def test_python_runs_the_package_as_the_same_program() -> None:
     run = "import runpy; runpy.run_module('taxi_ingest', run_name='__main__')"
     assert run_python(run, "--version").stdout == run_cli("--version").stdout

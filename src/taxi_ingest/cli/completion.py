@@ -212,8 +212,8 @@ if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
   %(complete_func)s "$@"
 fi
 """
-"""What zsh reads at the first TAB of a session, and is to obey at once. Typer's lacks the last three lines, so
-that the first TAB does nothing."""
+"""What zsh reads at the first TAB of a session, and is to obey at once. Typer's lacks the last three lines:
+there the first TAB does nothing."""
 
 
 def mend_zsh() -> None:

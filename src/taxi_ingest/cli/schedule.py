@@ -69,7 +69,7 @@ Name = Annotated[
 @app.command(
     _CREATE,
     epilog="""taxi-ingest schedule yellow --cron '0 6 5 * *'
-taxi-ingest schedule create green --cron '0 7 * * 1' --timezone Europe/Berlin""",
+taxi-ingest schedule create green --cron '0 7 * * 1' --timezone UTC""",
 )
 def schedule_create(
     dataset: Annotated[
