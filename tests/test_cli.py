@@ -158,7 +158,7 @@ BAD_INPUT = [
     (["--url", "http://127.0.0.1:9/x.csv"], 3, "can't be reached"),
     (["--url", "http://no-such-host.invalid/x.csv"], 3, "can't be reached"),
     (["--url", "ftp://host/x.csv"], 2, "can't be ftp"),
-    (["--url", "{trips}", "--chunk-size", "0"], 2, "greater than or equal to 1"),
+    (["--url", "{trips}", "--chunk-size", "0"], 2, "--chunk-size is wrong: 0 is less than 1"),
     (["--url", "{trips}", "--block", "no-such-block"], 2, "no SqlAlchemyConnector block"),
     (["--url", "{trips}", "--max-rejects", "many"], 2, "neither a number nor a share"),
     (["--url", "{trips}", "--transform", "nothing"], 2, "names no function"),
