@@ -108,7 +108,10 @@ def test_flags_stand_in_groups_of_the_same_names(name: str) -> None:
 def test_a_flag_has_its_group_its_meaning_and_the_kind_of_its_value(words: str, option: Any) -> None:
     assert option.rich_help_panel or not words
     assert option.help
-    assert option.is_flag if option.metavar is None else not option.metavar.startswith("[")
+    if option.metavar is None:
+        assert option.is_flag or option.count
+    else:
+        assert not option.metavar.startswith("[")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])

@@ -5,7 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
@@ -16,6 +15,8 @@ from taxi_ingest.errors import printable
 from taxi_ingest.settings.job import Job
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from taxi_ingest.flows.outcome import Outcome
     from taxi_ingest.load import Assignment, Database
 
@@ -131,8 +132,10 @@ def _as_json(
     }
 
 
-def _told(outlines: "Outcome | None", found: "list[Assignment] | None") -> list[Text]:
+def _told(outlines: "Outcome | None", found: "list[Assignment] | None") -> "list[Text]":
     """What was done besides, line by line."""
+    from rich.text import Text
+
     rows = []
     if outlines:
         rows.append(("outlines", f"{outlines.table}: {outlines.rows_loaded} zones from {outlines.url}"))
