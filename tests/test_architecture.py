@@ -34,7 +34,8 @@ HOMES = {
     # The modules of stack/ run inside Prefect's server.
     "prefect": ("flows", "stack.prefect_app", "stack.prefect_database"),
     "prefect_sqlalchemy": ("flows",),
-    "psycopg2": ("load", "views", "stack", "databases", "flows.blocks"),
+    # A TAB does not wait for load/.
+    "psycopg2": ("load", "views", "stack", "databases", "flows.blocks", "cli.completion"),
     # An extra: without it all else works.
     "shapely": ("read.shapes", "transform.zones"),
     "pyproj": ("read.shapes",),

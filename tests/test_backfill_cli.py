@@ -72,7 +72,7 @@ def test_what_failed_is_named_and_the_command_that_is_told_loads_just_that(
     assert [month["month"] for month in result["months"]] == months
     assert result["error"].startswith("3 of 6 failed, the first of them yellow 2023-02: ")
     assert result["hint"]
-    assert result["retry"].endswith("--jobs 2 --no-index --reprocess failed")
+    assert result["retry"].endswith("--no-index --jobs 2 --reprocess failed")
     assert in_ledger(url) == ["2023-01", "2023-03", "2023-06"]
 
     server.faults.clear()
@@ -98,7 +98,8 @@ def test_the_end_says_what_became_of_each_month_and_no_secret(
     assert "failed   green 2023-01: " in done.stdout
     assert "tables   yellow_tripdata, green_tripdata" in done.stdout
     [retry] = re.findall(r"^retry    (.*)$", done.stdout, re.MULTILINE)
-    assert "backfill yellow green 2023-01..2023-02 --reprocess failed --database-url" in retry
+    assert "backfill yellow green 2023-01..2023-02 --database-url" in retry
+    assert retry.endswith(" --reprocess failed")
     moment = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
     for line in (r"yellow 2023-01  20 rows in \d+\.\d s", "green 2023-01  failed: .* answers 404"):
         assert re.search(moment + line, done.stderr, re.MULTILINE), done.stderr
@@ -141,7 +142,7 @@ def test_a_dry_run_says_what_there_is_and_what_it_takes_and_loads_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["backfil", "yellow", "2019"], "Did you mean 'backfill'?"),
+        (["backfil", "yellow", "2019"], "Did you mean taxi-ingest backfill?"),
         (["backfill", "yelow", "2019"], "Did you mean yellow?"),
         (["backfill", "yellow"], "Which months?"),
         (["backfill", "2019"], "Which dataset?"),
@@ -151,7 +152,7 @@ def test_a_dry_run_says_what_there_is_and_what_it_takes_and_loads_nothing(
         (["backfill", "yellow", "2008-01"], "They begin in 2009-01"),
         (["backfill", "zones", "2019"], "zones has no months"),
         (["backfill", "yellow", "green", "2019", "--table", "t"], "A table holds one dataset"),
-        (["backfill", "yellow", "2019", "--jobs", "0"], "greater than or equal to 1"),
+        (["backfill", "yellow", "2019", "--jobs", "0"], "--jobs is wrong: 0 is less than 1"),
         (["backfill", "yellow", "2019", "--transform", "nothing"], "names no function"),
         (["backfill", "yellow", "2019", "--table", "t", "--table", "u"], "--table is given twice"),
         (["backfill", "yellow", "2019", "--index", "--no-index"], "--index / --no-index is given twice"),

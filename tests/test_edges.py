@@ -41,7 +41,7 @@ EDGES = {
     "bad choice": Edge(f"$T ingest {FILE} --if-loaded maybe", 2, "maybe"),
     "no number": Edge("$T undo many", 2, "LOAD_ID"),
     "missing argument": Edge("$T undo", 2, "LOAD_ID"),
-    "argument too many": Edge(f"$T undo 1 http://me:{SECRET}@h/x.csv", 2, "unexpected extra argument"),
+    "argument too many": Edge(f"$T undo 1 http://me:{SECRET}@h/x.csv", 2, "One word too many"),
     "file without a table": Edge(f"$T ingest http://me:{SECRET}@h/x.csv", 2, "Which table?"),
     "no file": Edge("$T ingest --table t", 2, "Which file?"),
     "table not UTF-8": Edge("$T ingest --url trips.csv --table $'b\\xff'", 2, "--table is not UTF-8"),

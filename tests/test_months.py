@@ -105,10 +105,13 @@ def test_a_range_stands_for_its_months_and_its_end_may_be_open(
 @pytest.mark.parametrize(
     ("text", "dataset", "said", "hint"),
     [
-        ("", "yellow", "is no range", "2019-01..2021-07"),
-        ("..2020", "yellow", "is no range", "2019-01..2021-07"),
+        ("", "yellow", "is no month and no range", "2019-01..2021-07"),
+        ("..2020", "yellow", "is no month and no range", "2019-01..2021-07"),
         ("January", "yellow", "is no month and no range", "2019-01..2021-07"),
-        ("2019-1..2020", "yellow", "is no month and no range", "Did you mean 2019-01?"),
+        ("2019-1..2020", "yellow", "is no month and no range", "Did you mean 2019-01..2020?"),
+        ("2019-01:2021-07", "yellow", "is no month and no range", "Did you mean 2019-01..2021-07?"),
+        ("2019-01-2021-07", "yellow", "is no month and no range", "Did you mean 2019-01..2021-07?"),
+        ("Jan 2019 to Feb 2020", "yellow", "is no month and no range", "Did you mean 2019-01..2020-02?"),
         ("2019-13", "yellow", "is no month and no range", "2019-01..2021-07"),
         ("2019..2020..2021", "yellow", "is no month and no range", "2019-01..2021-07"),
         ("2021..2019", "yellow", "ends before it begins", "2019-01..2021-07"),

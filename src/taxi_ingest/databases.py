@@ -1,6 +1,6 @@
 """Which database: the one order of choice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from psycopg2 import Error
 from psycopg2.extensions import connection as Connection
 
 from taxi_ingest import stack
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import UsageError, nearest
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import DEFAULT_BLOCK
@@ -33,11 +33,14 @@ def choose_database(
     return found
 
 
-def no_such_block(name: str) -> UsageError:
-    """The error for a block that is not there."""
+def no_such_block(name: str, known: Iterable[str] = ()) -> UsageError:
+    """The error for a block that is not there, with that of the known ones that was meant."""
+    near = nearest(name, known)
     return UsageError(
         f"There is no SqlAlchemyConnector block {name}.",
-        "`taxi-ingest blocks ls` lists them, `taxi-ingest blocks create` makes one.",
+        f"Did you mean {near}?"
+        if near
+        else "`taxi-ingest blocks ls` lists them, `taxi-ingest blocks create` makes one.",
     )
 
 

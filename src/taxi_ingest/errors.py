@@ -10,10 +10,12 @@
     └── BusyError      75  another run does the same, and this one was not to wait for it
 
 Library code raises them; only the command line prints them and exits. Since they repeat names, values and
-what servers say, how text from elsewhere may be shown stands here too.
+what servers say, how text from elsewhere may be shown stands here too, and how a near miss is found.
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -74,6 +76,17 @@ def bug(error: Exception) -> TaxiIngestError:
         f"taxi-ingest has met a bug: {what}",
         "Please report it, with the command line that led to it and the log of the flow run.",
     )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of these names that was probably meant, if any: for hints."""
+    by_key = {_key(name): name for name in known}
+    found = get_close_matches(_key(word), by_key, n=1)
+    return by_key[found[0]] if found else None
+
+
+def _key(name: str) -> str:
+    return name.strip(" -").lower().replace("_", "-")
 
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -26,7 +26,9 @@ import typer
 from taxi_ingest.cli import (
     backfill,
     blocks,
+    completion,
     doctor,
+    help_command,
     ingest,
     ledger,
     psql,
@@ -36,9 +38,11 @@ from taxi_ingest.cli import (
     views,
     zones,
 )
-from taxi_ingest.cli.failures import failures_told, tell_json, writes_json_lines
-from taxi_ingest.cli.options import Command
-from taxi_ingest.errors import UsageError, printable_lines
+from taxi_ingest.cli.command import Command, Group
+from taxi_ingest.cli.failures import failures_told, tell_json, wants_color, writes_json_lines
+from taxi_ingest.cli.help import LOAD, STACK
+from taxi_ingest.cli.usage import misread
+from taxi_ingest.errors import printable_lines
 from taxi_ingest.flows.log_line import LogLine
 
 _CHANGING = ("ingest", "backfill", "zones", "views", "undo", "up", "down")
@@ -47,18 +51,26 @@ _CHANGING = ("ingest", "backfill", "zones", "views", "undo", "up", "down")
 _EXIT_SECONDS = 5
 _KEPT_BYTES = 100_000
 
+
+completion.mend_zsh()
 app = typer.Typer(
     name="taxi-ingest",
     help="New York's taxi trips into Postgres: fast, exactly once, visible in Prefect.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # The help is laid out by Group and Command.
+    rich_markup_mode=None,
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "color": wants_color()},
+    epilog="""taxi-ingest ingest --dataset yellow --month 2024-01
+taxi-ingest backfill yellow green 2023..
+taxi-ingest status
+taxi-ingest help backfill""",
 )
-for commands in (ingest, backfill, zones, views, report, ledger, psql, stack, doctor):
+for commands in (ingest, backfill, zones, views, stack, ledger, report, psql, doctor, help_command):
     app.add_typer(commands.app)
-app.add_typer(blocks.app, name="blocks")
-app.add_typer(schedule.app, name="schedule")
+app.add_typer(schedule.app, name="schedule", rich_help_panel=LOAD)
+app.add_typer(blocks.app, name="blocks", rich_help_panel=STACK)
 for group in app.registered_groups:
     for command in group.typer_instance.registered_commands if group.typer_instance else ():
         command.cls = Command
@@ -153,7 +165,7 @@ def _run() -> int:
 
 @contextmanager
 def _command_line_read() -> Iterator[None]:
-    """Make a UsageError of what Typer says about the command line. Without arguments it shows help."""
+    """Make a UsageError of what Typer says about the command line. A group without a command shows help."""
     try:
         yield
     except Exception as error:
@@ -163,9 +175,7 @@ def _command_line_read() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message(), err=True)
             raise SystemExit(2) from None
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "taxi-ingest"
-        raise UsageError(error.format_message(), f"`{command} --help` shows what it takes.") from None
+        raise misread(error) from None
 
 
 def _told(output: _Stream) -> int:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import options
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE
 from taxi_ingest.cli.shared import (
     check_environment,
     check_text,
@@ -32,58 +33,80 @@ app = typer.Typer()
 _HINT = "Write it like this: taxi-ingest backfill yellow green 2019-01..2021-07"
 
 
-@app.command(epilog="Example: taxi-ingest backfill yellow 2019-01..2021-07")
+@app.command(
+    rich_help_panel=LOAD,
+    epilog="""taxi-ingest backfill yellow 2019-01..2021-07
+taxi-ingest backfill yellow green 2023.. --jobs 2 --views
+taxi-ingest backfill fhvhv all --dry-run
+taxi-ingest backfill yellow all --reprocess failed""",
+)
 def backfill(
     context: typer.Context,
     words: Annotated[
         list[str],
         typer.Argument(
             metavar="DATASET... MONTHS",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.datasets_and_range,
             help="yellow, green, fhv, fhvhv, one or several; and which months: 2019-01..2021-07, 2019-01, "
             "2019, 2019..2021, 2023-01.. (till now) or all.",
         ),
     ],
+    transform: options.Transform = LoadOptions.transform,
+    cache: options.Cached = LoadOptions.cache,
     table: options.Table = BackfillJob.table,
-    jobs: options.Jobs = BackfillJob.jobs,
+    names: options.Spelling = LoadOptions.names,
+    index: options.Index = LoadOptions.index,
+    block: options.Block = LoadOptions.block,
+    database_url: options.DatabaseUrl = None,
     reprocess: Annotated[
         Reprocess,
         typer.Option(
+            metavar=options.choices(Reprocess),
+            rich_help_panel=BEHAVIOUR,
             help="Which months to load: all that the table lacks, those that failed, those whose file has "
-            "changed since, those that are missing or have changed (new), or every one anew."
+            "changed since, those that are missing or have changed (new), or every one anew.",
         ),
     ] = BackfillJob.reprocess,
     newest_first: Annotated[
-        bool, typer.Option("--newest-first", help="Begin with the latest month.")
+        bool,
+        typer.Option("--newest-first", rich_help_panel=BEHAVIOUR, help="Begin with the latest month."),
     ] = BackfillJob.newest_first,
+    verify: options.Verify = LoadOptions.verify,
+    allow_short: options.AllowShort = LoadOptions.allow_short,
+    max_rejects: options.MaxRejects = LoadOptions.max_rejects,
+    chunk_size: options.ChunkSize = LoadOptions.chunk_size,
+    jobs: options.Jobs = BackfillJob.jobs,
     max_failures: options.MaxFailures = BackfillJob.max_failures,
     work_pool: options.WorkPool = BackfillJob.work_pool,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="How many of the pool's workers may write at once."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=BEHAVIOUR,
+            help="How many of the pool's workers may write at once.",
+        ),
     ] = BackfillJob.limit,
-    chunk_size: options.ChunkSize = LoadOptions.chunk_size,
-    block: options.Block = LoadOptions.block,
-    database_url: options.DatabaseUrl = None,
-    names: options.Spelling = LoadOptions.names,
-    max_rejects: options.MaxRejects = LoadOptions.max_rejects,
-    verify: options.Verify = LoadOptions.verify,
-    allow_short: options.AllowShort = LoadOptions.allow_short,
-    index: options.Index = LoadOptions.index,
-    transform: options.Transform = LoadOptions.transform,
-    cache: options.Cached = LoadOptions.cache,
     wait: options.Wait = LoadOptions.wait,
     views: options.Views = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be loaded and what it takes; load nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=BEHAVIOUR,
+            help="Say what would be loaded and what it takes; load nothing.",
+        ),
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
     log_format: options.LogFormat = "text",
 ) -> None:
-    """Load all months of a range that the table lacks, several at once, each exactly once.
+    """Load all months of a range that the table lacks, several at once.
 
-    One month's failure stops no other. After an interrupt the same command goes on where it was.
+    Each is loaded exactly once. One month's failure stops no other. After an interrupt the same command goes
+    on where it was.
     """
     with failures_told(json, months=[]) as known:
         check_text(table=table, block=block, work_pool=work_pool)
@@ -99,17 +122,20 @@ def backfill(
 
 def _told_apart(words: Sequence[str]) -> tuple[list[str], str]:
     """The datasets and the one range that these words are. Raises UsageError, with the near miss."""
-    from taxi_ingest.tlc import trips_named
+    from taxi_ingest.tlc import near_month, near_range, trips_named
 
     ranges = [word for word in words if word == "all" or any(map(str.isdigit, word)) or ".." in word]
     datasets = [word for word in words if word not in ranges]
+    if len(ranges) == 1 and datasets and (month := near_month(f"{datasets[-1]} {ranges[0]}")):
+        raise UsageError(f"{datasets[-1]!r} is no dataset.", f"Did you mean {month}?")
     for name in datasets:
         trips_named(name)
     if not datasets:
         raise UsageError("Which dataset?", _HINT)
     if len(ranges) != 1:
         message = f"These are several ranges: {', '.join(ranges)}." if ranges else "Which months?"
-        raise UsageError(message, _HINT)
+        near = near_range("..".join(ranges))
+        raise UsageError(message, f"Did you mean {near}?" if near else _HINT)
     return datasets, ranges[0]
 
 

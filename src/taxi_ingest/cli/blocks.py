@@ -7,35 +7,66 @@ from typing import Annotated
 
 import typer
 
+from taxi_ingest.cli import completion
+from taxi_ingest.cli.command import Group
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import BEHAVIOUR, SOURCE, TARGET
 from taxi_ingest.cli.options import DatabaseUrl, Json, Quiet
 from taxi_ingest.cli.shared import prefect_context, read_settings, stderr
 from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import DEFAULT_BLOCK
 
 app = typer.Typer(
-    no_args_is_help=True, help="Prefect blocks: databases that flows load by name (create, ls, check)."
+    cls=Group,
+    no_args_is_help=True,
+    help="Keep databases as Prefect blocks, which flows load by name.",
+    epilog="""taxi-ingest blocks create --embedded
+taxi-ingest blocks ls""",
 )
 
 
 @app.command(
     "create",
-    epilog="Example: taxi-ingest blocks create --host localhost --user me --database ny_taxi",
+    epilog="""taxi-ingest blocks create --host localhost --user me --database ny_taxi
+taxi-ingest blocks create --name warehouse --embedded""",
 )
 def blocks_create(
-    name: Annotated[str, typer.Option(metavar="NAME", help="The block's name.")] = DEFAULT_BLOCK,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", rich_help_panel=TARGET, help="The block's name.")
+    ] = DEFAULT_BLOCK,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", rich_help_panel=TARGET, help="Host, or folder of the Unix socket."),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, metavar="N", rich_help_panel=TARGET, help="Port; 5432 unless told."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(metavar="USER", rich_help_panel=TARGET, help="User.")] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="DATABASE", rich_help_panel=TARGET, help="Database.")
+    ] = None,
     database_url: DatabaseUrl = None,
-    host: Annotated[str | None, typer.Option(help="Host, or folder of the Unix socket.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
-    user: Annotated[str | None, typer.Option(help="User.")] = None,
-    database: Annotated[str | None, typer.Option(help="Database.")] = None,
     embedded: Annotated[
-        bool, typer.Option("--embedded", help="The local stack's own Postgres, started if needed.")
+        bool,
+        typer.Option(
+            "--embedded",
+            rich_help_panel=TARGET,
+            help="The local stack's own Postgres, started if needed.",
+        ),
     ] = False,
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+        bool,
+        typer.Option(
+            "--password-stdin",
+            rich_help_panel=BEHAVIOUR,
+            help="Read the password from standard input.",
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a block of this name.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", rich_help_panel=BEHAVIOUR, help="Replace a block of this name."),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Save a database as a Prefect block, after trying to connect to it.
@@ -56,7 +87,7 @@ def blocks_create(
                 typer.echo(f"Saved block {block.name}: {block.address}")
 
 
-@app.command("ls", epilog="Example: taxi-ingest blocks ls --json")
+@app.command("ls", epilog="taxi-ingest blocks ls --json")
 def blocks_ls(json: Json = False) -> None:
     """List the blocks that name a database."""
     with failures_told(json), prefect_context(quiet=True):
@@ -71,8 +102,18 @@ def blocks_ls(json: Json = False) -> None:
             typer.echo(f"{block.name}\t{block.address}")
 
 
-@app.command("check", epilog="Example: taxi-ingest blocks check postgres-connector")
-def blocks_check(name: Annotated[str, typer.Argument(metavar="NAME", help="The block's name.")]) -> None:
+@app.command("check", epilog="taxi-ingest blocks check postgres-connector")
+def blocks_check(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.blocks,
+            help="The block's name.",
+        ),
+    ],
+) -> None:
     """Try a connection through a block."""
     with failures_told(json=False), prefect_context(quiet=True):
         from taxi_ingest.databases import no_such_block

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import HELP, OUTPUT
 from taxi_ingest.cli.options import Block, DatabaseUrl, Json
 from taxi_ingest.cli.shared import check_environment, chosen_settings, stdout
 from taxi_ingest.errors import UsageError
@@ -21,20 +22,29 @@ _WIDTH = 26
 app = typer.Typer()
 
 
-@app.command(epilog="Example: taxi-ingest doctor --bundle report.txt")
+@app.command(
+    rich_help_panel=HELP,
+    epilog="""taxi-ingest doctor
+taxi-ingest doctor --bundle report.txt""",
+)
 def doctor(
     block: Block = None,
     database_url: DatabaseUrl = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write it all, with the servers' logs, for a bug report."),
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+            help="Write it all, with the servers' logs, for a bug report.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Look at all that a load needs, and say how to mend what is wrong. Starts and changes nothing.
+    """Look at all that a load needs, and say how to mend what is wrong.
 
-    Python and packages, settings and who has set them, disks, the local stack, Prefect, the database with the
-    rights there and what makes it slow, TLC's site. The exit code is that of the first failure.
+    It starts and changes nothing. Python and packages, settings and who has set them, disks, the local stack,
+    Prefect, the database with the rights there and what makes it slow, TLC's site. The exit code is that of
+    the first failure.
     """
     with failures_told(json):
         settings, block = chosen_settings(block, database_url)

@@ -5,7 +5,7 @@ import json as jsonlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -99,11 +99,11 @@ def tell_json(line: LogLine) -> None:
 
 def _tell(title: str, color: str | None, text: str) -> None:
     # Without rich: there may be no memory left to import it.
-    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=_wants_color())
+    typer.secho(title, fg=color, bold=True, err=True, nl=False, color=wants_color())
     typer.echo(f" {printable_lines(text)}", err=True)
 
 
-def _wants_color() -> bool | None:
+def wants_color() -> bool | None:
     """Whether colours are asked for; None where a terminal gets them, and nothing else (https://no-color.org)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown"):
         return False
@@ -141,16 +141,38 @@ def _prefect_settings_problem(error: BaseException) -> str | None:
     from pydantic_settings import SettingsError
 
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        problem = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(map(str, problem["loc"]))
-        return without_login(f"{error.title} {name}: {plainly(problem['msg'])}")
+        return without_login(f"{error.title} {name}: {plainly(problem)}")
     return printable(without_login(str(error)))[:300] if isinstance(error, SettingsError) else None
 
 
-def plainly(message: str) -> str:
+_WRONG = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "is no whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "is no number"),
+    "finite_number": "is no finite number",
+    **dict.fromkeys(("bool_parsing", "bool_type"), "is neither true nor false"),
+    "greater_than_equal": "is less than {ge}",
+    "less_than_equal": "is more than {le}",
+    "greater_than": "is not more than {gt}",
+    "less_than": "is not less than {lt}",
+    **dict.fromkeys(("literal_error", "enum"), "is not {expected}"),
+}
+"""What pydantic finds wrong with a value, by its name for it, in the words of who has set the value
+(https://docs.pydantic.dev/latest/errors/validation_errors/)."""
+
+
+def _bound(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("'", "")
+
+
+def plainly(problem: Mapping[str, Any], value: str = "it") -> str:
     """What pydantic says of a value, without what it says of Python."""
-    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message[:1].lower() + message[1:]
+    if wrong := _WRONG.get(problem["type"]):
+        known = {name: _bound(each) for name, each in problem.get("ctx", {}).items()}
+        return f"{value} {wrong.format(**known)}"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return str(message[:1].lower() + message[1:])
 
 
 def _root(error: BaseException) -> BaseException:

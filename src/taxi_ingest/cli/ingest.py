@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import options
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import LOAD, SOURCE
 from taxi_ingest.cli.shared import (
     check_environment,
     check_text,
@@ -28,15 +29,19 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog="Example: taxi-ingest ingest data/yellow_tripdata_2024-01.parquet --table yellow_tripdata",
+    rich_help_panel=LOAD,
+    epilog="""taxi-ingest ingest --dataset yellow --month 2024-01
+taxi-ingest ingest yellow_tripdata_2024-01.parquet --table yellow_tripdata
+taxi-ingest ingest 'data/*.csv.gz' --table staging.trips --jobs 2
+taxi-ingest ingest --url trips.csv --table trips --dry-run""",
 )
 def ingest(
     context: typer.Context,
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE]...",
-            show_default=False,
+            metavar="FILE",
+            rich_help_panel=SOURCE,
             help="Files, as for --url; also folders, and patterns such as 'data/*.parquet'.",
         ),
     ] = None,
@@ -44,33 +49,46 @@ def ingest(
         list[str] | None,
         typer.Option(
             metavar="URL",
-            show_default=False,
+            rich_help_panel=SOURCE,
             help="A file: path or URL (file, http, https) of a CSV (also packed) or Parquet; - is stdin. "
             "May be given several times.",
         ),
     ] = None,
-    table: options.Table = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Instead of files: TLC's dataset (yellow, green, fhv, fhvhv) …"),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.datasets,
+            help="Instead of files: TLC's dataset yellow, green, fhv or fhvhv, with --month.",
+        ),
     ] = None,
-    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="… and its month.")] = None,
-    jobs: options.Jobs = None,
-    max_failures: options.MaxFailures = None,
-    chunk_size: options.ChunkSize = Job.chunk_size,
-    block: options.Block = None,
-    database_url: options.DatabaseUrl = None,
-    if_loaded: options.WhenLoaded = Job.if_loaded,
-    names: options.Spelling = Job.names,
-    max_rejects: options.MaxRejects = Job.max_rejects,
-    verify: options.Verify = Job.verify,
-    allow_short: options.AllowShort = Job.allow_short,
-    keep_both: options.KeepBoth = Job.keep_both,
-    index: options.Index = Job.index,
+    month: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.months,
+            help="The month of --dataset. The table is then NAME_tripdata unless told.",
+        ),
+    ] = None,
     delimiter: options.Delimiter = Job.delimiter,
     header: options.Header = Job.header,
     transform: options.Transform = Job.transform,
     cache: options.Cached = Job.cache,
+    table: options.Table = None,
+    names: options.Spelling = Job.names,
+    index: options.Index = Job.index,
+    block: options.Block = None,
+    database_url: options.DatabaseUrl = None,
+    if_loaded: options.WhenLoaded = Job.if_loaded,
+    keep_both: options.KeepBoth = Job.keep_both,
+    verify: options.Verify = Job.verify,
+    allow_short: options.AllowShort = Job.allow_short,
+    max_rejects: options.MaxRejects = Job.max_rejects,
+    chunk_size: options.ChunkSize = Job.chunk_size,
+    jobs: options.Jobs = None,
+    max_failures: options.MaxFailures = None,
     wait: options.Wait = Job.wait,
     views: options.Views = False,
     dry_run: options.DryRun = Job.dry_run,

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from taxi_ingest.cli import completion
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
+from taxi_ingest.cli.help import LOOK, OUTPUT, SOURCE, UNDO
+from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet, choices
 from taxi_ingest.cli.shared import chosen_database, stderr, stdout
 from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
-    from taxi_ingest.load import LoadRecord
+    from taxi_ingest.load import Database, Filter, LoadRecord
 
 _SHOWN_REJECTS = 50
 _WIDEST = 1000
@@ -31,7 +33,15 @@ _CUT_ON_TERMINALS = ("table", "file")
 
 app = typer.Typer()
 
-LoadId = Annotated[int, typer.Argument(metavar="LOAD_ID", help="The load's number, as `loads` shows it.")]
+LoadId = Annotated[
+    int,
+    typer.Argument(
+        metavar="LOAD_ID",
+        rich_help_panel=SOURCE,
+        autocompletion=completion.loads,
+        help="The load's number, as `loads` shows it.",
+    ),
+]
 
 
 class StatusChoice(StrEnum):
@@ -41,23 +51,64 @@ class StatusChoice(StrEnum):
     DROPPED = "dropped"
 
 
-@app.command(epilog="Example: taxi-ingest loads --table yellow_tripdata --status loaded --limit 20")
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="""taxi-ingest loads --table yellow_tripdata --status loaded --limit 20
+taxi-ingest loads 7""",
+)
 def loads(
     load_id: Annotated[
-        int | None, typer.Argument(metavar="[LOAD_ID]", help="All that is known of this load.")
+        int | None,
+        typer.Argument(
+            metavar="LOAD_ID",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.loads,
+            help="All that is known of this load.",
+        ),
     ] = None,
-    table: Annotated[str | None, typer.Option(metavar="TABLE", help="Only those into this table.")] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this dataset.")] = None,
-    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Only those of this month.")] = None,
-    status: Annotated[StatusChoice | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the latest so many.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.tables,
+            help="Only those into this table.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.datasets,
+            help="Only those of this dataset.",
+        ),
+    ] = None,
+    month: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.months,
+            help="Only those of this month.",
+        ),
+    ] = None,
+    status: Annotated[
+        StatusChoice | None,
+        typer.Option(metavar=choices(StatusChoice), rich_help_panel=SOURCE, help="Only those in this state."),
+    ] = None,
     block: Block = None,
     database_url: DatabaseUrl = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", rich_help_panel=OUTPUT, help="Only the latest so many."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List what was loaded, the latest last: every file, its rows, when, and what became of it.
+    """List what was loaded, the latest last, and what became of it.
 
-    With a load's number: where it came from, by which run, its counts, all in one piece.
+    Every file, its rows, and when. With a load's number: where it came from, by which run, its counts, all in
+    one piece.
     """
     with failures_told(json):
         from taxi_ingest.load import Filter, find_load, list_loads, parse_target
@@ -74,24 +125,33 @@ def loads(
             status.value if status else None,
             limit,
         )
-        found = list_loads(chosen_database(block, database_url, json), wanted)
+        database = chosen_database(block, database_url, json)
+        found = list_loads(database, wanted)
         if json:
             print_json({"loads": [_as_json(load) for load in found]})
         elif found:
             _print_table(found)
         else:
-            filtered = wanted != Filter(limit=limit)
-            stderr().print("No such loads." if filtered else "Nothing was loaded yet.")
+            stderr().print(_none(database, wanted), markup=False)
 
 
-@app.command(epilog="Example: taxi-ingest rejects 7 --csv > rejects.csv")
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="""taxi-ingest rejects 7
+taxi-ingest rejects 7 --csv > rejects.csv""",
+)
 def rejects(
     load_id: LoadId,
-    csv: Annotated[bool, typer.Option("--csv", help="Print all of them as CSV.")] = False,
     block: Block = None,
     database_url: DatabaseUrl = None,
+    csv: Annotated[
+        bool, typer.Option("--csv", rich_help_panel=OUTPUT, help="Print all of them as CSV.")
+    ] = False,
 ) -> None:
-    """Show the rows of a load that could not be represented, whole, with their reasons."""
+    """Show the rows of a load that were rejected, with their reasons.
+
+    Those that the table could not represent, whole.
+    """
     with failures_told(json=False):
         from taxi_ingest.load import rejects_of, write_rejects
 
@@ -109,7 +169,7 @@ def rejects(
             stderr().print(f"These are the first {_SHOWN_REJECTS}: --csv prints all.")
 
 
-@app.command(epilog="Example: taxi-ingest undo 7")
+@app.command(rich_help_panel=UNDO, epilog="taxi-ingest undo 7")
 def undo(
     load_id: LoadId,
     block: Block = None,
@@ -117,9 +177,10 @@ def undo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take a load's rows out of its table again. The ledger keeps the fact.
+    """Take a load's rows out of its table again.
 
-    The same file can be ingested again afterwards. What the load had replaced does not come back.
+    The ledger keeps the fact. The same file can be ingested again afterwards. What the load had replaced does
+    not come back.
     """
     with failures_told(json, load_id=load_id):
         from taxi_ingest.load import undo as undo_load
@@ -136,6 +197,17 @@ def undo(
                 highlight=False,
                 markup=False,
             )
+
+
+def _none(database: "Database", wanted: "Filter") -> str:
+    """What is said where no load fits."""
+    from taxi_ingest.load import Filter, table_hint
+
+    if wanted == Filter(limit=wanted.limit):
+        return "Nothing was loaded yet."
+    if wanted.target and wanted == Filter(wanted.target):
+        return printable(f"No such loads. {table_hint(database, wanted.target)}")
+    return "No such loads."
 
 
 class _Terminal(io.BytesIO):

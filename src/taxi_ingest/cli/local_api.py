@@ -54,3 +54,10 @@ def may_have_block(api: httpx.Client, name: str) -> bool:
     """Whether there is a block that names a database; only Prefect can read it. Raises httpx.HTTPError."""
     path = f"/block_types/slug/sqlalchemy-connector/block_documents/name/{name}"
     return api.get(path).status_code != httpx.codes.NOT_FOUND
+
+
+def block_names(api: httpx.Client) -> list[str]:
+    """The blocks that name a database. Raises httpx.HTTPError."""
+    wanted = {"block_types": {"slug": {"any_": ["sqlalchemy-connector"]}}, "include_secrets": False}
+    found = api.post("/block_documents/filter", json=wanted).raise_for_status().json()
+    return sorted(document["name"] for document in found if document["name"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taxi_ingest.cli.failures import failures_told
+from taxi_ingest.cli.help import BEHAVIOUR, LOOK
 from taxi_ingest.cli.options import Block, DatabaseUrl
 from taxi_ingest.cli.shared import chosen_database, read_settings
 from taxi_ingest.errors import UsageError
@@ -20,17 +21,23 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: taxi-ingest psql -- -c 'SELECT count(*) FROM yellow_tripdata'")
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="""taxi-ingest psql
+taxi-ingest psql -- -c 'SELECT count(*) FROM yellow_tripdata'""",
+)
 def psql(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="-- ARGUMENTS", help="What psql is given.")
+        list[str] | None,
+        typer.Argument(metavar="-- ARGUMENTS", rich_help_panel=BEHAVIOUR, help="What psql is given."),
     ] = None,
     block: Block = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Open psql on the database that loads go to; the embedded Postgres is started if needed.
+    """Open psql on the database that loads go to.
 
-    It is the machine's psql, or else the one that comes with the embedded Postgres.
+    The embedded Postgres is started if needed. It is the machine's psql, or else the one that comes with the
+    embedded Postgres.
     """
     with failures_told(json=False):
         from taxi_ingest import stack

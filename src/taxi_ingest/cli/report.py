@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from taxi_ingest.cli import options
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told
+from taxi_ingest.cli.help import LOOK, OUTPUT, SOURCE
 from taxi_ingest.cli.shared import check_text, chosen_database, stdout
 from taxi_ingest.errors import UsageError
 
@@ -17,40 +18,78 @@ _USUAL_FILE = "report.html"
 app = typer.Typer()
 
 
-@app.command(epilog="Example: taxi-ingest report --table yellow_tripdata --month 2021 --out 2021.html")
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="""taxi-ingest report --dataset yellow
+taxi-ingest report --table yellow_tripdata --month 2021 --out 2021.html
+taxi-ingest report --text""",
+)
 def report(
     table: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="The table, or SCHEMA.TABLE, if there are several.")
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.tables,
+            help="The table, or SCHEMA.TABLE, if there are several.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The dataset: its usual table, unless --table is given."),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.datasets,
+            help="The dataset: its usual table, unless --table is given.",
+        ),
     ] = None,
     month: Annotated[
-        str | None, typer.Option(metavar="MONTHS", help="Only 2021-01, 2021, or 2021-01..2021-07.")
-    ] = None,
-    out: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help=f"Where the page goes, {_USUAL_FILE} unless told; - is stdout."),
+        typer.Option(
+            metavar="MONTHS",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.ranges,
+            help="Only 2021-01, 2021, or 2021-01..2021-07.",
+        ),
     ] = None,
-    png: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the main pictures as a PNG here.")
-    ] = None,
-    text: Annotated[
-        bool, typer.Option("--text", help="Print it as text instead; needs nothing installed.")
-    ] = False,
     block: options.Block = None,
     database_url: options.DatabaseUrl = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+            help=f"Where the page goes, {_USUAL_FILE} unless told; - is stdout.",
+        ),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=OUTPUT, help="Also write the main pictures as a PNG here."
+        ),
+    ] = None,
+    text: Annotated[
+        bool,
+        typer.Option(
+            "--text", rich_help_panel=OUTPUT, help="Print it as text instead; needs nothing installed."
+        ),
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show what a table holds: trips by day, hour and zone, distances, fares, loads and their quality.
+    """Show what a table holds, as a page with pictures, or as text.
 
-    It is one page of HTML that needs no network. Of a large table a sample is read, and the page says so.
+    Trips by day, hour and zone, distances, fares, loads and their quality. It is one page of HTML that needs
+    no network. Of a large table a sample is read, and the page says so.
     """
     with failures_told(json=False):
         from taxi_ingest.report import check_can_draw, find_table, make_report, page, save_png
+        from taxi_ingest.tlc import check_range, dataset_named
 
         check_text(table=table, block=block, month=month, out=out)
+        if dataset is not None:
+            dataset_named(dataset)
+        if month is not None:
+            check_range(month)
         if text and (out or png):
             raise UsageError("--text writes no file.", "Leave it out, or --out and --png.")
         if not text:

@@ -3,11 +3,15 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from taxi_ingest.cli import completion
+from taxi_ingest.cli.command import Group
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import BEHAVIOUR, SOURCE, TARGET
 from taxi_ingest.cli.options import Block, Json, Quiet, WorkPool
 from taxi_ingest.cli.shared import prefect_context, stderr
+from taxi_ingest.cli.usage import no_such_command
+from taxi_ingest.errors import UsageError, nearest
 from taxi_ingest.settings.job import MONTHS_BACK, NEW_YORK
 
 if TYPE_CHECKING:
@@ -16,53 +20,113 @@ if TYPE_CHECKING:
 _CREATE = "create"
 
 
-class _Datasets(TyperGroup):
+class _Datasets(Group):
     """Takes a dataset's name where another group takes a command's."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and not args[0].startswith("-") and args[0] not in self.commands:
+            if not ctx.resilient_parsing:
+                self._check_dataset(ctx, args[0])
             args = [_CREATE, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What TAB offers: commands, and datasets."""
+        [dataset] = [each for each in self.commands[_CREATE].params if each.name == "dataset"]
+        return [*super().shell_complete(ctx, incomplete), *dataset.shell_complete(ctx, incomplete)]
+
+    def _check_dataset(self, ctx: Any, word: str) -> None:
+        """Raise UsageError for what is no dataset, with the dataset or command that was meant."""
+        from taxi_ingest.tlc import trips_named
+
+        try:
+            trips_named(word)
+        except UsageError:
+            if nearest(word, self.commands):
+                raise no_such_command(ctx, word) from None
+            raise
 
 
 app = typer.Typer(
     cls=_Datasets,
     no_args_is_help=True,
-    help="Load what is new again and again: schedule yellow --cron '0 6 5 * *' (ls, rm, run, serve).",
+    help="Have what is new of a dataset loaded again and again.",
+    epilog="""taxi-ingest schedule yellow --cron '0 6 5 * *'
+taxi-ingest schedule serve""",
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule, as its dataset is called.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        rich_help_panel=SOURCE,
+        autocompletion=completion.datasets,
+        help="The schedule, as its dataset is called.",
+    ),
+]
 
 
 @app.command(
     _CREATE,
-    hidden=True,
-    epilog="Example: taxi-ingest schedule yellow --cron '0 6 5 * *' --timezone America/New_York",
+    epilog="""taxi-ingest schedule yellow --cron '0 6 5 * *'
+taxi-ingest schedule create green --cron '0 7 * * 1' --timezone UTC""",
 )
 def schedule_create(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="yellow, green, fhv or fhvhv.")],
-    cron: Annotated[
-        str, typer.Option(metavar="LINE", help="When: minute, hour, day, month, day of the week.")
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.datasets,
+            help="yellow, green, fhv or fhvhv.",
+        ),
     ],
-    timezone: Annotated[str, typer.Option(metavar="ZONE", help="The time zone of that.")] = NEW_YORK,
+    cron: Annotated[
+        str,
+        typer.Option(
+            metavar="LINE",
+            rich_help_panel=BEHAVIOUR,
+            help="When: minute, hour, day, month, day of the week.",
+        ),
+    ],
     months_back: Annotated[
-        int, typer.Option(min=1, help="For how many months to look for what is new or revised.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=SOURCE,
+            help="For how many months to look for what is new or revised.",
+        ),
     ] = MONTHS_BACK,
     table: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="The table, DATASET_tripdata unless told.")
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            rich_help_panel=TARGET,
+            autocompletion=completion.tables,
+            help="The table, DATASET_tripdata unless told.",
+        ),
     ] = None,
     block: Block = None,
+    timezone: Annotated[
+        str, typer.Option(metavar="ZONE", rich_help_panel=BEHAVIOUR, help="The time zone of --cron.")
+    ] = NEW_YORK,
     work_pool: WorkPool = None,
     notify: Annotated[
         str | None,
         typer.Option(
-            metavar="BLOCK", help="Prefect's block that tells of runs that fail (Slack, webhook, …)."
+            metavar="BLOCK",
+            rich_help_panel=BEHAVIOUR,
+            help="Prefect's block that tells of runs that fail (by Slack, a webhook or the like).",
         ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Have what is new of a dataset loaded by a cron line: months newly published, and those revised."""
+    """Have what is new of a dataset loaded by a cron line.
+
+    Months newly published, and those revised. The word `create` may be left out: a dataset's name will do.
+    """
     with failures_told(json), prefect_context(quiet=True):
         from taxi_ingest.flows.deployments import USUAL_POOL
         from taxi_ingest.flows.schedule import create_schedule
@@ -85,7 +149,7 @@ def schedule_create(
             stderr().print(f"Keep `taxi-ingest schedule serve{pool}` running: it carries this out.")
 
 
-@app.command("ls", epilog="Example: taxi-ingest schedule ls --json")
+@app.command("ls", epilog="taxi-ingest schedule ls --json")
 def schedule_ls(json: Json = False) -> None:
     """List the schedules."""
     with failures_told(json), prefect_context(quiet=True):
@@ -100,9 +164,12 @@ def schedule_ls(json: Json = False) -> None:
             _show(schedule)
 
 
-@app.command("rm", epilog="Example: taxi-ingest schedule rm yellow")
+@app.command("rm", epilog="taxi-ingest schedule rm yellow")
 def schedule_rm(name: Name, quiet: Quiet = False) -> None:
-    """Remove a schedule, and the runs that it has planned. What it has loaded stays."""
+    """Remove a schedule, and the runs that it has planned.
+
+    What it has loaded stays.
+    """
     with failures_told(json=False), prefect_context(quiet=True):
         from taxi_ingest.flows.schedule import remove_schedule
 
@@ -111,32 +178,51 @@ def schedule_rm(name: Name, quiet: Quiet = False) -> None:
             typer.echo(f"Removed schedule {name}")
 
 
-@app.command("run", epilog="Example: taxi-ingest schedule run yellow --month 2023-05")
+@app.command("run", epilog="taxi-ingest schedule run yellow --month 2023-05")
 def schedule_run(
     name: Name,
     month: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM", help="Look for what was new in this month, not now.")
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.months,
+            help="Look for what was new in this month, not now.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Have a schedule run now, beside the times of its cron line."""
-    with failures_told(json=False), prefect_context(quiet=True):
-        from taxi_ingest.flows.schedule import run_schedule
+    from taxi_ingest.tlc import parse_month
 
-        address = run_schedule(name, month)
+    with failures_told(json=False):
+        month = parse_month(month) if month is not None else None
+        with prefect_context(quiet=True):
+            from taxi_ingest.flows.schedule import run_schedule
+
+            address = run_schedule(name, month)
         if not quiet:
             typer.echo(address)
 
 
-@app.command("serve", epilog="Example: taxi-ingest schedule serve --jobs 1")
+@app.command("serve", epilog="taxi-ingest schedule serve --jobs 1")
 def schedule_serve(
     work_pool: WorkPool = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="How many runs at once; as many as the cores bear unless told.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=BEHAVIOUR,
+            help="How many runs at once; as many as the cores bear unless told.",
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Carry out the runs of schedules, and of backfill --work-pool, until interrupted."""
+    """Carry out runs of schedules, until interrupted.
+
+    And those of backfill --work-pool.
+    """
     with failures_told(json=False), prefect_context(quiet):
         from taxi_ingest.flows.serve import serve
 

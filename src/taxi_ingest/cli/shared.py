@@ -56,7 +56,7 @@ def read_settings() -> "Settings":
         problem = error.errors()[0]
         name = f"TAXI_INGEST_{'_'.join(map(str, problem['loc']))}".upper()
         raise UsageError(
-            f"{name} is wrong: {plainly(problem['msg'])}.",
+            f"{name} is wrong: {plainly(problem, str(problem['input']))}.",
             ".env.example explains each setting.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taxi_ingest.cli import completion
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, SOURCE, STACK
 from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
 from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from taxi_ingest.load import Database
     from taxi_ingest.stack import Removal, StackStatus, Ways
 
 _UNSEEN = "can't be looked at while the local stack is stopped: `taxi-ingest up` starts it."
@@ -26,7 +29,11 @@ _NOTHING = "none was loaded yet: `taxi-ingest backfill yellow 2024` loads a year
 app = typer.Typer()
 
 
-@app.command(epilog="Example: taxi-ingest up --port 5433")
+@app.command(
+    rich_help_panel=STACK,
+    epilog="""taxi-ingest up
+taxi-ingest up --port 5433""",
+)
 def up(
     port: Annotated[
         int | None,
@@ -34,23 +41,30 @@ def up(
             min=1024,
             max=65535,
             metavar="N",
+            rich_help_panel=BEHAVIOUR,
             help="Let programs reach the database by this port of 127.0.0.1, with a password; kept.",
         ),
     ] = None,
-    no_port: Annotated[bool, typer.Option("--no-port", help="Let nobody in by a port any more.")] = False,
+    no_port: Annotated[
+        bool,
+        typer.Option("--no-port", rich_help_panel=BEHAVIOUR, help="Let nobody in by a port any more."),
+    ] = False,
     keep_days: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="For how many days Prefect keeps the history of runs (90); kept."
+            min=1,
+            metavar="N",
+            rich_help_panel=BEHAVIOUR,
+            help="For how many days Prefect keeps the history of runs (90); kept.",
         ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Start the local stack: the embedded Postgres and a Prefect server, both left running.
+    """Start the local stack: the embedded Postgres and a Prefect server.
 
-    What runs is started anew, after the loads that use it, where one of these changes, or where it runs from
-    before an upgrade.
+    Both are left running. What runs is started anew, after the loads that use it, where one of these changes,
+    or where it runs from before an upgrade.
     """
     from taxi_ingest import stack
 
@@ -75,27 +89,44 @@ def up(
             print_json(found)
 
 
-@app.command(epilog="Example: taxi-ingest down")
+@app.command(
+    rich_help_panel=STACK,
+    epilog="""taxi-ingest down
+taxi-ingest down --remove-data""",
+)
 def down(
     force: Annotated[
-        bool, typer.Option("--force", help="End loads that run, instead of waiting for them.")
+        bool,
+        typer.Option(
+            "--force", rich_help_panel=BEHAVIOUR, help="End loads that run, instead of waiting for them."
+        ),
     ] = False,
     remove_data: Annotated[
         bool,
-        typer.Option("--remove-data", help="Delete what the local stack keeps, for good. Asks first."),
+        typer.Option(
+            "--remove-data",
+            rich_help_panel=BEHAVIOUR,
+            help="Delete what the local stack keeps, for good. Asks first.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", rich_help_panel=BEHAVIOUR, help="Delete without asking.")
     ] = False,
     purge: Annotated[
         bool,
         typer.Option(
             "--purge",
+            rich_help_panel=BEHAVIOUR,
             help="Delete the downloads, too: all that taxi-ingest keeps on this machine. Asks first.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Stop the local stack. Its data stays; a load that runs is waited for, or ended with --force."""
+    """Stop the local stack; its data stays.
+
+    A load that runs is waited for, or ended with --force.
+    """
     from taxi_ingest import stack
 
     with failures_told(json):
@@ -173,38 +204,68 @@ def _show_stopped(before: "StackStatus") -> None:
         stdout().print(f"The load into {table}: ended.", markup=False)
 
 
-@app.command(epilog="Example: taxi-ingest status --dataset yellow")
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="""taxi-ingest status
+taxi-ingest status --dataset yellow --dataset green""",
+)
 def status(
     dataset: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only its months; may be given again.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.datasets,
+            help="Only its months; may be given again.",
+        ),
     ] = None,
-    table: Annotated[str | None, typer.Option(metavar="TABLE", help="Only the months in this table.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.tables,
+            help="Only the months in this table.",
+        ),
+    ] = None,
     revised: Annotated[
-        bool, typer.Option("--revised", help="Ask the sources which files were revised since.")
+        bool,
+        typer.Option(
+            "--revised", rich_help_panel=BEHAVIOUR, help="Ask the sources which files were revised since."
+        ),
     ] = False,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
+            rich_help_panel=BEHAVIOUR,
             help="Print nothing and exit with 0 if all is well; else say what is not, for monitoring.",
         ),
     ] = False,
     block: Block = None,
     database_url: DatabaseUrl = None,
     show_password: Annotated[
-        bool, typer.Option("--show-password", help="Show the embedded Postgres' password, too.")
+        bool,
+        typer.Option(
+            "--show-password", rich_help_panel=OUTPUT, help="Show the embedded Postgres' password, too."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say what runs, how programs reach the database, and what has become of each month. Starts nothing.
+    """Say what runs, and what has become of each month.
 
-    A dataset that has loads has a grid of all its months: loaded, short (rows are missing), revised (since it
-    was loaded; only with --revised), failed, missing, or unpublished.
+    Also how programs reach the database. It starts nothing. A dataset that has loads has a grid of all its
+    months: loaded, short (rows are missing), revised (since it was loaded; only with --revised), failed,
+    missing, or unpublished.
 
     All is well for --check if the database answers (else it exits with 5), Prefect's API as well (6), and of
     no month the last try failed (its exit code).
     """
     with failures_told(json) as known:
+        from taxi_ingest.tlc import trips_named
+
+        for name in dataset or ():
+            trips_named(name)
         known |= _stack(shown=not (json or check), with_password=show_password)
         from taxi_ingest.cli import grid
 
@@ -225,7 +286,7 @@ def status(
             print_json({**known, "ledger": ledger, "datasets": [grid.as_json(months) for months in found]})
             return
         if not found:
-            typer.echo(f"Months    {_NOTHING if database else _UNSEEN}")
+            typer.echo(f"Months    {_no_months(database, table)}")
         elif database and database.address != known["database"]:
             typer.echo(f"Months    in {database.address}")
         where = (("--block", block), ("--database-url", database_url and database and database.address))
@@ -234,15 +295,36 @@ def status(
             grid.show(months, flags)
 
 
-@app.command(epilog="Example: taxi-ingest ui --no-browser")
+def _no_months(database: "Database | None", table: str | None) -> str:
+    """What stands in the place of the grid."""
+    if database is None:
+        return _UNSEEN
+    if table is None:
+        return _NOTHING
+    from taxi_ingest.load import parse_target, table_hint
+
+    return printable(f"none was loaded into {table}. {table_hint(database, parse_target(table))}")
+
+
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="""taxi-ingest ui
+taxi-ingest ui --no-browser""",
+)
 def ui(
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open it, or only print its address.")
+        bool,
+        typer.Option(
+            "--browser/--no-browser",
+            rich_help_panel=BEHAVIOUR,
+            help="Open it, or only print its address.",
+        ),
     ] = True,
 ) -> None:
-    """Open Prefect's dashboard, logged in; its server is started if needed.
+    """Open Prefect's dashboard, logged in.
 
-    Anywhere else the dashboard of the local server asks for a password: the key in the home folder.
+    Its server is started if needed. Anywhere else the dashboard of the local server asks for a password: the
+    key in the home folder.
     """
     with failures_told(json=False):
         from taxi_ingest.flows.api import dashboard

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import options
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE, TARGET
 from taxi_ingest.cli.shared import check_text, chosen_database, stdout
 from taxi_ingest.errors import UsageError, printable
 
@@ -21,41 +22,55 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: taxi-ingest views --schema answers")
+@app.command(
+    rich_help_panel=LOAD,
+    epilog="""taxi-ingest views
+taxi-ingest views --schema answers --materialize
+taxi-ingest views --refresh""",
+)
 def views(
-    schema: Annotated[
-        str, typer.Option(metavar="SCHEMA", help="Where the views are; it must be there.")
-    ] = "public",
     table: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TABLE",
-            show_default=False,
+            rich_help_panel=SOURCE,
+            autocompletion=completion.tables,
             help="The table that they read, where several hold a dataset. May be given several times.",
         ),
     ] = None,
+    schema: Annotated[
+        str,
+        typer.Option(metavar="SCHEMA", rich_help_panel=TARGET, help="Where the views are; it must be there."),
+    ] = "public",
     materialize: Annotated[
         bool | None,
         typer.Option(
             "--materialize/--no-materialize",
-            show_default=False,
+            rich_help_panel=BEHAVIOUR,
             help="Whether trips_daily, trips_hourly_by_zone and zone_revenue_monthly keep their rows; "
             "each stays as it is unless told.",
         ),
     ] = None,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Only bring those up to date that keep their rows.")
+        bool,
+        typer.Option(
+            "--refresh",
+            rich_help_panel=BEHAVIOUR,
+            help="Only bring those up to date that keep their rows.",
+        ),
     ] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Drop the views again.")] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", rich_help_panel=BEHAVIOUR, help="Drop the views again.")
+    ] = False,
     block: options.Block = None,
     database_url: options.DatabaseUrl = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make ready views on the loaded tables, or bring them up to date: trips with codes spelled out and
-    zones by name, and sums by day, hour and month.
+    """Make ready views on the loaded tables, or bring them up to date.
 
-    All is done in one transaction. What taxi-ingest did not make is never touched.
+    Trips with codes spelled out and zones by name, and sums by day, hour and month. All is done in one
+    transaction. What taxi-ingest did not make is never touched.
     """
     with failures_told(json, schema=schema) as known:
         check_text(schema=schema, block=block, table=" ".join(table or ()) or None)

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
-from taxi_ingest.cli import options
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
+from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE, TARGET
 from taxi_ingest.cli.ingest import print_loaded, run_load
 from taxi_ingest.cli.shared import chosen_database, read_settings, stderr, stdout
 from taxi_ingest.errors import UsageError, printable
 from taxi_ingest.settings.job import Job
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from taxi_ingest.flows.outcome import Outcome
     from taxi_ingest.load import Assignment, Database
 
@@ -24,22 +26,42 @@ app = typer.Typer()
 _OUTLINES = (".zip", ".geojson", ".json")
 
 
-@app.command(epilog="Example: taxi-ingest zones --assign")
+@app.command(
+    rich_help_panel=LOAD,
+    epilog="""taxi-ingest zones
+taxi-ingest zones --assign""",
+)
 def zones(
     url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The lookup file, if not TLC's present one.")
+        str | None,
+        typer.Option(
+            metavar="URL", rich_help_panel=SOURCE, help="The lookup file, if not TLC's present one."
+        ),
     ] = None,
     shapes: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="The outlines, if not TLC's: a zipped shapefile or GeoJSON."),
+        typer.Option(
+            metavar="URL",
+            rich_help_panel=SOURCE,
+            help="The outlines, if not TLC's: a zipped shapefile or GeoJSON.",
+        ),
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option(metavar="TABLE", help="The table, taxi_zones unless told; outlines go to TABLE_shapes."),
+        typer.Option(
+            metavar="TABLE",
+            rich_help_panel=TARGET,
+            autocompletion=completion.tables,
+            help="The table, taxi_zones unless told; outlines go to TABLE_shapes.",
+        ),
     ] = None,
     assign: Annotated[
         bool,
-        typer.Option("--assign", help="Then find the zones of all loaded trips that have coordinates only."),
+        typer.Option(
+            "--assign",
+            rich_help_panel=BEHAVIOUR,
+            help="Then find the zones of all loaded trips that have coordinates only.",
+        ),
     ] = False,
     block: options.Block = None,
     database_url: options.DatabaseUrl = None,
@@ -48,9 +70,10 @@ def zones(
     verbose: options.Verbose = 0,
     log_format: options.LogFormat = "text",
 ) -> None:
-    """Load the taxi zones, which PULocationID and DOLocationID refer to, and their outlines.
+    """Load the taxi zones and their outlines.
 
-    Each table has LocationID as its key; a newer file replaces it whole.
+    PULocationID and DOLocationID refer to them. Each table has LocationID as its key; a newer file replaces
+    it whole.
     """
     del log_format  # heeded by whatever writes to stderr
     with failures_told(json, table=table, url=None) as known:
@@ -124,8 +147,10 @@ def _as_json(
     }
 
 
-def _told(outlines: "Outcome | None", found: "list[Assignment] | None") -> list[Text]:
+def _told(outlines: "Outcome | None", found: "list[Assignment] | None") -> "list[Text]":
     """What was done besides, line by line."""
+    from rich.text import Text
+
     rows = []
     if outlines:
         rows.append(("outlines", f"{outlines.table}: {outlines.rows_loaded} zones from {outlines.url}"))

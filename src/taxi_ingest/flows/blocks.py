@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -18,6 +18,7 @@ from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.database import address_of, secrets_at
+from taxi_ingest.settings.job import DEFAULT_BLOCK
 
 if TYPE_CHECKING:
     from prefect_sqlalchemy import SqlAlchemyConnector
@@ -77,9 +78,13 @@ def _check_name(name: str) -> None:
 def list_blocks() -> list[BlockInfo]:
     """All SqlAlchemyConnector blocks that Prefect has, by name."""
     with get_client(sync_client=True) as client:
-        documents = client.request("POST", "/block_documents/filter", json=_FILTER).json()
-    names = sorted(document["name"] for document in documents if document["name"])
+        names = _names(client)
     return [BlockInfo(name, _connector_address(_load(name))) for name in names]
+
+
+def _names(client: SyncPrefectClient) -> list[str]:
+    documents = client.request("POST", "/block_documents/filter", json=_FILTER).json()
+    return sorted(document["name"] for document in documents if document["name"])
 
 
 _FILTER = {"block_types": {"slug": {"any_": [_BLOCK_TYPE]}}, "include_secrets": False}
@@ -120,15 +125,18 @@ def check_block(name: str | None) -> None:
 
 
 def find_block(name: str) -> Database | None:
-    """The database behind a block; None where there is no such block.
+    """The database behind a block; None where there is no block of the usual name.
 
-    Raises DatabaseError for a block that is not for Postgres, or for a driver that is not ours.
+    Raises UsageError where there is none of another, with the one that was meant; DatabaseError for a block
+    that is not for Postgres, or for a driver that is not ours.
     """
     with get_client(sync_client=True) as client:
         try:
             client.read_block_document_by_name(name, _BLOCK_TYPE, include_secrets=False)
         except ObjectNotFound:
-            return None
+            if name == DEFAULT_BLOCK:
+                return None
+            raise no_such_block(name, _names(client)) from None
     connector = _load(name)
     _check_driver(name, _url_of(connector).drivername)
     return BlockDatabase(_connector_address(connector), connector)

@@ -16,6 +16,7 @@ from taxi_ingest.load.history import (
     find_load,
     list_loads,
     look_back,
+    table_hint,
 )
 from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
 from taxi_ingest.load.ledger import note_attempt, prepare_ledger
@@ -71,6 +72,7 @@ __all__ = [
     "preview",
     "rejects_of",
     "survey",
+    "table_hint",
     "taxi_zones",
     "undo",
     "write_rejects",

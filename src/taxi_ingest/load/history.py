@@ -6,7 +6,7 @@ from typing import Literal
 
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.errors import DataError, UsageError, nearest
 from taxi_ingest.load import migrations
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.table import Target
@@ -281,6 +281,29 @@ def tables_of_datasets(cursor: Cursor) -> list[tuple[str, Target, bool]]:
         return []
     cursor.execute(_TABLES, {"statuses": ["loaded", "undone"]})
     return [(dataset, Target(schema, name), there) for dataset, schema, name, there in cursor.fetchall()]
+
+
+def no_such_table(cursor: Cursor, target: Target) -> UsageError:
+    """The error for a table that is not there, with the loaded one that was meant."""
+    return UsageError(f"There is no table {target}.", find_hint(cursor, target))
+
+
+def table_hint(database: Database, target: Target) -> str:
+    """Of a table that has no loads: the one that was meant, or where they are told."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        return find_hint(cursor, target)
+
+
+def find_hint(cursor: Cursor, target: Target) -> str:
+    """The same, in a transaction that is begun."""
+    if exists(cursor):
+        cursor.execute(
+            "SELECT DISTINCT table_schema, table_name FROM taxi_ingest.loads WHERE status = 'loaded'"
+        )
+        known = {str(Target(*row)) for row in cursor.fetchall()}
+        if (near := nearest(str(target), known)) and near != str(target):
+            return f"Did you mean {near}?"
+    return "`taxi-ingest loads` lists what was loaded."
 
 
 def committed_runs(database: Database, flow_run_urls: list[str]) -> set[str]:

@@ -18,7 +18,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load.database import Database
-from taxi_ingest.load.history import tables_of_datasets
+from taxi_ingest.load.history import no_such_table, tables_of_datasets
 from taxi_ingest.load.table import LEDGER_SCHEMA, Target
 
 Kind = Literal["time", "number", "text"]
@@ -136,7 +136,7 @@ def survey(database: Database, target: Target) -> Surveyed:
         )
         found = cursor.fetchone()
         if found is None:
-            raise UsageError(f"There is no table {target}.", "`taxi-ingest loads` lists what was loaded.")
+            raise no_such_table(cursor, target)
         if found[0] not in ("r", "p", "m"):
             raise UsageError(f"{target} is no table that holds rows itself.", "Name the table behind it.")
         cursor.execute(_COLUMNS, (target.quoted_whole,))

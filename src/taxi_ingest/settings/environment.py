@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs."""
 
     cache_dir: Folder = Field(default_factory=lambda: _usual(user_cache_path))
-    """The folder of downloads, which are kept until `cache_gb` are full."""
+    """The folder of downloads, which are kept until `TAXI_INGEST_CACHE_GB` are full."""
 
     cache_gb: float = Field(default=10, ge=0, le=1e9, allow_inf_nan=False)
     """How many GB (10^9 bytes) of downloads are kept; those not used for longest go first."""

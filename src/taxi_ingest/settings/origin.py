@@ -3,12 +3,11 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
-from taxi_ingest.errors import without_login
+from taxi_ingest.errors import nearest, without_login
 from taxi_ingest.settings.environment import Settings
 
 PREFIX = "TAXI_INGEST_"
@@ -40,7 +39,7 @@ def unknown_variables() -> Iterator[tuple[str, str]]:
     """Each variable that is named like a setting and is none, and the setting it may mean, or nothing."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     for variable in sorted(_given().keys() - known):
-        yield variable, next(iter(get_close_matches(variable, known, n=1)), "")
+        yield variable, nearest(variable, known) or ""
 
 
 def _given() -> dict[str, str]:

@@ -15,7 +15,6 @@ columns.csv, from TLC's data dictionaries and the headers of all published files
 """
 
 import csv
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from datetime import date
 from functools import cache
 from importlib import resources
 
-from taxi_ingest.errors import UsageError
+from taxi_ingest.errors import UsageError, nearest
 
 TLC_URL = "https://d37ci6vzurychx.cloudfront.net/trip-data"
 """Under this address TLC publishes `<dataset>_tripdata_<month>.parquet`
@@ -44,7 +43,15 @@ MONTH_PATTERN = r"\d{4}-(0[1-9]|1[0-2])"
 
 _MONTH = re.compile(MONTH_PATTERN)
 _YEAR = re.compile(r"\d{4}")
-_NEARLY_MONTH = re.compile(r"(?P<year>\d{4})[-_/. ]?(?P<month>\d{1,2})([-_/. ]\d{1,2})?")
+_RANGE = re.compile(r"all|{0}(\.\.({0})?)?".format(rf"({MONTH_PATTERN}|\d{{4}})"))
+_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMED_MONTH = rf"(?P<month>\d{{1,2}}|({'|'.join(_MONTH_NAMES)})[a-z]*)"
+_NEARLY_MONTH = (
+    re.compile(rf"(?P<year>\d{{4}})[-_/., ]*{_NAMED_MONTH}([-_/. ]\d{{1,2}})?"),
+    re.compile(rf"{_NAMED_MONTH}[-_/., ]+(?P<year>\d{{4}})"),
+)
+_NEARLY_DOTS = re.compile(r"\s*(?:\.{3,}|…|[:,–—~]|\bto\b|\.\.)\s*|\s+-\s+|(?<=\d{4}-\d\d)-(?=\d{4})")
+"""What stands between two months of a range where `..` should."""
 _FILE_NAME = re.compile(
     r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)"
 )
@@ -142,25 +149,38 @@ def _named(name: str, among: Sequence[Dataset]) -> Dataset:
         if dataset.name == name:
             return dataset
     known = [dataset.name for dataset in among]
-    near = difflib.get_close_matches(name.strip().lower(), known, n=1)
+    bare = name.strip().lower()
+    near = next((dataset.name for dataset in among if dataset.table == bare), None)
+    near = near or _ALSO_CALLED.get(bare) or nearest(bare, known)
     raise UsageError(
         f"TLC has no dataset {name!r}.",
-        f"Did you mean {near[0]}? There are {', '.join(known)}."
+        f"Did you mean {near}? There are {', '.join(known)}."
         if near
         else f"Choose one of {', '.join(known)}.",
     )
+
+
+_ALSO_CALLED = {"hvfhv": "fhvhv", "hvfhs": "fhvhv"}
+"""What others call a dataset: TLC itself speaks of high-volume for-hire services."""
 
 
 def parse_month(text: str) -> str:
     """A month as it is written here, `2024-01`. Raises UsageError for anything else, with the near miss."""
     if _MONTH.fullmatch(text):
         return text
-    near = _NEARLY_MONTH.fullmatch(text.strip())
-    month = f"{near['year']}-{near['month']:0>2}" if near else ""
-    raise UsageError(
-        f"{text!r} is no month.",
-        f"Did you mean {month}?" if _MONTH.fullmatch(month) else "Write it like 2024-01.",
-    )
+    near = near_month(text)
+    raise UsageError(f"{text!r} is no month.", f"Did you mean {near}?" if near else "Write it like 2024-01.")
+
+
+def near_month(text: str) -> str | None:
+    """The month that was meant by `2024/1`, `202401`, `01/2024` or `Jan 2024`; None where it is none."""
+    for pattern in _NEARLY_MONTH:
+        if found := pattern.fullmatch(text.strip().lower()):
+            name = found["month"]
+            number = name if name.isdigit() else str(_MONTH_NAMES.index(name[:3]) + 1)
+            month = f"{found['year']}-{number:0>2}"
+            return month if _MONTH.fullmatch(month) else None
+    return None
 
 
 def first_day(month: str) -> date:
@@ -196,9 +216,8 @@ def parse_range(text: str, dataset: Dataset, today: date) -> MonthRange:
     """
     now = f"{today:%Y-%m}"
     text = text.strip()
+    check_range(text)
     first_text, dots, last_text = ("", "..", "") if text == "all" else text.partition("..")
-    if not first_text and text != "all":
-        raise UsageError(f"{text!r} is no range of months.", _RANGE_HINT)
     first = _first_month(first_text, dataset) if first_text else dataset.first_month
     last = now if dots and not last_text else _last_month(last_text or first_text, now)
     if last < first:
@@ -209,6 +228,14 @@ def parse_range(text: str, dataset: Dataset, today: date) -> MonthRange:
     return MonthRange(_months_between(first, last), not named and last >= f"{today.year - 1}-12")
 
 
+def check_range(text: str) -> None:
+    """Raise UsageError for what is no range of months, whichever a dataset has; with the near miss."""
+    if not _RANGE.fullmatch(text):
+        near = near_range(text) or near_month(text)
+        hint = f"Did you mean {near}?" if near else _RANGE_HINT
+        raise UsageError(f"{text!r} is no month and no range of months.", hint)
+
+
 _RANGE_HINT = "Write 2019-01..2021-07, 2019-01, 2019, 2019..2021, 2023-01.. (till now) or all."
 
 
@@ -216,21 +243,23 @@ def _first_month(text: str, dataset: Dataset) -> str:
     if _YEAR.fullmatch(text):
         within = f"{text}-01" <= dataset.first_month <= f"{text}-12"
         return dataset.first_month if within else f"{text}-01"
-    return _month_of_range(text)
+    return text
 
 
 def _last_month(text: str, now: str) -> str:
     if _YEAR.fullmatch(text):
         return now if text == now[:4] else f"{text}-12"
-    return _month_of_range(text)
+    return text
 
 
-def _month_of_range(text: str) -> str:
-    try:
-        return parse_month(text)
-    except UsageError as error:
-        near = error.hint if error.hint.startswith("Did you mean") else _RANGE_HINT
-        raise UsageError(f"{text!r} is no month and no range of months.", near) from None
+def near_range(text: str) -> str | None:
+    """The range that was meant by `2019-01 - 2021-07`, `2019-01:2021-07` and the like; None if none was."""
+    bounds = [_near_bound(part) for part in _NEARLY_DOTS.split(text.strip())]
+    return f"{bounds[0]}..{bounds[1]}" if len(bounds) == 2 and all(bounds) else None
+
+
+def _near_bound(text: str) -> str | None:
+    return text if _YEAR.fullmatch(text) or _MONTH.fullmatch(text) else near_month(text)
 
 
 def _months_between(first: str, last: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, DataError, UsageError
 from taxi_ingest.load import Target
 from taxi_ingest.load.database import one
-from taxi_ingest.load.history import tables_of_datasets
+from taxi_ingest.load.history import find_hint, tables_of_datasets
 from taxi_ingest.load.types import name_of, short_name
 
 _ESSENTIAL = ("pickup_datetime", "location_id")
@@ -118,7 +118,7 @@ def find_sources(
     known = tables_of_datasets(cursor)
     for target in wanted:
         if target not in (table for _, table, _ in known):
-            raise UsageError(f"Nothing of TLC's was loaded into {target}.", "`taxi-ingest loads` tells what.")
+            raise UsageError(f"Nothing of TLC's was loaded into {target}.", find_hint(cursor, target))
     if not any(tlc.dataset_named(dataset).kind == "trips" for dataset, _, _ in known):
         raise DataError("No trips are loaded yet.", "Load some: taxi-ingest backfill yellow 2024-01")
     return tuple(_source(cursor, dataset, known, wanted, present) for dataset in tlc.datasets())
