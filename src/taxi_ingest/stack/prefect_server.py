@@ -326,6 +326,8 @@ def _prefect_settings(folder: Path, port: int, key: str) -> dict[str, str]:
         # Neither the server nor the dashboard in the browser reports to anyone.
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # By default its front page shows another look than the links to runs lead to.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         # By default any web page that the user opens could read this API, and so the blocks' secrets.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
