@@ -171,7 +171,7 @@ def test_ui_prints_the_plain_address_and_opens_a_private_page(
     opener.chmod(0o700)
     done = cli("ui", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     page = settings.home / "prefect" / "login.html"
-    assert done.stdout == f"http://127.0.0.1:{settings.prefect_port}\n"
+    assert done.stdout == f"http://127.0.0.1:{settings.prefect_port}/v2\n"
     until(lambda: (tmp_path / "opened").exists() and (tmp_path / "opened").read_text())
     assert (tmp_path / "opened").read_text() == f"{page}\n"
     assert stat.S_IMODE(page.stat().st_mode) == 0o600

@@ -17,6 +17,7 @@ from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Source
+from taxi_ingest.stack.prefect_app import LOOK
 
 
 def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | None:
@@ -37,7 +38,7 @@ def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | 
                 return None
             if not source.is_unchanged(previous.sha256, previous.validators) or _a_run_was_left(api):
                 return None
-            run_url = str(api.base_url.join(f"/runs/flow-run/{_record(api, previous, target)}"))
+            run_url = str(api.base_url.join(f"{LOOK}/runs/flow-run/{_record(api, previous, target)}"))
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None

@@ -23,7 +23,7 @@ import psutil
 from taxi_ingest.errors import PrefectError
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.ports import is_taken, listens
-from taxi_ingest.stack.prefect_app import LOGIN_PATH
+from taxi_ingest.stack.prefect_app import LOGIN_PATH, LOOK
 from taxi_ingest.stack.residents import (
     ServiceStatus,
     await_end,
@@ -79,11 +79,11 @@ class PrefectServer:
 
     @property
     def dashboard_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{LOOK}"
 
     @property
     def api_url(self) -> str:
-        return f"{self.dashboard_url}/api"
+        return f"http://127.0.0.1:{self.port}/api"
 
     def answers(self) -> bool:
         """Whether it is up by now."""
@@ -114,7 +114,8 @@ class PrefectServer:
         and the browser sends it as a form: it gets into no address and no history.
         """
         page = self.log.with_name("login.html")
-        write_private(page, _LOGIN.format(url=self.dashboard_url + LOGIN_PATH, key=html.escape(self.key)))
+        url = f"http://127.0.0.1:{self.port}{LOGIN_PATH}"
+        write_private(page, _LOGIN.format(url=url, key=html.escape(self.key)))
         return page
 
     def _failure(self, what: str) -> PrefectError:
@@ -326,8 +327,6 @@ def _prefect_settings(folder: Path, port: int, key: str) -> dict[str, str]:
         # Neither the server nor the dashboard in the browser reports to anyone.
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # By default its front page shows another look than the links to runs lead to.
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         # By default any web page that the user opens could read this API, and so the blocks' secrets.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
