@@ -6,7 +6,6 @@ where Prefect does not take one, the run goes on.
 """
 
 import hashlib
-import html
 import json
 import re
 import threading
@@ -139,9 +138,14 @@ def _shown_reject(reject: Reject) -> dict[str, Any]:
     return {
         "line": reject.number,
         "column": reject.column or "",
-        "reason": html.escape(printable(reject.reason), quote=False),
-        "row": html.escape(printable(reject.raw), quote=False),
+        "reason": _no_markup(reject.reason),
+        "row": _no_markup(reject.raw),
     }
+
+
+def _no_markup(text: str) -> str:
+    """A text in which no HTML counts: one of Prefect's two looks takes a table's cells for it."""
+    return re.sub("[<&]", "\\g<0>\u200b", printable(text))
 
 
 # Several
@@ -156,7 +160,7 @@ def of_several(outcome: BackfillOutcome, key: str) -> Iterator[ArtifactCreate]:
     )
     rows = [
         (
-            file_label(each.dataset, each.month, str(each.url)),
+            _load(each),
             f"**{each.status}**" if each.status == "failed" else each.status,
             f"{each.rows_loaded:,}" if isinstance(each, Outcome) else "",
             _why(each),
@@ -175,6 +179,13 @@ def of_several(outcome: BackfillOutcome, key: str) -> Iterator[ArtifactCreate]:
             ]
         ),
     )
+
+
+def _load(each: Outcome | NotLoaded) -> str:
+    """What a load is called, and its run where it has one."""
+    name = _plain(file_label(each.dataset, each.month, str(each.url)))
+    run = each.flow_run_url if isinstance(each, Outcome) else None
+    return f"[{name}](<{run}>)" if run else name
 
 
 _SIGNS = {"loaded": "✓", "replaced": "✓", "skipped": "✓", "failed": "✗", "unpublished": "–", "waiting": "·"}
