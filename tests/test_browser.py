@@ -157,7 +157,8 @@ def world(
             cwd=folder,
         )
         file = ("ingest", "--url", mirror.url(odd.name), "--table", "yellow_tripdata")
-        ran("blocks", "create", "--name", "seen", "--database-url", url_with(system_url, dbname="postgres"))
+        block = ("blocks", "create", "--name", "seen", "--database-url", system_url)
+        assert run_cli(*block, env=env).returncode == 0
         ran("schedule", "yellow", "--cron", "0 6 5 * *")
         yield World(
             settings,

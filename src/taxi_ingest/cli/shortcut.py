@@ -11,7 +11,7 @@ import httpx
 from taxi_ingest.cli.local_api import local_api, may_have_block, prefect_may_be_configured
 from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import TaxiIngestError
-from taxi_ingest.flows import process_tags
+from taxi_ingest.flows import process_marks
 from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
@@ -66,11 +66,11 @@ class _Doubt(Exception):
 def _a_run_was_left(api: httpx.Client) -> bool:
     """Whether there is a flow run to be put right, which the flow does."""
     unfinished = {
-        "tags": {"all_": [process_tags.machine_tag()]},
+        "tags": {"all_": [process_marks.machine_tag()]},
         "state": {"type": {"not_any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}},
     }
     runs = api.post("/flow_runs/filter", json={"flow_runs": unfinished}).raise_for_status().json()
-    return any(process_tags.is_dead(run["tags"]) for run in runs)
+    return any(process_marks.is_dead(run["flow_version"]) for run in runs)
 
 
 def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:

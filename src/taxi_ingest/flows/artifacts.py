@@ -11,7 +11,9 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -223,8 +225,9 @@ def progress_shown(name: str, table: str) -> Iterator["Progress"]:
     progress = Progress()
     ended = threading.Event()
     if run:
-        follow = threading.Thread(target=_follow, args=(progress, name, table, run, ended), daemon=True)
-        follow.start()
+        # A thread does not inherit which API is in use.
+        followed = partial(copy_context().run, _follow, progress, name, table, run, ended)
+        threading.Thread(target=followed, daemon=True).start()
     try:
         yield progress
     finally:

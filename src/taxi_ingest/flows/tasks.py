@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
@@ -45,7 +45,7 @@ def plain_task(
     """
 
     def plain(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-        run = task(
+        run = Task(
             _ended_plainly(function),
             task_run_name=run_name,
             cache_policy=NO_CACHE,
@@ -60,7 +60,7 @@ def plain_task(
         def called(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
             result = run(*args, **kwargs)
             if isinstance(result, State):
-                raise get_state_exception(result)
+                raise cast(BaseException, get_state_exception(result))
             return result
 
         return called
