@@ -1,5 +1,6 @@
 """The files that tests load: trips of TLC's, its zones, and anything else."""
 
+import json
 from itertools import count
 from pathlib import Path
 
@@ -81,3 +82,19 @@ def written(folder: Path, content: bytes | str, name: str = "file.csv") -> Path:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def two_squares(folder: Path, name: str) -> Path:
+    """A GeoJSON of zones 1 and 2."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"LocationID": number, "zone": name, "borough": "B"},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[-74, number], [-73, number], [-73, number + 1], [-74, number]]],
+            },
+        }
+        for number in (1, 2)
+    ]
+    return written(folder, json.dumps({"type": "FeatureCollection", "features": features}), "zones.geojson")

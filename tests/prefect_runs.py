@@ -65,10 +65,10 @@ def _anything() -> None: ...
 
 
 @contextmanager
-def seeming_run(*tags: str) -> Iterator[UUID]:
-    """A run that seems to go on, with these tags."""
+def seeming_run(*tags: str, process: str | None = None) -> Iterator[UUID]:
+    """A run that seems to go on, with these tags and the mark of a process."""
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(_anything, tags=tags, state=Running()).id
+        run = client.create_flow_run(_anything.with_options(version=process), tags=tags, state=Running()).id
         try:
             yield run
         finally:

@@ -68,7 +68,7 @@ def test_the_same_file_again_is_skipped_and_still_seen_in_prefect(
     )
     assert (second["status"], second["load_id"]) == ("skipped", first["load_id"])
     assert second["flow_run_url"] != first["flow_run_url"]
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/runs/flow-run/[0-9a-f-]{36}", second["flow_run_url"])
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v2/runs/flow-run/[0-9a-f-]{36}", second["flow_run_url"])
 
 
 def test_a_summary_is_shown_that_names_the_next_command(cli: Cli, trips: Path, db: dict[str, str]) -> None:
@@ -337,7 +337,7 @@ def test_status_names_both_servers_in_json(cli: Cli, settings: Settings, embedde
 
 def test_ui_prints_the_dashboards_address(cli: Cli, settings: Settings) -> None:
     done = cli("ui", "--no-browser")
-    assert done.stdout == f"http://127.0.0.1:{settings.prefect_port}\n"
+    assert done.stdout == f"http://127.0.0.1:{settings.prefect_port}/v2\n"
 
 
 def test_python_runs_the_package_as_the_same_program() -> None:

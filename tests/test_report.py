@@ -1,11 +1,8 @@
 """What `report` tells: numbers that are those of the files, on a page that needs nothing else."""
 
 import html
-import json
 import os
 import re
-import shutil
-import subprocess
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from builders import ZONES, any_rows, csv_of, plain_table, row, trips, written
+from builders import ZONES, any_rows, csv_of, plain_table, row, trips, two_squares
 from helpers import PASSWORD, Cli, execute, run_python
 from helpers import loaded as load_in_chunks
 from taxi_ingest import tlc
@@ -46,8 +43,6 @@ FILES = {
     "fhvhv": ("pickup_datetime", "dropoff_datetime", "trip_miles", "base_passenger_fare", "PULocationID"),
 }
 """What the files of a dataset call pickup, drop-off, distance, fare and zone."""
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def loaded(file: Path, database: Database, table: str = "trips", **how: Any) -> None:
@@ -278,22 +273,6 @@ def test_an_empty_table_has_a_page_that_says_so(
     assert "There are no rows." in page(report)
 
 
-def two_squares(folder: Path, name: str) -> Path:
-    """A GeoJSON of zones 1 and 2."""
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"LocationID": number, "zone": name, "borough": "B"},
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[[-74, number], [-73, number], [-73, number + 1], [-74, number]]],
-            },
-        }
-        for number in (1, 2)
-    ]
-    return written(folder, json.dumps({"type": "FeatureCollection", "features": features}), "zones.geojson")
-
-
 def mean_world(folder: Path, database: Database, name: str) -> Report:
     """Trips, zones with outlines, a table and a column that all are called so."""
     lines = ["VendorID,lpep_pickup_datetime,total_amount,PULocationID,payment_type"]
@@ -433,33 +412,3 @@ main()
     assert refused.returncode == 2
     assert "pip install 'taxi-ingest[report]'" in refused.stderr
     assert "--text" in refused.stderr
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
-@pytest.mark.parametrize("width", [500, 1300])
-@pytest.mark.parametrize("scheme", ["0", "1"])
-def test_a_browser_has_nothing_to_complain_of(
-    width: int, scheme: str, tmp_path: Path, embedded_database: Database
-) -> None:
-    (tmp_path / "report.html").write_text(page(mean_world(tmp_path, embedded_database, "trips")))
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            *(
-                CHROMIUM,
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                f"--user-data-dir={tmp_path / 'profile'}",
-            ),
-            *("--enable-logging=stderr", f"--window-size={width},2000"),
-            *(f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={tmp_path / 'page.png'}"),
-            (tmp_path / "report.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (tmp_path / "page.png").exists(), done.stderr
-    assert "CONSOLE" not in done.stderr

@@ -19,7 +19,7 @@ import builders
 from helpers import loaded, until
 from prefect_runs import flow_run, flow_runs, id_of, seeming_run, task_runs
 from taxi_ingest import ingest
-from taxi_ingest.flows import process_tags
+from taxi_ingest.flows.process_marks import machine_tag, process_mark
 from taxi_ingest.flows.runs import end_dead_runs, tied_flow
 from taxi_ingest.load import database_at
 
@@ -73,7 +73,7 @@ def shown(ids: set[UUID]) -> list[str]:
     # Until it begins, a run has a random name of Prefect's.
     names = ["killed" if run.name.endswith("killed") else "unnamed" for run in found]
     return sorted(f"{name} {run.state_name}" for name, run in zip(names, found, strict=True)) + sorted(
-        f"{task.name.rpartition('-')[0]} {task.state_name}" for task in task_runs(*ids)
+        f"{re.split('[ ]|-[0-9]', task.name)[0]} {task.state_name}" for task in task_runs(*ids)
     )
 
 
@@ -82,10 +82,10 @@ LeftBehind = Callable[..., UUID]
 
 @pytest.fixture
 def left_behind(api: str) -> Iterator[LeftBehind]:
-    """Make a run that seems to go on, with these tags."""
+    """Make a run that seems to go on, with these tags and the mark of a process."""
     del api
     with ExitStack() as runs:
-        yield lambda *tags: runs.enter_context(seeming_run(*tags))
+        yield lambda *tags, process=None: runs.enter_context(seeming_run(*tags, process=process))
 
 
 @pytest.mark.slow
@@ -123,10 +123,9 @@ def test_a_run_names_its_process_and_its_tasks_have_no_tags(api: str, trips: Pat
         outcome = ingest.with_options(name="other")(url=str(trips), table="green")
     run_id = id_of(outcome.flow_run_url)
     until(lambda: len(task_runs(run_id)) == 4, lambda: task_runs(run_id))
-    assert {tag.partition(":")[0] for tag in flow_run(run_id).tags} == {
-        *("mine", "machine", "process"),
-        *("green", "2024-01"),
-    }
+    run = flow_run(run_id)
+    assert set(run.tags) == {"mine", "green", "2024-01", machine_tag()}
+    assert run.flow_version == process_mark(os.getpid())
     assert {tuple(task.tags) for task in task_runs(run_id)} == {("mine",)}
 
 
@@ -143,7 +142,7 @@ def test_the_run_of_a_live_process_goes_on_and_that_of_a_zombie_does_not(
     left_behind: LeftBehind, sleeper: "subprocess.Popen[bytes]"
 ) -> None:
     """As under a process 1 that reaps nobody."""
-    run = left_behind(*process_tags.tags_of(sleeper.pid))
+    run = left_behind(machine_tag(), process=process_mark(sleeper.pid))
     put_right()
     assert flow_run(run).state_name == "Running"
     os.kill(sleeper.pid, signal.SIGKILL)
@@ -161,7 +160,8 @@ def test_a_clock_step_does_not_make_a_live_run_look_dead(
     step_seconds: int,
 ) -> None:
     """The kernel reckons its start from the clock (btime in proc_stat(5)), and psutil the rest from that."""
-    run, before = left_behind(*process_tags.tags_of(sleeper.pid)), psutil.Process(sleeper.pid).create_time()
+    run = left_behind(machine_tag(), process=process_mark(sleeper.pid))
+    before = psutil.Process(sleeper.pid).create_time()
     booted = psutil.boot_time() + step_seconds
     monkeypatch.setattr("psutil._pslinux.BOOT_TIME", booted, raising=False)
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted)
@@ -170,22 +170,23 @@ def test_a_clock_step_does_not_make_a_live_run_look_dead(
     assert flow_run(run).state_name == "Running"
 
 
-_ENDED = ("machine:{user}@{host}/{machine}", "process:{boot}/{pid}/1")
+_HERE = "machine:{user}@{host}/{machine}"
+_ENDED = "process:{boot}/{pid}/1"
 
 
 @pytest.mark.parametrize(
-    ("tags", "state"),
+    ("tag", "process", "state"),
     [
-        (_ENDED, "Crashed"),
-        ((_ENDED[0], "process:00000000/{pid}/{began}"), "Crashed"),
-        ((_ENDED[0], "process:{boot}/4194999/{began}"), "Crashed"),
-        (("machine:{user}@{host}/00000000", _ENDED[1]), "Running"),
-        (("machine:{user}1@{host}/{machine}", _ENDED[1]), "Running"),
-        (("machine:{user}@elsewhere/{machine}", _ENDED[1]), "Running"),
-        ((_ENDED[1],), "Running"),
-        ((_ENDED[0],), "Running"),
-        ((_ENDED[0], "process:what is this"), "Running"),
-        (("someone else's",), "Running"),
+        (_HERE, _ENDED, "Crashed"),
+        (_HERE, "process:00000000/{pid}/{began}", "Crashed"),
+        (_HERE, "process:{boot}/4194999/{began}", "Crashed"),
+        ("machine:{user}@{host}/00000000", _ENDED, "Running"),
+        ("machine:{user}1@{host}/{machine}", _ENDED, "Running"),
+        ("machine:{user}@elsewhere/{machine}", _ENDED, "Running"),
+        ("someone else's", _ENDED, "Running"),
+        (_HERE, "", "Running"),
+        (_HERE, "process:what is this", "Running"),
+        ("someone else's", "", "Running"),
     ],
     ids=[
         *("another process with its number", "before the machine's restart", "no such process"),
@@ -194,16 +195,17 @@ _ENDED = ("machine:{user}@{host}/{machine}", "process:{boot}/{pid}/1")
     ],
 )
 def test_whose_process_is_surely_gone_ends_and_nobody_else(
-    left_behind: LeftBehind, tags: tuple[str, ...], state: str
+    left_behind: LeftBehind, tag: str, process: str, state: str
 ) -> None:
-    ours = " ".join(sorted(process_tags.tags_of(os.getpid())))
+    ours = f"{machine_tag()} {process_mark(os.getpid())}"
     parts = re.fullmatch(
         r"machine:(?P<user>\d+)@(?P<host>.*)/(?P<machine>\w+) "
         r"process:(?P<boot>\w+)/(?P<pid>\d+)/(?P<began>\d+)",
         ours,
     )
     assert parts
-    run = left_behind(*(tag.format(**parts.groupdict()) for tag in tags))
+    known = parts.groupdict()
+    run = left_behind(tag.format(**known), process=process.format(**known))
     put_right()
     assert flow_run(run).state_name == state
 
@@ -211,7 +213,7 @@ def test_whose_process_is_surely_gone_ends_and_nobody_else(
 def test_a_run_whose_load_was_committed_is_completed_and_another_of_a_dead_process_crashed(
     left_behind: LeftBehind, tmp_path: Path
 ) -> None:
-    done, half = (left_behind(process_tags.machine_tag(), "process:00000000/1/1") for _ in range(2))
+    done, half = (left_behind(machine_tag(), process="process:00000000/1/1") for _ in range(2))
     path = builders.trips(tmp_path, [builders.row(1)])
     loaded(
         path,
@@ -238,13 +240,14 @@ def test_a_run_that_is_alone_asks_no_database_about_itself(api: str) -> None:
 def test_a_container_with_the_same_host_name_has_runs_of_its_own() -> None:
     """Where each sees only its own processes, all of the other's would look dead."""
     shown = (
-        "import os; from taxi_ingest.flows.process_tags import tags_of; print(*sorted(tags_of(os.getpid())))"
+        "import os; from taxi_ingest.flows.process_marks import machine_tag, process_mark; "
+        "print(machine_tag(), process_mark(os.getpid()))"
     )
     inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", shown]
     done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
     if "unshare" in done.stderr:
         pytest.skip("namespaces are not permitted here")
-    machine, process = sorted(process_tags.tags_of(os.getpid()))
+    machine, process = machine_tag(), process_mark(os.getpid())
     other_machine, other_process = done.stdout.split()
     assert other_machine.partition("/")[0] == machine.partition("/")[0]
     assert other_machine != machine

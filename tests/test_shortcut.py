@@ -16,7 +16,7 @@ from prefect_runs import block, flow_run, id_of, seeming_run
 from taxi_ingest import Settings, prefect_api, stack
 from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.cli.watch import Watch, run_ingest
-from taxi_ingest.flows import process_tags
+from taxi_ingest.flows import process_marks
 from taxi_ingest.load import database_at
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import Cache, parse_source
@@ -120,16 +120,18 @@ def test_the_default_block_goes_before_the_local_database(
 
 
 @pytest.mark.parametrize(
-    ("tags", "left"),
+    ("machine", "process", "left"),
     [
-        ((process_tags.machine_tag(), "process:00000000/1/1"), True),
-        ((*process_tags.tags_of(os.getpid()),), False),
-        (("machine:another", "process:00000000/1/1"), False),
+        (process_marks.machine_tag(), "process:00000000/1/1", True),
+        (process_marks.machine_tag(), process_marks.process_mark(os.getpid()), False),
+        ("machine:another", "process:00000000/1/1", False),
     ],
     ids=["killed", "alive", "of another machine"],
 )
-def test_a_run_that_was_left_is_put_right_by_the_flow(file: Path, tags: tuple[str, ...], left: bool) -> None:
-    with prefect_api(Settings()), seeming_run(*tags):
+def test_a_run_that_was_left_is_put_right_by_the_flow(
+    file: Path, machine: str, process: str, left: bool
+) -> None:
+    with prefect_api(Settings()), seeming_run(machine, process=process):
         assert (skip_if_loaded(parse_source(str(file)), "green", Settings()) is None) == left
 
 

@@ -11,12 +11,13 @@ import httpx
 from taxi_ingest.cli.local_api import local_api, may_have_block, prefect_may_be_configured
 from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import TaxiIngestError
-from taxi_ingest.flows import process_tags
+from taxi_ingest.flows import process_marks
 from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Source
+from taxi_ingest.stack.prefect_app import LOOK
 
 
 def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | None:
@@ -37,7 +38,7 @@ def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | 
                 return None
             if not source.is_unchanged(previous.sha256, previous.validators) or _a_run_was_left(api):
                 return None
-            run_url = str(api.base_url.join(f"/runs/flow-run/{_record(api, previous, target)}"))
+            run_url = str(api.base_url.join(f"{LOOK}/runs/flow-run/{_record(api, previous, target)}"))
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
@@ -65,11 +66,11 @@ class _Doubt(Exception):
 def _a_run_was_left(api: httpx.Client) -> bool:
     """Whether there is a flow run to be put right, which the flow does."""
     unfinished = {
-        "tags": {"all_": [process_tags.machine_tag()]},
+        "tags": {"all_": [process_marks.machine_tag()]},
         "state": {"type": {"not_any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}},
     }
     runs = api.post("/flow_runs/filter", json={"flow_runs": unfinished}).raise_for_status().json()
-    return any(process_tags.is_dead(run["tags"]) for run in runs)
+    return any(process_marks.is_dead(run["flow_version"]) for run in runs)
 
 
 def _record(api: httpx.Client, previous: LoadRecord, target: Target) -> str:

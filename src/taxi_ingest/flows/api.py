@@ -85,7 +85,7 @@ def _local_settings(server: stack.PrefectServer) -> dict[Any, str | None]:
         PREFECT_API_AUTH_STRING: server.key,
         # A key of the user's for another API is not the local one's business.
         PREFECT_API_KEY: None,
-        PREFECT_UI_URL: api_url.removesuffix("/api"),
+        PREFECT_UI_URL: server.dashboard_url,
         # A heartbeat's thread is joined in whole seconds: each flow would last at least one.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
     }

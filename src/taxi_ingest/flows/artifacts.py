@@ -6,13 +6,14 @@ where Prefect does not take one, the run goes on.
 """
 
 import hashlib
-import html
 import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -139,9 +140,14 @@ def _shown_reject(reject: Reject) -> dict[str, Any]:
     return {
         "line": reject.number,
         "column": reject.column or "",
-        "reason": html.escape(printable(reject.reason), quote=False),
-        "row": html.escape(printable(reject.raw), quote=False),
+        "reason": _no_markup(reject.reason),
+        "row": _no_markup(reject.raw),
     }
+
+
+def _no_markup(text: str) -> str:
+    """A text in which no HTML counts: one of Prefect's two looks takes a table's cells for it."""
+    return re.sub("[<&]", "\\g<0>\u200b", printable(text))
 
 
 # Several
@@ -156,7 +162,7 @@ def of_several(outcome: BackfillOutcome, key: str) -> Iterator[ArtifactCreate]:
     )
     rows = [
         (
-            file_label(each.dataset, each.month, str(each.url)),
+            _load(each),
             f"**{each.status}**" if each.status == "failed" else each.status,
             f"{each.rows_loaded:,}" if isinstance(each, Outcome) else "",
             _why(each),
@@ -175,6 +181,13 @@ def of_several(outcome: BackfillOutcome, key: str) -> Iterator[ArtifactCreate]:
             ]
         ),
     )
+
+
+def _load(each: Outcome | NotLoaded) -> str:
+    """What a load is called, and its run where it has one."""
+    name = _plain(file_label(each.dataset, each.month, str(each.url)))
+    run = each.flow_run_url if isinstance(each, Outcome) else None
+    return f"[{name}](<{run}>)" if run else name
 
 
 _SIGNS = {"loaded": "✓", "replaced": "✓", "skipped": "✓", "failed": "✗", "unpublished": "–", "waiting": "·"}
@@ -212,8 +225,9 @@ def progress_shown(name: str, table: str) -> Iterator["Progress"]:
     progress = Progress()
     ended = threading.Event()
     if run:
-        follow = threading.Thread(target=_follow, args=(progress, name, table, run, ended), daemon=True)
-        follow.start()
+        # A thread does not inherit which API is in use.
+        followed = partial(copy_context().run, _follow, progress, name, table, run, ended)
+        threading.Thread(target=followed, daemon=True).start()
     try:
         yield progress
     finally:

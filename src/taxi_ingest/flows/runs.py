@@ -24,7 +24,7 @@ from taxi_ingest.flows.api import failures_explained, own_api_url, prefect_api, 
 from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.child_run import run_child
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
-from taxi_ingest.flows.process_tags import is_dead, machine_tag, tags_of
+from taxi_ingest.flows.process_marks import is_dead, machine_tag, process_mark
 from taxi_ingest.load import Database, committed_runs, prepare_ledger
 
 _PREFECT_SECONDS = 5
@@ -54,6 +54,7 @@ class TiedFlow(Flow[Parameters, Result]):
         UsageError for what is wrong with its parameters before there is a run, which would be a Failed one.
         """
         parameters = get_call_parameters(self.fn, args, kwargs)
+        self.version = process_mark(os.getpid())
         done: list[Outcome | BackfillOutcome] = []
         failed: list[TaxiIngestError] = []
         following = calling(
@@ -135,7 +136,7 @@ def _untagged(function: Callable[Parameters, Result]) -> Callable[Parameters, Re
 
 
 def _own_tags() -> set[str]:
-    return tags_of(os.getpid()) | caller().tags
+    return {machine_tag()} | caller().tags
 
 
 def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -261,7 +262,7 @@ def end_dead_runs(database: Database) -> None:
         for run in left:
             if urls[run.id] in done:
                 end_run(client, run, Completed(message="Loaded; Prefect was gone when it ended."))
-            elif is_dead(run.tags):
+            elif is_dead(run.flow_version):
                 end_run(client, run, Crashed(message="Its process was killed."))
 
 

@@ -4,15 +4,20 @@ Small values travel between them, never rows: what transform returns is read onl
 """
 
 import time
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar, cast
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import Failed, get_state_exception
 from prefect.tasks import Task, exponential_backoff
 
 from taxi_ingest import load as loading
-from taxi_ingest.errors import TransientDatabaseError
+from taxi_ingest.errors import TaxiIngestError, TransientDatabaseError
 from taxi_ingest.flows.artifacts import progress_shown
 from taxi_ingest.flows.caller import caller
 from taxi_ingest.flows.limit import holding
@@ -23,8 +28,70 @@ from taxi_ingest.settings.job import Job, Names
 from taxi_ingest.sources import Source, SourceFile, chosen_cache
 from taxi_ingest.transform import Stream, open_stream
 
-_LOAD_RETRIES = 5
+_RETRIES = 5
 _LOOK_BACK_DELAYS_SECONDS = (0.3, 1.0)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def plain_task(
+    run_name: str,
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Prefect's decorator `task`, for one that fails in Prefect with the sentence and the hint of its error.
+
+    Its caller meets the error all the same. Where a task raises, Prefect logs a traceback, and shows the
+    error's class as its state. `run_name` is what its runs are called, of its parameters.
+    """
+
+    def plain(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        run = Task(
+            _ended_plainly(function),
+            task_run_name=run_name,
+            cache_policy=NO_CACHE,
+            # Prefect logs a traceback of the last that it counts: so many it never comes to.
+            retries=_RETRIES + 1,
+            retry_delay_seconds=exponential_backoff(1),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=_can_pass,
+        )
+
+        @wraps(function)
+        def called(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            result = run(*args, **kwargs)
+            if isinstance(result, State):
+                raise cast(BaseException, get_state_exception(result))
+            return result
+
+        return called
+
+    return plain
+
+
+def _ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have what fails for good end as Failed; what is tried again is raised."""
+
+    @wraps(function)
+    def ended(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except TaxiIngestError as error:
+            context = TaskRunContext.get()
+            if context and _is_tried_again(error, context.task_run):
+                raise
+            return cast(Result, Failed(message=f"{error}\n{error.hint}", data=error))
+
+    return ended
+
+
+def _can_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
+    """Whether a task has failed in a way that trying again may mend."""
+    del task
+    return _is_tried_again(state.result(raise_on_failure=False), run)
+
+
+def _is_tried_again(error: object, run: TaskRun) -> bool:
+    return isinstance(error, TransientDatabaseError) and run.run_count <= _RETRIES
 
 
 def look_back(database: Database, target: Target, source: Source) -> LookBack:
@@ -37,7 +104,7 @@ def look_back(database: Database, target: Target, source: Source) -> LookBack:
     return loading.look_back(database, target, source.url)
 
 
-@task(cache_policy=NO_CACHE)
+@plain_task("extract {source.name}")
 def extract(
     job: Job, source: Source, folder: Path, known: LoadRecord | None, settings: Settings
 ) -> SourceFile | None:
@@ -61,7 +128,7 @@ def extract(
     return file
 
 
-@task(cache_policy=NO_CACHE)
+@plain_task("transform {file.name}")
 def transform(job: Job, file: SourceFile, names: Names) -> Stream:
     """Decide what happens to each column."""
     stream = open_stream(
@@ -75,19 +142,7 @@ def transform(job: Job, file: SourceFile, names: Names) -> Stream:
     return stream
 
 
-def can_pass(task: Task[..., LoadResult], run: TaskRun, state: State[LoadResult]) -> bool:
-    """Whether a load has failed in a way that trying again may mend."""
-    del task, run
-    return isinstance(state.result(raise_on_failure=False), TransientDatabaseError)
-
-
-@task(
-    cache_policy=NO_CACHE,
-    retries=_LOAD_RETRIES,
-    retry_delay_seconds=exponential_backoff(1),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=can_pass,
-)
+@plain_task("load into {target}")
 def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: Database) -> LoadResult:
     """Copy the rows into a partition of their own and attach it, in one transaction."""
     follow, logger = caller(), get_run_logger()

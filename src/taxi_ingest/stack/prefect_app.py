@@ -21,11 +21,15 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LOGIN_PATH = "/taxi-ingest/login"
+LOOK = "/v2"
+"""Where the one of Prefect's two looks is that asks who follows a link to a run for the key; the other says
+that there is no such page."""
+
 _LONGEST_LOGIN_BYTES = 4096
 
 _PAGE = """\
 <!DOCTYPE html><meta charset="utf-8"><title>taxi-ingest</title>
-<script>localStorage.setItem("prefect-password", "{token}"); location.replace("/")</script>
+<script>localStorage.setItem("prefect-password", "{token}"); location.replace("{look}/")</script>
 """
 """Both of Prefect's looks, Vue at / and React at /v2, take the key from this entry, in base64."""
 
@@ -94,7 +98,7 @@ class Guard:
         given = parse_qs(body.decode("ascii", "replace")).get("key", [""])[0]
         if hmac.compare_digest(given.encode(), self._key.encode()):
             token = base64.b64encode(self._key.encode()).decode()
-            await _answer(send, 200, _PAGE.format(token=token), "text/html; charset=utf-8")
+            await _answer(send, 200, _PAGE.format(token=token, look=LOOK), "text/html; charset=utf-8")
         else:
             await _answer(send, 403, "Run `taxi-ingest ui` again: this key is not the server's.")
 

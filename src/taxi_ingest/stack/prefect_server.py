@@ -25,7 +25,7 @@ from taxi_ingest.errors import PrefectError
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.stack.logs import earlier
 from taxi_ingest.stack.ports import is_taken, listens
-from taxi_ingest.stack.prefect_app import LOGIN_PATH
+from taxi_ingest.stack.prefect_app import LOGIN_PATH, LOOK
 from taxi_ingest.stack.residents import (
     ServiceStatus,
     await_end,
@@ -89,11 +89,11 @@ class PrefectServer:
 
     @property
     def dashboard_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{LOOK}"
 
     @property
     def api_url(self) -> str:
-        return f"{self.dashboard_url}/api"
+        return f"http://127.0.0.1:{self.port}/api"
 
     def answers(self) -> bool:
         """Whether it is up by now."""
@@ -124,7 +124,8 @@ class PrefectServer:
         and the browser sends it as a form: it gets into no address and no history.
         """
         page = self.log.with_name("login.html")
-        write_private(page, _LOGIN.format(url=self.dashboard_url + LOGIN_PATH, key=html.escape(self.key)))
+        url = f"http://127.0.0.1:{self.port}{LOGIN_PATH}"
+        write_private(page, _LOGIN.format(url=url, key=html.escape(self.key)))
         return page
 
     def _failure(self, what: str) -> PrefectError:

@@ -1,14 +1,14 @@
-"""The tags by which a flow run's process is found again.
+"""The marks by which a flow run's process is found again.
 
-A run carries two of them from the moment that it is created, as it may be killed in the next: one names
-the machine and the user, the other the process. Nothing here imports Prefect.
+A run carries both from the moment that it is created, as it may be killed in the next: a tag, by which
+Prefect can look for it, names the machine and the user; its flow's version, which lists of runs do not show,
+names the process. Nothing here imports Prefect.
 """
 
 import hashlib
 import os
 import re
 import socket
-from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -18,10 +18,10 @@ _HOST_NAMESPACE = "pid:[4026531836]"
 """The machine's own namespace of process numbers, no container's (PROC_PID_INIT_INO in Linux' proc_ns.h)."""
 
 
-def is_dead(tags: Iterable[str]) -> bool:
-    """Whether the process that the tags of a run of this machine name is gone."""
-    marks = [mark for tag in tags if (mark := _MARK.fullmatch(tag))]
-    return bool(marks) and not any(_lives(mark) for mark in marks)
+def is_dead(flow_version: str | None) -> bool:
+    """Whether the process that the version of a run of this machine names is gone."""
+    mark = _MARK.fullmatch(flow_version or "")
+    return mark is not None and not _lives(mark)
 
 
 def _lives(mark: re.Match[str]) -> bool:
@@ -30,9 +30,9 @@ def _lives(mark: re.Match[str]) -> bool:
     return began is not None and abs(began - int(mark["began"])) <= 1
 
 
-def tags_of(pid: int) -> set[str]:
-    """The tags of a run that this process of ours is."""
-    return {machine_tag(), f"process:{_boot()}/{pid}/{_began(pid) or 0:.0f}"}
+def process_mark(pid: int) -> str:
+    """The flow's version of a run that this process of ours is."""
+    return f"process:{_boot()}/{pid}/{_began(pid) or 0:.0f}"
 
 
 def machine_tag() -> str:
