@@ -35,18 +35,26 @@ class TaxiIngestError(Exception):
 
 
 class UsageError(TaxiIngestError):
+    """The command line, a parameter or a setting is wrong: exit code 2."""
+
     exit_code = 2
 
 
 class SourceError(TaxiIngestError):
+    """The source is missing, unreachable, cut short, or not what its name says: exit code 3."""
+
     exit_code = 3
 
 
 class DataError(TaxiIngestError):
+    """The data has an unknown schema, or more rejects than allowed: exit code 4."""
+
     exit_code = 4
 
 
 class DatabaseError(TaxiIngestError):
+    """The database is unreachable, refuses, denies a right, or has no room: exit code 5."""
+
     exit_code = 5
 
 
@@ -55,6 +63,8 @@ class TransientDatabaseError(DatabaseError):
 
 
 class PrefectError(TaxiIngestError):
+    """Prefect's API is unreachable, or refuses: exit code 6."""
+
     exit_code = 6
 
 

@@ -30,6 +30,7 @@ class PlainConsole(Console):
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
+        """A text as it is shown: what a terminal would obey stands there as an escape."""
         return super().render_str(printable_lines(text), **options)
 
 
@@ -50,13 +51,13 @@ class Silent:
     """Shows nothing: `--quiet`."""
 
     def begin(self, loads: Mapping[str, int | None]) -> None:
-        pass
+        """Shows nothing of several loads that begin."""
 
     def update(self, stage: str, load: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
-        pass
+        """Shows nothing of how far a load has come."""
 
     def end(self, load: str, result: Outcome | NotLoaded) -> None:
-        pass
+        """Shows nothing of a load that has ended."""
 
 
 @dataclass
@@ -168,11 +169,13 @@ class Bars:
         self._followed = _Followed()
 
     def begin(self, loads: Mapping[str, int | None]) -> None:
+        """Adds the line of the whole."""
         with self._followed.lock:
             self._followed.begin(loads)
             self._whole = self._progress.add_task("all", total=1.0, numbers=str(self._followed))
 
     def update(self, stage: str, load: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
+        """Moves the bar of a stage, which gets a line when it is first heard of."""
         with self._followed.lock:
             now = self._followed.update(stage, load, bytes, total_bytes, rows)
             if now is None:
@@ -188,6 +191,7 @@ class Bars:
             self._show_whole()
 
     def end(self, load: str, result: Outcome | NotLoaded) -> None:
+        """Puts a line above the bars, in place of the load's own."""
         with self._followed.lock:
             for key in self._followed.end(load, result):
                 self._progress.remove_task(self._tasks.pop(key))
@@ -208,10 +212,12 @@ class Lines:
         self._last = time.monotonic()
 
     def begin(self, loads: Mapping[str, int | None]) -> None:
+        """Notes the loads; the first line comes after some seconds."""
         with self._followed.lock:
             self._followed.begin(loads)
 
     def update(self, stage: str, load: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
+        """Prints a line, if the last one was printed some seconds ago."""
         with self._followed.lock:
             now = self._followed.update(stage, load, bytes, total_bytes, rows)
             if now is None or time.monotonic() - self._last < _SECONDS_BETWEEN_LINES:
@@ -221,6 +227,7 @@ class Lines:
         self._print(Text(text))
 
     def end(self, load: str, result: Outcome | NotLoaded) -> None:
+        """Prints what has become of the load."""
         with self._followed.lock:
             self._followed.end(load, result)
         self._print(_ended(load, result))

@@ -86,6 +86,7 @@ def _tell(title: str, color: str | None, text: str) -> None:
 
 
 def print_json(value: dict[str, Any]) -> None:
+    """Print an object as one line on stdout: all that `--json` prints."""
     typer.echo(jsonlib.dumps(value))
 
 

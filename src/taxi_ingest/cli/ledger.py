@@ -35,6 +35,8 @@ LoadId = Annotated[int, typer.Argument(metavar="LOAD_ID", help="The load's numbe
 
 
 class StatusChoice(StrEnum):
+    """What has become of a load, as `loads --status` asks for it."""
+
     LOADED = "loaded"
     REPLACED = "replaced"
     UNDONE = "undone"

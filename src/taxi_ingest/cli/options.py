@@ -91,6 +91,7 @@ class Command(TyperCommand):
     value of another one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as Typer does. Raises UsageError where a flag stands in the place of another one's value."""
         if not ctx.resilient_parsing:
             values, _, given = self.make_parser(ctx).parse_args(args=list(args))
             flags = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}

@@ -29,6 +29,7 @@ class PrefectLogHandler(logging.Handler):
         self._least = logging.INFO if verbose else logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, if it is one of those that are shown; errors are told elsewhere."""
         if record.levelno >= logging.ERROR or not record.name.startswith(_SHOWN_LOGGERS):
             return
         if record.levelno < self._least and not hasattr(record, "for_all"):

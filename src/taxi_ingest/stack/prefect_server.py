@@ -79,10 +79,12 @@ class PrefectServer:
 
     @property
     def dashboard_url(self) -> str:
+        """Where a browser finds it."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def api_url(self) -> str:
+        """Where Prefect's clients find it."""
         return f"{self.dashboard_url}/api"
 
     def answers(self) -> bool:
