@@ -272,7 +272,7 @@ def carry_out(page: Page, world: World, url: str) -> None:
         elif block.language == "python":
             (world.work / "block.py").write_text(text)
             done = world.run("python block.py")
-            assert done.returncode == 0, (where, done.stdout)
+            assert done.returncode == 0, f"{where}\n{done.stdout}"
         else:
             carry_out_commands(block, world, url, where)
 
@@ -280,7 +280,7 @@ def carry_out(page: Page, world: World, url: str) -> None:
 def carry_out_commands(block: Block, world: World, url: str, where: str) -> None:
     for command in block.commands:
         text = world.here(command.text, url)
-        if block.how.get("flag") and text.startswith("taxi-ingest ") and "--dry-run" not in text:
+        if block.how.get("flag") and text.startswith("taxi-ingest "):
             text += " --dry-run"
         done = world.run(text)
         told = f"{where}: {text}\n{done.stdout}"
