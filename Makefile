@@ -1,5 +1,5 @@
 # Each target makes .venv itself, from requirements.lock; nothing outside this folder is changed,
-# but for the local stack's data (see README, "The local stack").
+# but for the local stack's data (see docs/stack.md).
 
 PYTHONS := python3 python3.13 python3.12 python3.11
 # The one behind an activated environment: .venv itself may be the active one, and is made anew.
@@ -13,7 +13,7 @@ DOWN = ! $(BIN)/python -c 'import taxi_ingest' 2>/dev/null || $(BIN)/taxi-ingest
 NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "taxi-ingest needs Python 3.11 or newer with its venv module" \
 	"(Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 
-.PHONY: help demo test chaos bench bench-quick bench-queries lint format lock clean
+.PHONY: help demo test chaos bench bench-quick bench-queries lint format docs lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: $(READY) ## Check style and types
 format: $(READY) ## Put the code into its style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(READY) ## Build the pages of the Python interface, build/docs/index.html
+	@$(BIN)/python scripts/api build/docs
 
 lock: ## Pin the newest versions that pyproject.toml allows, with hashes and without addresses
 	@$(NEEDS_PYTHON)

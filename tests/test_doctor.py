@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 
-from helpers import PASSWORD, Cli, execute, free_port, query, run_cli, until, url_with
+from helpers import PASSWORD, Cli, execute, free_port, loaded, query, run_cli, until, url_with
 from http_server import Server, serve
 from taxi_ingest.errors import DatabaseError
 from taxi_ingest.load import Database, database_at
@@ -172,6 +172,11 @@ def test_trying_the_rights_leaves_nothing_behind(database: Database, database_ur
     left = "SELECT nspname FROM pg_namespace WHERE nspname = 'taxi_ingest'"
     assert query(database_url, left) == []
     assert query(database_url, "SELECT relname FROM pg_class WHERE relname LIKE 'taxi_ingest_doctor%'") == []
+
+
+def test_who_has_loaded_before_has_the_rights(trips: Path, database: Database) -> None:
+    loaded(trips, database)
+    assert "tables in public" in examine_rights(database)
 
 
 def test_the_servers_settings_that_slow_a_load_are_named(system_url: str, embedded_url: str) -> None:

@@ -407,7 +407,7 @@ def test_a_role_without_rights_is_told_so(tmp_path: Path, system_url: str) -> No
     stranger = database_at(url_with(system_url, user="stranger", password="stranger-pw"))
     with pytest.raises(DatabaseError, match="permission denied") as failure:
         loaded(trips(tmp_path, [row(1)]), stranger)
-    assert "README" in failure.value.hint
+    assert "docs/security.md" in failure.value.hint
 
 
 def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database) -> None:

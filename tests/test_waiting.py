@@ -400,7 +400,7 @@ def test_a_table_dropped_while_it_is_loaded_into_is_made_anew(
 
 
 def test_several_roles_load_into_one_table(tmp_path: Path, system_url: str) -> None:
-    """As README has it: members of the role that made the tables; a stranger is told what is missing."""
+    """As docs/security.md has it: members of the role that made the tables; strangers are told."""
     execute(
         system_url,
         "DROP DATABASE IF EXISTS several",

@@ -545,7 +545,7 @@ def test_a_table_of_a_thousand_pages_keeps_its_rows_and_its_order(
 
 
 @needs_real_zones
-def test_readmes_question_is_answered_and_drawn(
+def test_the_question_of_the_ten_pairs_is_answered_and_drawn(
     embedded_database: Database, embedded_database_url: str
 ) -> None:
     files = {
@@ -556,7 +556,9 @@ def test_readmes_question_is_answered_and_drawn(
     for path, table in files.items():
         loaded(path, embedded_database, table, chunk_size=10_000)
     make_views(embedded_database)
-    [question] = re.findall(r"```sql\n(-- The ten pairs.*?)```", (ROOT / "README.md").read_text(), re.S)
+    [question] = re.findall(
+        r"```sql\n(SELECT pickup_zone.*?)```", (ROOT / "docs" / "views.md").read_text(), re.S
+    )
     first = query(embedded_database_url, question)
     assert (len(first), first[0]) == (10, ("Lenox Hill East", "Yorkville East", 21))
     drawn = subprocess.run(

@@ -38,18 +38,26 @@ class TaxiIngestError(Exception):
 
 
 class UsageError(TaxiIngestError):
+    """The command line, a parameter or a setting is wrong: exit code 2."""
+
     exit_code = 2
 
 
 class SourceError(TaxiIngestError):
+    """The source is missing, unreachable, cut short, or not what its name says: exit code 3."""
+
     exit_code = 3
 
 
 class DataError(TaxiIngestError):
+    """The data has an unknown schema, or more rejects than allowed: exit code 4."""
+
     exit_code = 4
 
 
 class DatabaseError(TaxiIngestError):
+    """The database is unreachable, refuses, denies a right, or has no room: exit code 5."""
+
     exit_code = 5
 
 
@@ -58,11 +66,17 @@ class TransientDatabaseError(DatabaseError):
 
 
 class PrefectError(TaxiIngestError):
+    """Prefect's API is unreachable, or refuses: exit code 6."""
+
     exit_code = 6
 
 
 class BusyError(TaxiIngestError):
-    # EX_TEMPFAIL of sysexits.h, which systemd knows as TEMPFAIL: nothing is wrong, and later it may be done.
+    """Another run does the same, and was not to be waited for: exit code 75.
+
+    That is EX_TEMPFAIL of sysexits.h, which systemd knows as TEMPFAIL: nothing is wrong.
+    """
+
     exit_code = 75
 
     def __init__(self, message: str, hint: str = "Without --no-wait it is waited for.") -> None:

@@ -38,6 +38,7 @@ class PlainConsole(Console):
         )
 
     def render_str(self, text: str, **options: Any) -> Text:
+        """A text as it is shown: what a terminal would obey stands there as an escape."""
         return super().render_str(printable_lines(text), **options)
 
     def tell(self, line: LogLine) -> None:
@@ -82,13 +83,13 @@ class Silent:
     """Shows nothing: `--quiet`."""
 
     def begin(self, loads: Mapping[str, int | None]) -> None:
-        pass
+        """Shows nothing of several loads that begin."""
 
     def update(self, stage: str, load: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
-        pass
+        """Shows nothing of how far a load has come."""
 
     def end(self, load: str, result: Outcome | NotLoaded) -> None:
-        pass
+        """Shows nothing of a load that has ended."""
 
 
 @dataclass
@@ -200,11 +201,13 @@ class Bars:
         self._followed = _Followed()
 
     def begin(self, loads: Mapping[str, int | None]) -> None:
+        """Adds the line of the whole."""
         with self._followed.lock:
             self._followed.begin(loads)
             self._whole = self._progress.add_task("all", total=1.0, numbers=str(self._followed))
 
     def update(self, stage: str, load: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
+        """Moves the bar of a stage, which gets a line when it is first heard of."""
         with self._followed.lock:
             now = self._followed.update(stage, load, bytes, total_bytes, rows)
             if now is None:
@@ -220,6 +223,7 @@ class Bars:
             self._show_whole()
 
     def end(self, load: str, result: Outcome | NotLoaded) -> None:
+        """Puts a line above the bars, in place of the load's own."""
         with self._followed.lock:
             for key in self._followed.end(load, result):
                 self._progress.remove_task(self._tasks.pop(key))
@@ -240,10 +244,12 @@ class Lines:
         self._last = time.monotonic()
 
     def begin(self, loads: Mapping[str, int | None]) -> None:
+        """Notes the loads; the first line comes after some seconds."""
         with self._followed.lock:
             self._followed.begin(loads)
 
     def update(self, stage: str, load: str, bytes: int, total_bytes: int | None, rows: int | None) -> None:
+        """Prints a line, if the last one was printed some seconds ago."""
         with self._followed.lock:
             now = self._followed.update(stage, load, bytes, total_bytes, rows)
             if now is None or time.monotonic() - self._last < _SECONDS_BETWEEN_LINES:
@@ -260,6 +266,7 @@ class Lines:
         self._teller.tell(LogLine(text, about=known))
 
     def end(self, load: str, result: Outcome | NotLoaded) -> None:
+        """Prints what has become of the load."""
         with self._followed.lock:
             self._followed.end(load, result)
         level = logging.ERROR if isinstance(result, NotLoaded) and result.status == "failed" else logging.INFO

@@ -111,6 +111,7 @@ def wants_color() -> bool | None:
 
 
 def print_json(value: dict[str, Any]) -> None:
+    """Print an object as one line on stdout: all that `--json` prints."""
     typer.echo(jsonlib.dumps(value))
 
 

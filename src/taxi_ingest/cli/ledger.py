@@ -45,6 +45,8 @@ LoadId = Annotated[
 
 
 class StatusChoice(StrEnum):
+    """What has become of a load, as `loads --status` asks for it."""
+
     LOADED = "loaded"
     REPLACED = "replaced"
     UNDONE = "undone"

@@ -34,18 +34,21 @@ def given(context: typer.Context, kind: type[Request], **more: Any) -> Request:
 
 
 def stderr() -> "PlainConsole":
+    """The console for progress, warnings and errors."""
     from taxi_ingest.cli.display import JsonConsole, PlainConsole
 
     return JsonConsole() if writes_json_lines() else PlainConsole(stderr=True)
 
 
 def stdout() -> "PlainConsole":
+    """The console for results, whose lines are not wrapped."""
     from taxi_ingest.cli.display import PlainConsole
 
     return PlainConsole(soft_wrap=True)
 
 
 def read_settings() -> "Settings":
+    """The settings of the environment and `.env`. Raises UsageError, naming the one that can't be read."""
     from pydantic import ValidationError
 
     from taxi_ingest.settings.environment import Settings
@@ -91,6 +94,10 @@ def check_text(**named: str | None) -> None:
 
 @contextmanager
 def prefect_context(quiet: bool) -> Iterator[None]:
+    """The Prefect API that flows are to run with, and its log lines on stderr, none of them if `quiet`.
+
+    Raises UsageError for wrong settings of Prefect's, PrefectError where its API can't be reached.
+    """
     check_environment()
     from taxi_ingest.flows.api import prefect_api
     from taxi_ingest.flows.logs import show_prefect_logs

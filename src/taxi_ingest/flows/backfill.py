@@ -71,6 +71,9 @@ def backfill(
         limit: How many of all workers may write to the database at once.
         options: How each is loaded.
 
+    Returns:
+        What has become of each month, in their order.
+
     Raises:
         MonthsFailed: some months failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.

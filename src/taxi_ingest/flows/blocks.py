@@ -98,10 +98,12 @@ class BlockDatabase(Database):
 
     @property
     def secrets(self) -> dict[str, str]:
+        """What its address must not show: libpq's parameter -> its value."""
         return secrets_at(_connector_dsn(self.connector))
 
     @contextmanager
     def open(self) -> Iterator[Connection]:
+        """A new connection by the block, closed at the end. Raises DatabaseError where none is to be had."""
         from sqlalchemy.exc import DBAPIError
 
         try:

@@ -48,6 +48,9 @@ def ingest_files(
         max_failures: After how many failures no other file is begun.
         options: How each is loaded.
 
+    Returns:
+        What has become of each file, in their order.
+
     Raises:
         MonthsFailed: some files failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.

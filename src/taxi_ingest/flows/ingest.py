@@ -108,6 +108,9 @@ def ingest(
         month: The month that is expected, `2024-01`: a file whose rows are mostly of others is refused.
         limit: Prefect's global concurrency limit of which the load is to hold a slot.
 
+    Returns:
+        What was loaded, or that it was there already, as `--json` prints it.
+
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
@@ -138,6 +141,9 @@ def ingest_month(
         month: The month, `2024-01`.
         table: Table, or schema.table; the dataset's usual one (`yellow_tripdata`) if none is named.
         options: How it is loaded.
+
+    Returns:
+        What was loaded, or that it was there already, as `--json` prints it.
 
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.

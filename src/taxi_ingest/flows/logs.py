@@ -33,6 +33,7 @@ class PrefectLogHandler(logging.Handler):
         self._least = _LEVELS[min(verbose, len(_LEVELS) - 1)]
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, if it is one of those that are shown."""
         if self._is_shown(record):
             self._teller.tell(self._line(record))
 

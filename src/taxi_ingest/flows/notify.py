@@ -13,6 +13,8 @@ from taxi_ingest.errors import UsageError
 
 @dataclass(frozen=True)
 class Notification:
+    """A block of Prefect's by which somebody may be told."""
+
     id: UUID
     name: str
     """`custom-webhook/my-hook`."""
@@ -95,6 +97,7 @@ def _automation(name: str) -> str:
 
 
 def told_by(client: SyncPrefectClient, name: str) -> str | None:
+    """The block (`custom-webhook/my-hook`) that tells of a deployment's failures; None if none does."""
     for automation in client.read_automations_by_name(_automation(name)):
         return automation.description.removeprefix("Tells by ").removesuffix(".")
     return None

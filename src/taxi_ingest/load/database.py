@@ -96,9 +96,11 @@ class LibpqDatabase(Database):
 
     @property
     def secrets(self) -> dict[str, str]:
+        """What the address must not show: libpq's parameter -> its value."""
         return secrets_at(self.dsn)
 
     def open(self) -> AbstractContextManager[Connection]:
+        """A new connection, closed at the end. Raises psycopg2's errors."""
         return closing(_open(self.dsn))
 
 

@@ -37,6 +37,7 @@ class Decision:
 
     @property
     def action(self) -> Literal["load", "skip", "replace"]:
+        """What is to be done with the file."""
         if self.destination is None:
             return "skip"
         return "load" if self.replaces is None else "replace"

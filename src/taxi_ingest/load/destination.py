@@ -72,6 +72,7 @@ class Partition:
     freeze: bool = True
 
     def check(self, cursor: Cursor) -> None:
+        """Raises DataError where a view uses a column that would have to be widened."""
         wider = self._wider(self.existing) if self.existing else []
         if views := table.views_on(cursor, self.target, [column.name for column in wider]):
             columns = ", ".join(f"{column.name!r} to {name_of(column.type)}" for column in wider)
@@ -83,6 +84,7 @@ class Partition:
             )
 
     def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+        """Make the load's own table, as the target will be once this file is in it."""
         own = partition.target_of(load_id)
         if self.existing is None:
             partition.create(cursor, self.stream.plan.loaded, load_id)
@@ -97,6 +99,7 @@ class Partition:
         return own.sql
 
     def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+        """Complete the partition and attach it. Raises TableChanged if the target is another now."""
         own = partition.target_of(load_id)
         partition.complete(cursor, self._spared, load_id)
         copied = table.look_up(cursor, own)
@@ -173,6 +176,7 @@ class PlainTable:
     freeze: bool = False
 
     def check(self, cursor: Cursor) -> None:
+        """Raises DataError for a file that would replace another, and for columns that are not there."""
         del cursor
         if self.replaces is not None:
             raise DataError(
@@ -191,10 +195,12 @@ class PlainTable:
             )
 
     def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+        """The table as it is: nothing of it is ever altered."""
         del cursor, load_id
         return self.target.sql
 
     def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+        """Nothing is left to do: the rows are in the table."""
         del cursor, load_id
         return ()
 
@@ -209,6 +215,7 @@ class Lookup:
     freeze: bool = False
 
     def check(self, cursor: Cursor) -> None:
+        """Raises DataError where the table has rows that others put in: they would be deleted."""
         if self.exists and table.has_foreign_rows(cursor, self.target):
             raise DataError(
                 f"{self.target} has rows that taxi-ingest did not put there; replacing it would delete them.",
@@ -216,6 +223,7 @@ class Lookup:
             )
 
     def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+        """Empty the table, or make it with its key."""
         del load_id
         if self.exists:
             patiently(cursor, lambda: table.lock_rows(cursor, self.target))
@@ -227,5 +235,6 @@ class Lookup:
         return self.target.sql
 
     def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+        """Note in the table's comment that taxi-ingest has made it, and which load it holds."""
         table.mark(cursor, self.target, load_id)
         return ()

@@ -210,7 +210,8 @@ def _try_ledger(cursor: Cursor) -> None:
     elif table is not None:
         _try(
             cursor,
-            f"INSERT INTO {LEDGER_SCHEMA}.loads SELECT * FROM {LEDGER_SCHEMA}.loads WHERE false",  # noqa: S608
+            f"INSERT INTO {LEDGER_SCHEMA}.loads OVERRIDING SYSTEM VALUE"  # noqa: S608
+            f" SELECT * FROM {LEDGER_SCHEMA}.loads WHERE false",
             f"load as the role that made the schema {LEDGER_SCHEMA}, or become a member of it",
         )
 

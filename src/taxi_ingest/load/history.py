@@ -51,10 +51,12 @@ class LoadRecord:
 
     @property
     def target(self) -> Target:
+        """The table that it is in."""
         return Target(self.table_schema, self.table_name)
 
     @property
     def validators(self) -> Validators:
+        """What tells, without its content, whether the file has changed since."""
         return Validators(self.etag, self.last_modified)
 
 

@@ -8,7 +8,7 @@ import psycopg2
 from taxi_ingest.errors import DatabaseError, TransientDatabaseError
 
 _NO_ROOM = "Free disk space on the database's machine and run the same command again."
-_NO_RIGHT = "README names the rights that a loading role needs."
+_NO_RIGHT = "docs/security.md names the rights that a loading role needs."
 _HINTS: tuple[tuple[str, str], ...] = (
     ("password authentication failed", "Check user and password; nothing was sent to any table."),
     (

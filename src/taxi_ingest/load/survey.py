@@ -81,6 +81,7 @@ class SurveyedColumn:
 
     @property
     def kind(self) -> Kind | None:
+        """What can be drawn of it; None if nothing can."""
         return _KINDS[self.type][0] if self.type in _KINDS else None
 
     @property
@@ -123,6 +124,7 @@ class Answers:
 
     @property
     def sampled(self) -> bool:
+        """Whether only some of its pages are read."""
         return self.pages_read < self.pages
 
 

@@ -35,10 +35,12 @@ class Target:
 
     @property
     def key(self) -> tuple[str, str]:
+        """Schema and name, as the catalogue has them."""
         return self.schema, self.name
 
     @property
     def sql(self) -> sql.Composable:
+        """The name with its schema, quoted, as part of a statement."""
         return sql.Identifier(self.schema, self.name)
 
     @property

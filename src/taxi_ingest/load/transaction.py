@@ -34,6 +34,7 @@ class LoadResult:
 
     @property
     def status(self) -> Literal["loaded", "replaced", "skipped"]:
+        """What has become of the file."""
         if self.skipped:
             return "skipped"
         return "loaded" if self.record.replaces is None else "replaced"

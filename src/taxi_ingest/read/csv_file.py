@@ -231,6 +231,11 @@ def ends_within_a_line(path: Path, layout: Layout) -> bool:
 
 
 class CsvReader:
+    """Reads the rows of a CSV with the types that they are taken to have.
+
+    `types` has all columns in the file's order; with `quoted_newlines` a quoted value may hold line ends.
+    """
+
     def __init__(
         self, path: Path, layout: Layout, types: Mapping[str, pa.DataType], quoted_newlines: bool
     ) -> None:
@@ -240,6 +245,7 @@ class CsvReader:
         self._rules = RowRules(layout.delimiter, layout.line_end, quoted_newlines)
 
     def pieces(self, chunk_size: int) -> Iterator[Piece]:
+        """The file unpacked and cut, about `chunk_size` whole rows at a time."""
         line = self._layout.data_starts_at_line
         with open_unpacked(self._path, self._layout.format) as (file, position):
             file.read(self._layout.data_starts_at_byte)
@@ -248,6 +254,7 @@ class CsvReader:
                 line += self._lines(content)
 
     def parse(self, piece: Piece) -> Batch:
+        """The rows of a piece, by Arrow where it can; those that it can't represent are rejects."""
         assert isinstance(piece.content, bytes)
         if self._is_for_arrow(piece.content):
             text = dict.fromkeys(self._types, pa.string())

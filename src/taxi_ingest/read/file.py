@@ -54,6 +54,7 @@ class Format(StrEnum):
 
     @property
     def is_csv(self) -> bool:
+        """Whether it is a CSV, packed or not."""
         return self.startswith(Format.CSV)
 
 
@@ -88,6 +89,7 @@ class Layout:
 
     @property
     def header(self) -> tuple[str, ...]:
+        """The names of the columns, in the file's order."""
         return tuple(map(str, self.schema.names))
 
 
@@ -135,6 +137,7 @@ class Batch:
 
     @property
     def rows_read(self) -> int:
+        """The rows of the piece: those that can be represented and the rejects."""
         return int(self.rows.num_rows) + len(self.rejects)
 
 

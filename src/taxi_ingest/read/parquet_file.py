@@ -55,11 +55,14 @@ def _rows_at_a_time(metadata: pq.FileMetaData, chunk_size: int) -> int:
 
 
 class ParquetReader:
+    """Reads the rows of a Parquet file, of these columns."""
+
     def __init__(self, path: Path, columns: list[str]) -> None:
         self._path = path
         self._columns = columns
 
     def pieces(self, chunk_size: int) -> Iterator[Piece]:
+        """Batches of `chunk_size` rows, fewer where rows are long. Raises SourceError for a damaged file."""
         size = self._path.stat().st_size
         # Without pre_buffer a row group (all of the file, in TLC's) isn't held in memory whole.
         with _damage_explained(self._path), pq.ParquetFile(self._path, pre_buffer=False) as file:
@@ -70,6 +73,7 @@ class ParquetReader:
                 done += batch.num_rows
 
     def parse(self, piece: Piece) -> Batch:
+        """The rows of a piece, of which none can be a reject."""
         return batch_of(piece)
 
 

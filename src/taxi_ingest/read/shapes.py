@@ -72,12 +72,15 @@ def inspect_shapes(format: Format) -> Layout:
 
 
 class ShapesReader:
+    """Reads the outlines of a shapefile or GeoJSON, a row a zone, of these columns."""
+
     def __init__(self, path: Path, format: Format, columns: list[str]) -> None:
         self._path = path
         self._format = format
         self._columns = columns
 
     def pieces(self, chunk_size: int) -> Iterator[Piece]:
+        """The zones, `chunk_size` at a time. Raises SourceError for a damaged file."""
         with _damage_explained(self._path):
             rows = _rows(_by_zone(_READERS[self._format](self._path))).select(self._columns)
         done = 0
@@ -86,6 +89,7 @@ class ShapesReader:
             done += batch.num_rows
 
     def parse(self, piece: Piece) -> Batch:
+        """The rows of a piece, of which none can be a reject."""
         return batch_of(piece)
 
 

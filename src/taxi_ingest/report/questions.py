@@ -41,6 +41,7 @@ class Bins:
 
     @property
     def question(self) -> str:
+        """The SQL that counts the trips of each bin; -1 is what lies below, the last what lies above."""
         return f"""
             SELECT least(greatest(floor(value / {self.width}), -1), {self.number})::integer AS bin,
                 round(sum(weight)) AS trips

@@ -48,6 +48,7 @@ class Report:
 
     @property
     def missing(self) -> list[str]:
+        """The months (`2024-01`) that were published and are not loaded."""
         return [month.month for month in self.months if month.load is None and month.state != "unpublished"]
 
 

@@ -71,6 +71,7 @@ class Guard:
         )
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Let a request through to Prefect, or refuse it: one without the key, of another host or site."""
         if scope["type"] == "lifespan":
             await self._guarded(scope, receive, send)
         elif refusal := self._refusal(scope):

@@ -89,10 +89,12 @@ class PrefectServer:
 
     @property
     def dashboard_url(self) -> str:
+        """Where a browser finds it."""
         return f"http://127.0.0.1:{self.port}{LOOK}"
 
     @property
     def api_url(self) -> str:
+        """Where Prefect's clients find it."""
         return f"http://127.0.0.1:{self.port}/api"
 
     def answers(self) -> bool:

@@ -71,6 +71,7 @@ class Removal:
 
     @property
     def bytes(self) -> int:
+        """What its parts take on the disk."""
         return sum(part.bytes for part in self.parts)
 
 

@@ -88,6 +88,7 @@ class DaysFirst(Misjudged):
     """A date such as 31/12/2019: no date of that kind in the file may be read month first."""
 
     def corrected(self, stream: "Stream") -> "Stream":
+        """The stream that takes no date of that kind."""
         return replace(stream, layout=replace(stream.layout, day_first=True))
 
 
@@ -100,6 +101,7 @@ class TooNarrow(Misjudged):
         self.type = type
 
     def corrected(self, stream: "Stream") -> "Stream":
+        """The stream with that type for the column."""
         return stream.with_type(self.column, self.type)
 
 
