@@ -9,6 +9,6 @@ code=$?
 
 printf '%s\n' "$result" | jq -r '
     "\(.status): \(.loaded // 0) months loaded, \(.rows_loaded // 0) rows, \(.failed // 0) failed",
-    (.months[] | select(.status == "failed") | "\(.dataset) \(.month): \(.error)"),
-    (.retry // .hint // empty)'
+    (.months[]? | select(.status == "failed") | "\(.dataset) \(.month): \(.error)"),
+    (.retry // .error // empty), (if .retry then empty else .hint // empty end)'
 exit "$code"
