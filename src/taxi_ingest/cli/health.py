@@ -1,13 +1,13 @@
 """What `status --check` calls well: what loads need answers, and nothing waits to be looked after."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from taxi_ingest import stack
 from taxi_ingest.cli.local_api import prefect_may_be_configured
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
-from taxi_ingest.load import Database
-from taxi_ingest.months import Calendar, Month
+from taxi_ingest.months import Calendar, Month, target_of
 from taxi_ingest.settings.environment import Settings
 
 _SHOWN = 10
@@ -22,10 +22,15 @@ class Problem:
     exit_code: int
 
 
-def problems(settings: Settings, database: Database | None, found: Sequence[Calendar]) -> Iterator[Problem]:
-    """What is not well, the worst first; nothing is started."""
-    if database is None:
-        yield _of(DatabaseError("The local stack's database does not run.", "`taxi-ingest up` starts it."))
+def problems(
+    settings: Settings, found: Sequence[Calendar], unreachable: TaxiIngestError | None
+) -> Iterator[Problem]:
+    """What is not well, the worst first: that the database is `unreachable`, Prefect, months that failed.
+
+    Nothing is started.
+    """
+    if unreachable:
+        yield _of(unreachable)
     try:
         _check_prefect(settings)
     except PrefectError as error:
@@ -63,12 +68,23 @@ def _check_prefect(settings: Settings) -> None:
         raise PrefectError(f"The local Prefect server does not run{note}.", "`taxi-ingest up` starts it.")
 
 
+def stopped(settings: Settings) -> DatabaseError | None:
+    """That the local stack's database does not run; None where Prefect alone does not, which may know
+    another one."""
+    if stack.status(settings).database.running:
+        return None
+    return DatabaseError("The local stack's database does not run.", "`taxi-ingest up` starts it.")
+
+
 def _failed(calendar: Calendar, month: Month) -> Problem:
     attempt = month.attempt
     assert attempt, "only of those whose last try failed"
     when = f"{attempt.failed_at.astimezone():%Y-%m-%d %H:%M}"
+    words = ["taxi-ingest", "backfill", *month.name.split(), "--reprocess", "failed"]
+    usual = calendar.target == target_of(calendar.dataset, None)
+    again = shlex.join(words if usual else [*words, "--table", str(calendar.target)])
     return Problem(
         f"{month.name} could not be loaded into {calendar.target} ({when}): {attempt.message}",
-        "`taxi-ingest status` tells which command tries again.",
+        f"`{again}` tries again.",
         attempt.exit_code,
     )

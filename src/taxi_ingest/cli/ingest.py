@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,7 +109,7 @@ def ingest(
                 "Which file? One is named, and --dataset or --month name one, too.", "Leave one of them out."
             )
         if not addresses and not (dataset and month):
-            raise UsageError("Which file?", "Name a FILE or a --url, or give --dataset and --month.")
+            raise UsageError("Which file?", _lacking(dataset, month))
         named = [] if table is None else [table]
         if dataset and month:
             from taxi_ingest.sources.months import month_address
@@ -116,6 +117,7 @@ def ingest(
 
             addresses = [month_address(dataset, month, read_settings())]
             table = table or trips_named(dataset).table
+        _check_no_dataset(addresses)
         if table is None:
             raise UsageError("Which table?", "Give --table.")
         how = given(context, LoadOptions)
@@ -129,6 +131,26 @@ def ingest(
             raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
         else:
             _load_all(context, found, table, how, jobs, max_failures, database_url, known, at_end)
+
+
+def _lacking(dataset: str | None, month: str | None) -> str:
+    """What names a file beside what is given."""
+    if dataset:
+        return f"Give the --month, too, or load all of them: taxi-ingest backfill {dataset} all"
+    if month:
+        return "Give the --dataset, too: yellow, green, fhv or fhvhv."
+    return "Name a FILE or a --url, or give --dataset and --month."
+
+
+def _check_no_dataset(addresses: Sequence[str]) -> None:
+    """Raise UsageError where a dataset stands in the place of a file that is not there."""
+    from taxi_ingest.tlc import datasets
+
+    first, *others = addresses
+    if first in [each.name for each in datasets()] and not Path(first).exists():
+        month = others[0] if others else "2024-01"
+        hint = f"taxi-ingest ingest --dataset {first} --month {month}"
+        raise UsageError(f"There is no file {first}, which is a dataset.", f"Did you mean {hint}?")
 
 
 def _files(addresses: Sequence[str]) -> list[str]:

@@ -8,10 +8,10 @@ from taxi_ingest.cli import completion
 from taxi_ingest.cli.command import Group
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, SOURCE, TARGET
-from taxi_ingest.cli.options import Block, Json, Quiet, WorkPool
+from taxi_ingest.cli.options import Block, Json, Quiet
 from taxi_ingest.cli.shared import prefect_context, stderr
-from taxi_ingest.cli.usage import no_such_command
-from taxi_ingest.errors import UsageError, nearest
+from taxi_ingest.cli.usage import meant_command, no_such_command
+from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import MONTHS_BACK, NEW_YORK
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Datasets(Group):
         try:
             trips_named(word)
         except UsageError:
-            if nearest(word, self.commands):
+            if meant_command(word, list(self.commands)):
                 raise no_such_command(ctx, word) from None
             raise
 
@@ -111,7 +111,14 @@ def schedule_create(
     timezone: Annotated[
         str, typer.Option(metavar="ZONE", rich_help_panel=BEHAVIOUR, help="The time zone of --cron.")
     ] = NEW_YORK,
-    work_pool: WorkPool = None,
+    work_pool: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=BEHAVIOUR,
+            help="The work pool whose workers load it; taxi-ingest, that of `serve`, unless told.",
+        ),
+    ] = None,
     notify: Annotated[
         str | None,
         typer.Option(
@@ -207,7 +214,14 @@ def schedule_run(
 
 @app.command("serve", epilog="taxi-ingest schedule serve --jobs 1")
 def schedule_serve(
-    work_pool: WorkPool = None,
+    work_pool: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=BEHAVIOUR,
+            help="The work pool whose runs are carried out; taxi-ingest unless told.",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(

@@ -1,6 +1,7 @@
 """The commands of the local stack: up, down, status, ui."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,13 @@ from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, SOURCE, STACK
 from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
 from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
-from taxi_ingest.errors import UsageError, printable
+from taxi_ingest.errors import DatabaseError, TaxiIngestError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from taxi_ingest.load import Database
+    from taxi_ingest.months import Calendar
     from taxi_ingest.stack import Removal, StackStatus, Ways
 
 _UNSEEN = "can't be looked at while the local stack is stopped: `taxi-ingest up` starts it."
@@ -92,7 +94,8 @@ def up(
 @app.command(
     rich_help_panel=STACK,
     epilog="""taxi-ingest down
-taxi-ingest down --remove-data""",
+taxi-ingest down --remove-data
+taxi-ingest down --purge""",
 )
 def down(
     force: Annotated[
@@ -270,14 +273,15 @@ def status(
         from taxi_ingest.cli import grid
 
         database = running_database(block, database_url)
-        found = grid.look(database, dataset or [], table, read_settings() if revised else None)
+        unreachable: TaxiIngestError | None = None
+        try:
+            found = grid.look(database, dataset or [], table, read_settings() if revised else None)
+        except DatabaseError as error:
+            if not check:
+                raise
+            found, unreachable = [], error
         if check:
-            from taxi_ingest.cli.health import problems, summed_up
-
-            wrong = list(problems(read_settings(), database, found))
-            known["problems"] = [vars(each) for each in wrong]
-            if wrong:
-                raise summed_up(wrong)
+            _check_all(known, database, table, found, unreachable)
             if not json:
                 return
         if json:
@@ -293,6 +297,26 @@ def status(
         flags = [part for name, value in where if value for part in (name, value)]
         for months in found:
             grid.show(months, flags)
+
+
+def _check_all(
+    known: dict[str, Any],
+    database: "Database | None",
+    table: str | None,
+    found: "Sequence[Calendar]",
+    unreachable: TaxiIngestError | None,
+) -> None:
+    """Raise what is not well, if something is; `known` gets all of it."""
+    from taxi_ingest.cli.health import problems, stopped, summed_up
+
+    settings = read_settings()
+    if database and table and not found and not unreachable:
+        # A table that is misspelled would look well for ever.
+        raise UsageError(f"Nothing was loaded into {table}.", "`taxi-ingest loads` tells what was.")
+    wrong = list(problems(settings, found, unreachable if database else stopped(settings)))
+    known["problems"] = [vars(each) for each in wrong]
+    if wrong:
+        raise summed_up(wrong)
 
 
 def _no_months(database: "Database | None", table: str | None) -> str:

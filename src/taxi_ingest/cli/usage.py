@@ -12,6 +12,30 @@ _HINTS = {
 }
 """Where to find what an argument takes, by its parameter."""
 
+_COMMANDS = {
+    "start": "up",
+    "stop": "down",
+    "list": "loads",
+    "load": "ingest",
+    "import": "ingest",
+    "delete": "rm",
+    "remove": "rm",
+}
+"""What commands are called elsewhere."""
+
+_FLAGS = {
+    (
+        "backfill",
+        "--dataset",
+    ): "Datasets stand before the months, without a flag: taxi-ingest backfill yellow 2024-01",
+    (
+        "backfill",
+        "--month",
+    ): "Months stand behind the datasets, without a flag: taxi-ingest backfill yellow 2024-01",
+    ("backfill", "--if-loaded"): "Did you mean --reprocess all?",
+}
+"""What is meant by a flag that only other commands have."""
+
 Told = tuple[str, str | None]
 """A sentence, and a hint if there is a better one than where to find help."""
 
@@ -40,6 +64,8 @@ def _no_such_option(error: Any) -> Told:
 def _meant_flag(context: Any, flag: str) -> str | None:
     """The flag of this command that looks like it, or where it belongs."""
     command = context.command
+    if meant := _FLAGS.get((command.name, flag)):
+        return meant
     below = getattr(command, "commands", {}).values()
     if any(flag in flags_of(each, context) for each in below):
         return f"It stands behind the command: {context.command_path} COMMAND {flag}."
@@ -92,7 +118,7 @@ def no_such_command(context: Any, name: str) -> UsageError:
     """The error for a word that is no command here; it may be another one's."""
     root = context.find_root()
     own, all = list(context.command.commands), _paths(root.command)
-    near = nearest(name, own)
+    near = meant_command(name, own)
     path = f"{context.command_path} {near}" if near else all.get(nearest(name, all) or "")
     return UsageError(
         f"No such command: {name}.",
@@ -100,6 +126,12 @@ def no_such_command(context: Any, name: str) -> UsageError:
         if path
         else f"There are {', '.join(sorted(own))}.",
     )
+
+
+def meant_command(word: str, commands: Sequence[str]) -> str | None:
+    """The one of these commands that is meant by a word that is none."""
+    synonym = _COMMANDS.get(word)
+    return synonym if synonym in commands else nearest(word, commands)
 
 
 def _paths(group: Any, above: str = "") -> dict[str, str]:
@@ -159,10 +191,11 @@ def _meant_value(command: Any, word: str) -> str | None:
     """The flag whose value it may be."""
     from taxi_ingest.tlc import datasets, near_month
 
+    is_dataset = word in [dataset.name for dataset in datasets()]
     kinds = {
-        "dataset": word in [dataset.name for dataset in datasets()],
+        "dataset": is_dataset,
         "month": near_month(word) is not None,
-        "table": word.isidentifier(),
+        "table": word.isidentifier() and not is_dataset,
     }
     names = [option.name for option in command.params if option.param_type_name == "option"]
     flag = next((name for name, fits in kinds.items() if fits and name in names), None)

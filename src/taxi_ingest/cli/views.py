@@ -76,7 +76,8 @@ def views(
         check_text(schema=schema, block=block, table=" ".join(table or ()) or None)
         if refresh + drop + (table is not None or materialize is not None) > 1:
             raise UsageError(
-                "--refresh, --drop and the making of views exclude each other.", "Give one of them."
+                "Views are refreshed, dropped, or made: one at a time.",
+                "Give --refresh alone, or --drop alone, or neither.",
             )
         database = chosen_database(block, database_url, quiet or json)
         known["database"] = database.address

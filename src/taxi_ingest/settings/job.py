@@ -159,7 +159,7 @@ class BackfillJob:
         if self.limit and not self.work_pool:
             raise UsageError(
                 "A limit is for the workers of a work pool.",
-                "Name one, or say by jobs how many to load at once.",
+                "Name one (--work-pool), or say how many to load at once (--jobs).",
             )
 
 

@@ -50,7 +50,9 @@ _NEARLY_MONTH = (
     re.compile(rf"(?P<year>\d{{4}})[-_/., ]*{_NAMED_MONTH}([-_/. ]\d{{1,2}})?"),
     re.compile(rf"{_NAMED_MONTH}[-_/., ]+(?P<year>\d{{4}})"),
 )
-_NEARLY_DOTS = re.compile(r"\s*(?:\.{3,}|…|[:,–—~]|\bto\b|\.\.)\s*|\s+-\s+|(?<=\d{4}-\d\d)-(?=\d{4})")
+_NEARLY_DOTS = re.compile(
+    r"\s*(?:\.{3,}|…|[:,–—~]|\bto\b|\.\.)\s*|\s+-\s+|(?<=\d{4}-\d\d)-(?=\d{4})|(?<=^\d{4})-(?=\d{4}$)"
+)
 """What stands between two months of a range where `..` should."""
 _FILE_NAME = re.compile(
     r"(?P<dataset>yellow|green|fhvhv|fhv)_tripdata_(?P<month>\d{4}-(?:0[1-9]|1[0-2]))(?!\d)"
