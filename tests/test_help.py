@@ -201,6 +201,11 @@ def test_colour_can_be_had_without_a_terminal() -> None:
         ("status green_trips", "--table green_trips"),
         ("report 2024-01", "--month 2024-01"),
         ("--verison", "--version"),
+        ("stop", "taxi-ingest down"),
+        ("start", "taxi-ingest up"),
+        ("list", "taxi-ingest loads"),
+        ("schedule delete yellow", "taxi-ingest schedule rm"),
+        ("backfill yellow all --if-loaded replace", "--reprocess all"),
     ],
 )
 def test_what_is_mistyped_is_told_with_what_was_meant(words: str, meant: str) -> None:
@@ -225,6 +230,8 @@ def test_what_is_mistyped_is_told_with_what_was_meant(words: str, meant: str) ->
         ("ingest --json=no", "--json takes no value", "Leave it out"),
         ("loads --limit 0", "--limit is wrong: 0 is less than 1", "`taxi-ingest loads --help`"),
         ("up --port 70000", "--port is wrong: 70000 is more than 65535", "`taxi-ingest up --help`"),
+        ("backfill --dataset yellow", "No such option: --dataset", "taxi-ingest backfill yellow 2024-01"),
+        ("schedule yellow green --cron x", "One word too many: green", "schedule create --help"),
         ("frobnicate", "No such command: frobnicate", "There are backfill, blocks"),
     ],
 )
@@ -249,6 +256,8 @@ def test_what_is_wrong_is_told_with_what_is_right(words: str, said: str, hint: s
         ("report --dataset fhv_tripdata", "fhv"),
         ("schedule run yellow --month 2024-1", "2024-01"),
         ("help blocks crate", "taxi-ingest blocks create"),
+        ("ingest yellow 2024-01", "taxi-ingest ingest --dataset yellow --month 2024-01"),
+        ("backfill yellow 2023-2024", "2023..2024"),
     ],
 )
 def test_datasets_and_months_are_looked_at_before_anything_starts(words: str, meant: str) -> None:
