@@ -131,7 +131,7 @@ def test_what_is_wrong_with_some_months_keeps_no_other_from_the_table(
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["loaded"] == 3
         assert in_table(embedded_database_url) == dict.fromkeys(MONTHS, 20)
-        assert "2023   ~  ~  ~  ~  ~  ~  *  ~  ~  ~  ~  ~" in grid("--check")
+        assert "2023   ~  ~  ~  ~  ~  ~  *  ~  ~  ~  ~  ~" in grid("--revised")
 
         code, error, retry = run()
         assert (code, error, retry) == (0, "", "")

@@ -1,5 +1,6 @@
 """What becomes of a flow run when its process is interrupted or killed, or Prefect is gone."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from taxi_ingest.flows.child_run import run_child
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
 from taxi_ingest.flows.process_marks import is_dead, machine_tag, process_mark
 from taxi_ingest.load import Database, committed_runs, prepare_ledger
+
+_log = logging.getLogger(__name__)
 
 _PREFECT_SECONDS = 5
 """How long a finished run waits for a Prefect server that is gone, as it may just restart."""
@@ -155,6 +158,7 @@ def ended_plainly(function: Callable[Parameters, Result]) -> Callable[Parameters
             part_from_prefect()
             return cast(Result, Cancelled(message="Interrupted; nothing is half-loaded."))
         except TaxiIngestError as error:
+            _log.debug("Where it failed:", exc_info=True)
             caller().on_failure(error)
             part_from_prefect()
             # Who leaves it to another run has not failed.
