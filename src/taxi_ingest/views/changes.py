@@ -168,7 +168,7 @@ def _notes(cursor: Cursor, source: Source) -> Iterator[str]:
     """What someone who reads the views should know of the table that they read."""
     if source.target and (loads := count_without_zones(cursor, source.target)):
         yield (
-            f"{loads} loads of {source.target} have coordinates only, so their zones are null: "
+            f"Loads of {source.target} that have coordinates only: {loads}. Their zones are null; "
             "`taxi-ingest zones --assign` finds them."
         )
     if source.target and source.missing:
