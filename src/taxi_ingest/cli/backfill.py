@@ -81,12 +81,7 @@ def backfill(
     work_pool: options.WorkPool = BackfillJob.work_pool,
     limit: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=BEHAVIOUR,
-            help="How many of the pool's workers may write at once.",
-        ),
+        options.number("How many of the pool's workers may write at once."),
     ] = BackfillJob.limit,
     wait: options.Wait = LoadOptions.wait,
     views: options.Views = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import completion, options
+from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import LOAD, SOURCE
 from taxi_ingest.cli.shared import (
@@ -57,21 +57,11 @@ def ingest(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.datasets,
-            help="Instead of files: TLC's dataset yellow, green, fhv or fhvhv, with --month.",
-        ),
+        options.dataset("Instead of files: TLC's dataset yellow, green, fhv or fhvhv, with --month."),
     ] = None,
     month: Annotated[
         str | None,
-        typer.Option(
-            metavar="YYYY-MM",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.months,
-            help="The month of --dataset. The table is then NAME_tripdata unless told.",
-        ),
+        options.month("The month of --dataset. The table is then NAME_tripdata unless told."),
     ] = None,
     delimiter: options.Delimiter = Job.delimiter,
     header: options.Header = Job.header,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from taxi_ingest.cli import completion
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import LOOK, OUTPUT, SOURCE, UNDO
 from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet, choices
@@ -70,30 +70,15 @@ def loads(
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option(
-            metavar="TABLE",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.tables,
-            help="Only those into this table.",
-        ),
+        options.table("Only those into this table."),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.datasets,
-            help="Only those of this dataset.",
-        ),
+        options.dataset("Only those of this dataset."),
     ] = None,
     month: Annotated[
         str | None,
-        typer.Option(
-            metavar="YYYY-MM",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.months,
-            help="Only those of this month.",
-        ),
+        options.month("Only those of this month."),
     ] = None,
     status: Annotated[
         StatusChoice | None,
@@ -103,7 +88,7 @@ def loads(
     database_url: DatabaseUrl = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", rich_help_panel=OUTPUT, help="Only the latest so many."),
+        options.number("Only the latest so many.", OUTPUT),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -15,17 +15,39 @@ def choices(kind: Any) -> str:
     return "|".join(map(str, get_args(kind) or kind))
 
 
+def table(help: str, group: str = SOURCE) -> Any:
+    """A flag that names a table."""
+    return typer.Option(metavar="TABLE", rich_help_panel=group, autocompletion=completion.tables, help=help)
+
+
+def dataset(help: str) -> Any:
+    """A flag that names a dataset of TLC's."""
+    return typer.Option(metavar="NAME", rich_help_panel=SOURCE, autocompletion=completion.datasets, help=help)
+
+
+def month(help: str) -> Any:
+    """A flag that names a month."""
+    return typer.Option(
+        metavar="YYYY-MM", rich_help_panel=SOURCE, autocompletion=completion.months, help=help
+    )
+
+
+def number(help: str, group: str = BEHAVIOUR) -> Any:
+    """A flag that says how many, one at least."""
+    return typer.Option(min=1, metavar="N", rich_help_panel=group, help=help)
+
+
+def work_pool(help: str) -> Any:
+    """A flag that names a work pool of Prefect's."""
+    return typer.Option(metavar="NAME", rich_help_panel=BEHAVIOUR, help=help)
+
+
 # Where to
 
 
 Table = Annotated[
     str | None,
-    typer.Option(
-        metavar="TABLE",
-        rich_help_panel=TARGET,
-        autocompletion=completion.tables,
-        help="The table, or SCHEMA.TABLE; made if it is missing.",
-    ),
+    table("The table, or SCHEMA.TABLE; made if it is missing.", TARGET),
 ]
 Block = Annotated[
     str | None,
@@ -143,7 +165,7 @@ KeepBoth = Annotated[
 ]
 ChunkSize = Annotated[
     int,
-    typer.Option(min=1, metavar="N", rich_help_panel=BEHAVIOUR, help="Rows to take at a time."),
+    number("Rows to take at a time."),
 ]
 Wait = Annotated[
     bool,
@@ -155,29 +177,15 @@ Wait = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        rich_help_panel=BEHAVIOUR,
-        help="How many to load at once; as many as the cores bear unless told.",
-    ),
+    number("How many to load at once; as many as the cores bear unless told."),
 ]
 MaxFailures = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        rich_help_panel=BEHAVIOUR,
-        help="Begin no other load after so many failures.",
-    ),
+    number("Begin no other load after so many failures."),
 ]
 WorkPool = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=BEHAVIOUR,
-        help="Prefect's work pool whose workers carry it out.",
-    ),
+    work_pool("Prefect's work pool whose workers carry it out."),
 ]
 Views = Annotated[
     bool,

@@ -27,21 +27,11 @@ taxi-ingest report --text""",
 def report(
     table: Annotated[
         str | None,
-        typer.Option(
-            metavar="TABLE",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.tables,
-            help="The table, or SCHEMA.TABLE, if there are several.",
-        ),
+        options.table("The table, or SCHEMA.TABLE, if there are several."),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.datasets,
-            help="The dataset: its usual table, unless --table is given.",
-        ),
+        options.dataset("The dataset: its usual table, unless --table is given."),
     ] = None,
     month: Annotated[
         str | None,

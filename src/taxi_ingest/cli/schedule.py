@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import completion
+from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.command import Group
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, SOURCE, TARGET
@@ -91,21 +91,11 @@ def schedule_create(
     ],
     months_back: Annotated[
         int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=SOURCE,
-            help="For how many months to look for what is new or revised.",
-        ),
+        options.number("For how many months to look for what is new or revised.", SOURCE),
     ] = MONTHS_BACK,
     table: Annotated[
         str | None,
-        typer.Option(
-            metavar="TABLE",
-            rich_help_panel=TARGET,
-            autocompletion=completion.tables,
-            help="The table, DATASET_tripdata unless told.",
-        ),
+        options.table("The table, DATASET_tripdata unless told.", TARGET),
     ] = None,
     block: Block = None,
     timezone: Annotated[
@@ -113,11 +103,7 @@ def schedule_create(
     ] = NEW_YORK,
     work_pool: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=BEHAVIOUR,
-            help="The work pool whose workers load it; taxi-ingest, that of `serve`, unless told.",
-        ),
+        options.work_pool("The work pool whose workers load it; taxi-ingest, that of `serve`, unless told."),
     ] = None,
     notify: Annotated[
         str | None,
@@ -190,12 +176,7 @@ def schedule_run(
     name: Name,
     month: Annotated[
         str | None,
-        typer.Option(
-            metavar="YYYY-MM",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.months,
-            help="Look for what was new in this month, not now.",
-        ),
+        options.month("Look for what was new in this month, not now."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -216,20 +197,11 @@ def schedule_run(
 def schedule_serve(
     work_pool: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=BEHAVIOUR,
-            help="The work pool whose runs are carried out; taxi-ingest unless told.",
-        ),
+        options.work_pool("The work pool whose runs are carried out; taxi-ingest unless told."),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=BEHAVIOUR,
-            help="How many runs at once; as many as the cores bear unless told.",
-        ),
+        options.number("How many runs at once; as many as the cores bear unless told."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:

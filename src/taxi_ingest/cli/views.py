@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import completion, options
+from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE, TARGET
+from taxi_ingest.cli.help import BEHAVIOUR, LOAD, TARGET
 from taxi_ingest.cli.shared import check_text, chosen_database, stdout
 from taxi_ingest.errors import UsageError, printable
 
@@ -31,12 +31,7 @@ taxi-ingest views --refresh""",
 def views(
     table: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TABLE",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.tables,
-            help="The table that they read, where several hold a dataset. May be given several times.",
-        ),
+        options.table("The table that they read, where several hold a dataset. May be given several times."),
     ] = None,
     schema: Annotated[
         str,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import completion, options
+from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE, TARGET
 from taxi_ingest.cli.ingest import print_loaded, run_load
@@ -48,12 +48,7 @@ def zones(
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option(
-            metavar="TABLE",
-            rich_help_panel=TARGET,
-            autocompletion=completion.tables,
-            help="The table, taxi_zones unless told; outlines go to TABLE_shapes.",
-        ),
+        options.table("The table, taxi_zones unless told; outlines go to TABLE_shapes.", TARGET),
     ] = None,
     assign: Annotated[
         bool,
