@@ -438,6 +438,8 @@ def test_check_is_silent_where_all_is_well_and_tells_what_is_not_by_its_code(
     assert (failed.returncode, failed.stdout) == (3, "")
     assert "yellow 2024-02 could not be loaded into yellow_tripdata" in failed.stderr
     assert "taxi-ingest backfill yellow 2024-02 --reprocess failed" in failed.stderr
+    named = cli("status", "--check", "--database-url", db["TAXI_INGEST_DATABASE_URL"], env=db)
+    assert "2024-02 --reprocess failed --database-url" in named.stderr
     assert cli("status", "--check", "--table", "other", env=db).returncode == 2
     told = json.loads(cli("status", "--check", "--json", env=db).stdout)
     assert (told["status"], [each["exit_code"] for each in told["problems"]]) == ("failed", [3])

@@ -135,8 +135,14 @@ def _print_retry(calendar: Calendar, console: Console, where: Sequence[str]) -> 
     left = len(calendar.failed) - _SHOWN_FAILURES
     if left > 0:
         console.print(Text(f"and {left} more: --json has them all"))
+    # Not broken, so that it can be copied.
+    console.print(Text(f"Try again: {printable(retry(calendar, 'all', where))}"), soft_wrap=True)
+
+
+def retry(calendar: Calendar, months: str, where: Sequence[str]) -> str:
+    """The command that tries again what failed of these months; `where` are the flags that name the
+    database."""
     usual = calendar.target == target_of(calendar.dataset, None)
     table = [] if usual else ["--table", str(calendar.target)]
-    command = ["taxi-ingest", "backfill", calendar.dataset, "all", "--reprocess", "failed", *table, *where]
-    # Not broken, so that it can be copied.
-    console.print(Text(f"Try again: {printable(shlex.join(command))}"), soft_wrap=True)
+    command = ["taxi-ingest", "backfill", calendar.dataset, months, "--reprocess", "failed", *table, *where]
+    return shlex.join(command)

@@ -1,13 +1,13 @@
 """What `status --check` calls well: what loads need answers, and nothing waits to be looked after."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from taxi_ingest import stack
+from taxi_ingest.cli.grid import retry
 from taxi_ingest.cli.local_api import prefect_may_be_configured
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
-from taxi_ingest.months import Calendar, Month, target_of
+from taxi_ingest.months import Calendar, Month
 from taxi_ingest.settings.environment import Settings
 
 _SHOWN = 10
@@ -23,11 +23,14 @@ class Problem:
 
 
 def problems(
-    settings: Settings, found: Sequence[Calendar], unreachable: TaxiIngestError | None
+    settings: Settings,
+    found: Sequence[Calendar],
+    unreachable: TaxiIngestError | None,
+    where: Sequence[str],
 ) -> Iterator[Problem]:
     """What is not well, the worst first: that the database is `unreachable`, Prefect, months that failed.
 
-    Nothing is started.
+    `where` are the flags that name the database. Nothing is started.
     """
     if unreachable:
         yield _of(unreachable)
@@ -36,7 +39,7 @@ def problems(
     except PrefectError as error:
         yield _of(error)
     for calendar in found:
-        yield from (_failed(calendar, month) for month in calendar.months if month.attempt)
+        yield from (_failed(calendar, month, where) for month in calendar.months if month.attempt)
 
 
 def summed_up(found: Sequence[Problem]) -> TaxiIngestError:
@@ -62,7 +65,7 @@ def _check_prefect(settings: Settings) -> None:
 
         if examine_prefect(settings).version:
             return
-    local = stack.status(settings).prefect
+    local = stack.prefect_status(settings)
     if not local.running:
         note = f" ({local.note})" if local.note else ""
         raise PrefectError(f"The local Prefect server does not run{note}.", "`taxi-ingest up` starts it.")
@@ -71,20 +74,17 @@ def _check_prefect(settings: Settings) -> None:
 def stopped(settings: Settings) -> DatabaseError | None:
     """That the local stack's database does not run; None where Prefect alone does not, which may know
     another one."""
-    if stack.status(settings).database.running:
+    if stack.database_status(settings).running:
         return None
     return DatabaseError("The local stack's database does not run.", "`taxi-ingest up` starts it.")
 
 
-def _failed(calendar: Calendar, month: Month) -> Problem:
+def _failed(calendar: Calendar, month: Month, where: Sequence[str]) -> Problem:
     attempt = month.attempt
     assert attempt, "only of those whose last try failed"
     when = f"{attempt.failed_at.astimezone():%Y-%m-%d %H:%M}"
-    words = ["taxi-ingest", "backfill", *month.name.split(), "--reprocess", "failed"]
-    usual = calendar.target == target_of(calendar.dataset, None)
-    again = shlex.join(words if usual else [*words, "--table", str(calendar.target)])
     return Problem(
         f"{month.name} could not be loaded into {calendar.target} ({when}): {attempt.message}",
-        f"`{again}` tries again.",
+        f"`{retry(calendar, month.month, where)}` tries again.",
         attempt.exit_code,
     )

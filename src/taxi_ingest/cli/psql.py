@@ -57,9 +57,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """Raise UsageError for what psql would take for the name of a role, and be silent."""
     if arguments and not arguments[0].startswith("-"):
         statement = shlex.join(["taxi-ingest", "psql", "--", "-c", " ".join(arguments)])
-        raise UsageError(
-            f"psql takes no {arguments[0]}: what it is given begins with a flag.", f"{statement}"
-        )
+        raise UsageError(f"psql takes no {arguments[0]}: what it is given begins with a flag.", statement)
 
 
 def _ready(database: "Database") -> "Database":

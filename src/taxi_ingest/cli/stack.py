@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taxi_ingest.cli import completion
+from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
-from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, SOURCE, STACK
+from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, STACK
 from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
 from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
 from taxi_ingest.errors import DatabaseError, TaxiIngestError, UsageError, printable
@@ -53,12 +53,7 @@ def up(
     ] = False,
     keep_days: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=BEHAVIOUR,
-            help="For how many days Prefect keeps the history of runs (90); kept.",
-        ),
+        options.number("For how many days Prefect keeps the history of runs (90); kept."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -215,21 +210,11 @@ taxi-ingest status --dataset yellow --dataset green""",
 def status(
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.datasets,
-            help="Only its months; may be given again.",
-        ),
+        options.dataset("Only its months; may be given again."),
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option(
-            metavar="TABLE",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.tables,
-            help="Only the months in this table.",
-        ),
+        options.table("Only the months in this table."),
     ] = None,
     revised: Annotated[
         bool,
@@ -280,8 +265,10 @@ def status(
             if not check:
                 raise
             found, unreachable = [], error
+        named = (("--block", block), ("--database-url", database_url and database and database.address))
+        where = [part for flag, value in named if value for part in (flag, value)]
         if check:
-            _check_all(known, database, table, found, unreachable)
+            _check_all(known, database, table, found, unreachable, where)
             if not json:
                 return
         if json:
@@ -293,10 +280,8 @@ def status(
             typer.echo(f"Months    {_no_months(database, table)}")
         elif database and database.address != known["database"]:
             typer.echo(f"Months    in {database.address}")
-        where = (("--block", block), ("--database-url", database_url and database and database.address))
-        flags = [part for name, value in where if value for part in (name, value)]
         for months in found:
-            grid.show(months, flags)
+            grid.show(months, where)
 
 
 def _check_all(
@@ -305,6 +290,7 @@ def _check_all(
     table: str | None,
     found: "Sequence[Calendar]",
     unreachable: TaxiIngestError | None,
+    where: Sequence[str],
 ) -> None:
     """Raise what is not well, if something is; `known` gets all of it."""
     from taxi_ingest.cli.health import problems, stopped, summed_up
@@ -312,8 +298,8 @@ def _check_all(
     settings = read_settings()
     if database and table and not found and not unreachable:
         # A table that is misspelled would look well for ever.
-        raise UsageError(f"Nothing was loaded into {table}.", "`taxi-ingest loads` tells what was.")
-    wrong = list(problems(settings, found, unreachable if database else stopped(settings)))
+        raise UsageError(f"Nothing was loaded into {table}.", _meant_table(database, table))
+    wrong = list(problems(settings, found, unreachable if database else stopped(settings), where))
     known["problems"] = [vars(each) for each in wrong]
     if wrong:
         raise summed_up(wrong)
@@ -325,9 +311,13 @@ def _no_months(database: "Database | None", table: str | None) -> str:
         return _UNSEEN
     if table is None:
         return _NOTHING
+    return printable(f"none was loaded into {table}. {_meant_table(database, table)}")
+
+
+def _meant_table(database: "Database", table: str) -> str:
     from taxi_ingest.load import parse_target, table_hint
 
-    return printable(f"none was loaded into {table}. {table_hint(database, parse_target(table))}")
+    return table_hint(database, parse_target(table))
 
 
 @app.command(

@@ -24,15 +24,11 @@ _COMMANDS = {
 """What commands are called elsewhere."""
 
 _FLAGS = {
-    (
-        "backfill",
-        "--dataset",
-    ): "Datasets stand before the months, without a flag: taxi-ingest backfill yellow 2024-01",
-    (
-        "backfill",
-        "--month",
-    ): "Months stand behind the datasets, without a flag: taxi-ingest backfill yellow 2024-01",
-    ("backfill", "--if-loaded"): "Did you mean --reprocess all?",
+    "backfill": {
+        "--dataset": "Datasets stand before the months, without a flag: taxi-ingest backfill yellow 2024-01",
+        "--month": "Months stand behind the datasets, without a flag: taxi-ingest backfill yellow 2024-01",
+        "--if-loaded": "Did you mean --reprocess all?",
+    },
 }
 """What is meant by a flag that only other commands have."""
 
@@ -64,7 +60,7 @@ def _no_such_option(error: Any) -> Told:
 def _meant_flag(context: Any, flag: str) -> str | None:
     """The flag of this command that looks like it, or where it belongs."""
     command = context.command
-    if meant := _FLAGS.get((command.name, flag)):
+    if meant := _FLAGS.get(command.name, {}).get(flag):
         return meant
     below = getattr(command, "commands", {}).values()
     if any(flag in flags_of(each, context) for each in below):

@@ -130,22 +130,19 @@ def _announce(planned: Plan, table: str | None, database: Database) -> None:
 
 
 def _load(month: Month, job: BackfillJob, settings: Settings) -> Load:
+    table = str(target_of(month.dataset, job.table))
     return Load(
         name=month.name,
         find=lambda: parse_source(month_address(month.dataset, month.month, settings), logins_of(settings)),
         run=lambda: ingest_month(month.dataset, month.month, job.table, job.options),
         failed=lambda error, url: NotLoaded.failed(
             error,
-            table=str(target_of(month.dataset, job.table)),
+            table=table,
             url=url or likely_url(month, settings),
             dataset=month.dataset,
             month=month.month,
         ),
-        about={
-            "dataset": month.dataset,
-            "month": month.month,
-            "table": str(target_of(month.dataset, job.table)),
-        },
+        about={"dataset": month.dataset, "month": month.month, "table": table},
         tags=frozenset({BACKFILL}),
     )
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-_NO_MORE: Mapping[str, Any] = {}
-
 
 @dataclass(frozen=True)
 class LogLine:
@@ -18,7 +16,7 @@ class LogLine:
     level: int = logging.INFO
     run: str = ""
     """Whose it is, as a text shows it before the message."""
-    about: Mapping[str, Any] = field(default_factory=lambda: _NO_MORE)
+    about: Mapping[str, Any] = field(default_factory=dict)
     """What is known of the run, its table and its month, for programs."""
     seconds: float = field(default_factory=time.time)
 

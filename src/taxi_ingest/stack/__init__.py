@@ -59,6 +59,7 @@ __all__ = [
     "launch_prefect",
     "planned_removal",
     "prefect_key",
+    "prefect_status",
     "psql_command",
     "psql_program",
     "remove",
