@@ -19,7 +19,7 @@ PARTS = (
         "report",
         "flows",
         "months",
-        "databases",
+        "places",
         "views",
         "load",
         "transform",
@@ -35,7 +35,7 @@ HOMES = {
     "prefect": ("flows", "stack.prefect_app", "stack.prefect_database"),
     "prefect_sqlalchemy": ("flows",),
     # A TAB does not wait for load/.
-    "psycopg2": ("load", "views", "stack", "databases", "flows.blocks", "cli.completion"),
+    "psycopg2": ("load", "views", "stack", "places.databases", "flows.blocks", "cli.completion"),
     # An extra: without it all else works.
     "shapely": ("read.shapes", "transform.zones"),
     "pyproj": ("read.shapes",),

@@ -12,12 +12,13 @@ from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE
 from taxi_ingest.cli.shared import (
     check_environment,
     check_text,
-    chosen_database,
+    chosen_place,
     chosen_settings,
     given,
     stdout,
+    told_apart,
 )
-from taxi_ingest.cli.views import AtEnd
+from taxi_ingest.cli.views import AtEnd, check_views
 from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess, usual_jobs
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from taxi_ingest.flows.outcome import BackfillOutcome
-    from taxi_ingest.load import Database
     from taxi_ingest.months import Estimate, Month, Plan
+    from taxi_ingest.places import Place
 
 app = typer.Typer()
 
@@ -57,6 +58,7 @@ def backfill(
     table: options.Table = BackfillJob.table,
     names: options.Spelling = LoadOptions.names,
     index: options.Index = LoadOptions.index,
+    to: options.To = LoadOptions.to,
     block: options.Block = LoadOptions.block,
     database_url: options.DatabaseUrl = None,
     reprocess: Annotated[
@@ -105,12 +107,16 @@ def backfill(
     """
     with failures_told(json, months=[]) as known:
         check_text(table=table, block=block, work_pool=work_pool)
+        to, database_url = told_apart(to, block, database_url)
+        check_views(views, to)
         datasets, months = _told_apart(words)
-        options_of_load = given(context, LoadOptions)
+        options_of_load = replace(given(context, LoadOptions), to=to)
         job = given(context, BackfillJob, datasets=datasets, months=months, options=options_of_load)
-        from taxi_ingest.months import check
+        from taxi_ingest.cli.watch import check_options
+        from taxi_ingest.months import check, target_of
 
         check(job)
+        check_options(job.options, [str(target_of(dataset, table)) for dataset in datasets])
         act = _plan if dry_run else _load
         act(context, job, database_url, known)
 
@@ -139,9 +145,7 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
     # Before an import that would end us without a word where the system has too little of something.
     check_environment()
     from taxi_ingest.cli.several import Several, noted_by_ledger
-    from taxi_ingest.cli.watch import check_options
 
-    check_options(job.options)
     settings, block = chosen_settings(job.options.block, database_url)
     called = replace(job, options=replace(job.options, block=block))
 
@@ -155,12 +159,17 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
             "reprocess": "failed" if noted_by_ledger(outcome) else job.reprocess,
             # Without its password.
             "database_url": outcome.database if database_url else None,
+            "to": job.options.to,
             **dict.fromkeys(("max_failures", "json", "quiet")),
         }
         return options.same_again(context, [*job.datasets, job.months], changes)
 
     tables = [job.table] if job.table else []
-    views = AtEnd(context.params["views"], tables, job.options.block, database_url)
+    views = (
+        AtEnd(context.params["views"], tables, job.options.block, database_url)
+        if job.options.to is None
+        else None
+    )
     Several("months", run, again, context, settings, known, views).told()
 
 
@@ -170,13 +179,13 @@ def _plan(context: typer.Context, job: BackfillJob, database_url: str | None, kn
 
     settings, _ = chosen_settings(job.options.block, database_url)
     quiet = context.params["quiet"] or context.params["json"]
-    database = chosen_database(job.options.block, database_url, quiet)
-    planned = plan(database, job, settings)
-    taken = _Taken(planned, estimates(database, planned.loading, settings), job.jobs or usual_jobs())
-    known.update(taken.as_json(job.table, database))
+    place = chosen_place(job.options.to, job.options.block, database_url, quiet)
+    planned = plan(place, job, settings)
+    taken = _Taken(planned, estimates(place, planned.loading, settings), job.jobs or usual_jobs())
+    known.update(taken.as_json(job.table, place))
     if not quiet:
         stdout().print(taken.shown())
-    check_room(database, planned.loading, settings)
+    check_room(place, planned.loading, settings)
     if context.params["json"]:
         print_json({"status": "planned", **known})
 
@@ -201,7 +210,7 @@ class _Taken:
         longest = max((estimate.seconds or 0 for estimate in self.estimates), default=0)
         return None if total is None else max(total / self.jobs, longest)
 
-    def as_json(self, table: str | None, database: "Database") -> dict[str, Any]:
+    def as_json(self, table: str | None, place: "Place") -> dict[str, Any]:
         by_name = {estimate.month.name: estimate for estimate in self.estimates}
         return {
             "months": [_month(month, by_name.get(month.name), table) for month in self.plan.months],
@@ -210,7 +219,7 @@ class _Taken:
             "table_bytes": self.total("table_bytes"),
             "seconds": self.seconds,
             "jobs": self.jobs,
-            "database": database.address,
+            "database": place.address,
         }
 
     def shown(self) -> "Table":

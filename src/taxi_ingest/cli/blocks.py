@@ -116,8 +116,8 @@ def blocks_check(
 ) -> None:
     """Try a connection through a block."""
     with failures_told(json=False), prefect_context(quiet=True):
-        from taxi_ingest.databases import no_such_block
         from taxi_ingest.flows.blocks import find_block
+        from taxi_ingest.places.databases import no_such_block
 
         database = find_block(name)
         if database is None:

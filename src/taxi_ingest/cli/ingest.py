@@ -18,8 +18,9 @@ from taxi_ingest.cli.shared import (
     read_settings,
     stderr,
     stdout,
+    told_apart,
 )
-from taxi_ingest.cli.views import AtEnd
+from taxi_ingest.cli.views import AtEnd, check_views
 from taxi_ingest.errors import UsageError, without_login
 from taxi_ingest.settings.job import Job, LoadOptions
 
@@ -70,6 +71,7 @@ def ingest(
     table: options.Table = None,
     names: options.Spelling = Job.names,
     index: options.Index = Job.index,
+    to: options.To = Job.to,
     block: options.Block = None,
     database_url: options.DatabaseUrl = None,
     if_loaded: options.WhenLoaded = Job.if_loaded,
@@ -93,6 +95,7 @@ def ingest(
     The same file again is skipped; a file that has changed since replaces its own rows and no others.
     """
     with failures_told(json, table=table, url=None) as known:
+        to, database_url = told_apart(to, block, database_url)
         addresses = [*(files or ()), *(url or ())]
         if addresses and (dataset or month):
             raise UsageError(
@@ -110,8 +113,9 @@ def ingest(
         _check_no_dataset(addresses)
         if table is None:
             raise UsageError("Which table?", "Give --table.")
-        how = given(context, LoadOptions)
-        at_end = AtEnd(views, named, block, database_url) if views or dataset else None
+        how = replace(given(context, LoadOptions), to=to)
+        check_views(views, to)
+        at_end = AtEnd(views, named, block, database_url) if views or (dataset and to is None) else None
         found = _files(addresses)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
@@ -205,12 +209,10 @@ def _load_all(
     from taxi_ingest.cli.several import Several
     from taxi_ingest.cli.watch import check_options
     from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
-    from taxi_ingest.load import parse_target
     from taxi_ingest.sources import logins_of, parse_source, with_login_in
 
     check_text(table=table, block=how.block)
-    parse_target(table)
-    check_options(how)
+    check_options(how, [table])
     settings, block = chosen_settings(how.block, database_url)
     for file in files:
         settings = with_login_in(file, settings)
@@ -234,7 +236,11 @@ def _load_all(
         ]
         # A database's address without its password.
         address = outcome.database if database_url else None
-        changes = {"database_url": address, **dict.fromkeys(("url", "max_failures", "json", "quiet"))}
+        changes = {
+            "database_url": address,
+            "to": how.to,
+            **dict.fromkeys(("url", "max_failures", "json", "quiet")),
+        }
         return options.same_again(context, words, changes)
 
     Several("files", run, again, context, settings, known, views).told()

@@ -10,12 +10,13 @@ import typer
 from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import LOOK, OUTPUT, SOURCE, UNDO
-from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet, choices
-from taxi_ingest.cli.shared import chosen_database, stderr, stdout
+from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet, To, choices
+from taxi_ingest.cli.shared import chosen_database, chosen_place, stderr, stdout
 from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
-    from taxi_ingest.load import Database, Filter, LoadRecord
+    from taxi_ingest.load import Filter, LoadRecord
+    from taxi_ingest.places import Place
 
 _SHOWN_REJECTS = 50
 _WIDEST = 1000
@@ -84,6 +85,7 @@ def loads(
         StatusChoice | None,
         typer.Option(metavar=choices(StatusChoice), rich_help_panel=SOURCE, help="Only those in this state."),
     ] = None,
+    to: To = None,
     block: Block = None,
     database_url: DatabaseUrl = None,
     limit: Annotated[
@@ -98,11 +100,11 @@ def loads(
     one piece.
     """
     with failures_told(json):
-        from taxi_ingest.load import Filter, find_load, list_loads, parse_target
+        from taxi_ingest.load import Filter, parse_target
         from taxi_ingest.tlc import dataset_named, parse_month
 
         if load_id is not None:
-            record = find_load(chosen_database(block, database_url, json), load_id)
+            record = chosen_place(to, block, database_url, json).find_load(load_id)
             print_json(_as_json(record)) if json else _print_record(record)
             return
         wanted = Filter(
@@ -112,14 +114,14 @@ def loads(
             status.value if status else None,
             limit,
         )
-        database = chosen_database(block, database_url, json)
-        found = list_loads(database, wanted)
+        place = chosen_place(to, block, database_url, json)
+        found = place.list_loads(wanted)
         if json:
             print_json({"loads": [_as_json(load) for load in found]})
         elif found:
             _print_table(found)
         else:
-            stderr().print(_none(database, wanted), markup=False)
+            stderr().print(_none(place, wanted), markup=False)
 
 
 @app.command(
@@ -159,6 +161,7 @@ def rejects(
 @app.command(rich_help_panel=UNDO, epilog="taxi-ingest undo 7")
 def undo(
     load_id: LoadId,
+    to: To = None,
     block: Block = None,
     database_url: DatabaseUrl = None,
     json: Json = False,
@@ -170,9 +173,7 @@ def undo(
     not come back.
     """
     with failures_told(json, load_id=load_id):
-        from taxi_ingest.load import undo as undo_load
-
-        undone = undo_load(chosen_database(block, database_url, quiet or json), load_id)
+        undone = chosen_place(to, block, database_url, quiet or json).undo(load_id)
         if json:
             print_json(_as_json(undone) | {"status": "undone"})
         elif not quiet:
@@ -186,14 +187,14 @@ def undo(
             )
 
 
-def _none(database: "Database", wanted: "Filter") -> str:
+def _none(place: "Place", wanted: "Filter") -> str:
     """What is said where no load fits."""
-    from taxi_ingest.load import Filter, table_hint
+    from taxi_ingest.load import Filter
 
     if wanted == Filter(limit=wanted.limit):
         return "Nothing was loaded yet."
     if wanted.target and wanted == Filter(wanted.target):
-        return printable(f"No such loads. {table_hint(database, wanted.target)}")
+        return printable(f"No such loads. {place.table_hint(wanted.target)}")
     return "No such loads."
 
 

@@ -49,6 +49,15 @@ Table = Annotated[
     str | None,
     table("The table, or SCHEMA.TABLE; made if it is missing.", TARGET),
 ]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        rich_help_panel=TARGET,
+        help="Where the table is: postgresql://user@host/database, or a folder (./lake) for Parquet files.",
+    ),
+]
 Block = Annotated[
     str | None,
     typer.Option(

