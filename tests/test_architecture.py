@@ -42,6 +42,11 @@ HOMES = {
     "matplotlib": ("report.drawing",),
     "jinja2": ("report.page",),
     "shapefile": ("read.shapes",),
+    "obstore": ("sources", "targets"),
+    "boto3": ("sources.bucket_logins",),
+    "botocore": ("sources.bucket_logins",),
+    "prefect_gcp": ("flows",),
+    "prefect_aws": ("flows",),
 }
 """Who may import it: a part with all that is in it, or one module."""
 
