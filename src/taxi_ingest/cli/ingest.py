@@ -212,11 +212,11 @@ def _load_all(
     from taxi_ingest.sources import logins_of, parse_source, with_login_in
 
     check_text(table=table, block=how.block)
-    check_options(how, [table])
     settings, block = chosen_settings(how.block, database_url)
     for file in files:
         settings = with_login_in(file, settings)
     sources = [parse_source(file, logins_of(settings)) for file in files]
+    check_options(how, [table], sources)
     # Of two names of one file the first.
     named: dict[str, str] = {}
     for source in sources:

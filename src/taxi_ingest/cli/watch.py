@@ -88,7 +88,7 @@ def run_ingest(job: Job, watch: Watch) -> Outcome:
     """
     source = parse_source(job.url, logins_of(watch.settings))
     source.check()
-    check_options(job, [job.table])
+    check_options(job, [job.table], [source])
     # Without a login, and in characters that Prefect can store.
     job = replace(job, url=source.named_url)
     may_skip = job.block is None and job.if_loaded == "skip" and not job.dry_run
@@ -98,11 +98,11 @@ def run_ingest(job: Job, watch: Watch) -> Outcome:
         return _Run(job, source, watch, shown, lasting).watched()
 
 
-def check_options(how: LoadOptions, tables: Sequence[str]) -> None:
+def check_options(how: LoadOptions, tables: Sequence[str], sources: Sequence[Source] = ()) -> None:
     """Raise UsageError for what is wrong with them, and for what can't be done there."""
     targets = [parse_target(table) for table in tables]
     if how.to is not None:
-        place_at(how.to).check(how, targets)
+        place_at(how.to).check(how, targets, sources)
     parse_delimiter(how.delimiter)
     if how.transform:
         load_step(how.transform)

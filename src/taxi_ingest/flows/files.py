@@ -26,9 +26,8 @@ def _name() -> str:
 
 def _check(parameters: dict[str, Any]) -> None:
     check_numbers(parameters["jobs"], parameters["max_failures"])
-    for url in parameters["urls"]:
-        parse_source(url)
-    check_target([parameters["table"]], parameters["options"])
+    sources = [parse_source(url) for url in parameters["urls"]]
+    check_target([parameters["table"]], parameters["options"], sources)
 
 
 @tied_flow(name="ingest-files", flow_run_name=_name, check=_check)

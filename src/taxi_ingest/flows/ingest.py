@@ -5,7 +5,7 @@ has one is named by a block or found in the settings.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +30,7 @@ from taxi_ingest.sources.months import month_address, month_sources
 from taxi_ingest.tlc import FileName, parse_file_name, trips_named
 
 
-def check_target(tables: Iterable[str], how: LoadOptions) -> None:
+def check_target(tables: Iterable[str], how: LoadOptions, sources: Sequence[Source] = ()) -> None:
     """Raise UsageError for what is no table's name or no place, and for what the place can't do.
 
     Nothing is connected to, but Prefect where a block is named.
@@ -40,7 +40,7 @@ def check_target(tables: Iterable[str], how: LoadOptions) -> None:
         raise UsageError("Where to? Both --to and --block say it.", "Leave one of them out.")
     place = place_at(how.to) if how.to is not None else how.block and find_place(how.block)
     if place:
-        place.check(how, targets)
+        place.check(how, targets, sources)
     else:
         check_block(how.block)
 
@@ -56,8 +56,7 @@ def _tags(parameters: dict[str, Any]) -> set[str]:
 
 def _check(parameters: dict[str, Any]) -> None:
     job = Job(**parameters)
-    parse_source(job.url)
-    check_target([job.table], job)
+    check_target([job.table], job, [parse_source(job.url)])
 
 
 @tied_flow(name="ingest", flow_run_name=_name, tags_for=_tags, check=_check)

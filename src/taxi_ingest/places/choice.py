@@ -10,7 +10,7 @@ from taxi_ingest.places.place import Place
 from taxi_ingest.places.postgres import Postgres
 from taxi_ingest.settings.environment import Settings
 
-_FORMS = "Write postgresql://user@host/database, or a folder: ./lake."
+_FORMS = "Write postgresql://user@host/database, gs://bucket/prefix, s3://…, az://… or a folder: ./lake."
 
 
 def choose_place(
@@ -71,13 +71,30 @@ def _folder(to: str) -> Place:
         raise UsageError(
             f"{to!r} is no address of a place to load into.", f"A folder? Write ./{to}. {_FORMS}"
         )
-    raise UsageError("Folders are not served yet.", _FORMS)
+    from taxi_ingest.places.lake import Lake
+    from taxi_ingest.places.lake.objects import Folder
+
+    path = Path(to.removeprefix("file://"))
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{to} is a file.", "Name a folder for the lake.")
+    return Lake(Folder(path.absolute()))
+
+
+def _bucket(to: str) -> Place:
+    from taxi_ingest.places.lake import Lake
+    from taxi_ingest.places.lake.objects import Bucket
+    from taxi_ingest.sources.buckets import parse_bucket_url
+
+    return Lake(Bucket(parse_bucket_url(to)))
 
 
 _PLACES: Mapping[str, Callable[[str], Place]] = {
     "postgresql": _postgres,
     "postgres": _postgres,
     "file": _folder,
+    "gs": _bucket,
+    "s3": _bucket,
+    "az": _bucket,
 }
 """Scheme -> what opens the place behind an address; a place's own libraries are imported there."""
 

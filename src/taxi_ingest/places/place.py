@@ -37,7 +37,9 @@ class Place(ABC):
     def address(self) -> str:
         """Where it is, without what is secret: `place_at` of it is this place again."""
 
-    def check(self, options: LoadOptions, tables: Collection[Target] = ()) -> None:  # noqa: B027
+    def check(  # noqa: B027
+        self, options: LoadOptions, tables: Collection[Target] = (), sources: Collection[Source] = ()
+    ) -> None:
         """Raise UsageError for what it can't do of this, before anything starts; connect to nothing."""
 
     # The four of the protocol
