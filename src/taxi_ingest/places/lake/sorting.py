@@ -143,9 +143,7 @@ def _write(tables: Iterator[pa.Table], schema: pa.Schema, file: IO[bytes]) -> No
 
 
 def _parts_of(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.Table]:
-    return (
-        pa.Table.from_batches([reader.get_batch(number)]) for number in range(reader.num_record_batches)
-    )
+    return (pa.Table.from_batches([reader.get_batch(number)]) for number in range(reader.num_record_batches))
 
 
 def _numbers(moments: pa.ChunkedArray) -> npt.NDArray[np.int64]:
