@@ -6,10 +6,11 @@ What speaks to them is obstore, of the extra `taxi-ingest[gcp]`, which is import
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from taxi_ingest.errors import SourceError, TaxiIngestError, UsageError
+from taxi_ingest.settings.environment import BucketLogin
 from taxi_ingest.sources.bucket_logins import UnusableCredentials, amazon_login, azure_login, google_login
 
 if TYPE_CHECKING:
@@ -57,19 +58,6 @@ class BucketAddress:
 
 
 @dataclass(frozen=True)
-class BucketLogin:
-    """What opens the buckets of one cloud instead of what the environment has; neither shown nor stored."""
-
-    scheme: str
-    options: Mapping[str, Any] = field(repr=False)
-    """What obstore's store of this cloud is made with."""
-
-    def __reduce__(self) -> NoReturn:
-        # Prefect stores what it pickles.
-        raise TypeError("A login is not to be pickled.")
-
-
-@dataclass(frozen=True)
 class BucketFailure:
     """Why something can't be had from a bucket, or put into it."""
 
@@ -77,6 +65,10 @@ class BucketFailure:
     hint: str
     can_pass: bool = False
     """Whether the same may succeed a moment later."""
+    is_missing: bool = False
+    """Whether there is no such object, but nothing is wrong else."""
+    status: int | None = None
+    """Of the store's answer, if it was one (https://www.rfc-editor.org/rfc/rfc9110#name-status-codes)."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +165,7 @@ class _Reason:
     message: str
     hint: str
     can_pass: bool = False
+    is_missing: bool = False
 
 
 _REGION_HINT = "Set AWS_REGION to the bucket's region{region}."
@@ -208,6 +201,13 @@ _REASONS = (
         "status code: 404|not found",
         "There is no object {url}.",
         "Check the address; keys are case-sensitive.",
+        is_missing=True,
+    ),
+    _Reason(
+        "error sending request",
+        "{cloud} can't be reached for {url}.",
+        "Check your network, the proxy and, for an emulator, its address.",
+        can_pass=True,
     ),
     _Reason(
         "token request|credential|Credential|Account must be specified|pem|Signature|Unauthenticated",
@@ -218,12 +218,6 @@ _REASONS = (
         r"status code: (408|429|5\d\d)",
         "{cloud} answers {status} for {url}.",
         "Try again later.",
-        can_pass=True,
-    ),
-    _Reason(
-        "error sending request",
-        "{cloud} can't be reached for {url}.",
-        "Check your network, the proxy and, for an emulator, its address.",
         can_pass=True,
     ),
     _Reason(
@@ -242,10 +236,10 @@ _REASONS = (
 
 
 def _failure(address: BucketAddress, error: Exception) -> BucketFailure:
-    # What stands behind the first paragraph repeats it for programmers of the store.
-    told = str(error).partition("Debug source:")[0]
-    # Neither may a key that is called "expired" be taken for a reason.
-    text = re.sub(r"https?://\S+", "", f"{type(error).__name__} {told}").replace(address.key or "\0", "")
+    # What stands behind the first paragraph repeats it for programmers of the store; and a key that is
+    # called "expired" is no reason.
+    text = f"{type(error).__name__} {str(error).partition('Debug source:')[0]}"
+    text = re.sub(rf"https?://\S+|(location|path) {re.escape(address.key)}", "", text)
     reason = next(reason for reason in _REASONS if re.search(reason.pattern, text))
     status = re.search(r"status code: (\d{3})", text)
     region = re.search("<Region>([a-z0-9-]+)</Region>", text)
@@ -260,7 +254,13 @@ def _failure(address: BucketAddress, error: Exception) -> BucketFailure:
         "region": f", {region[1]}" if region else "",
         "detail": f": {error}" if isinstance(error, UnusableCredentials) else "",
     }
-    return BucketFailure(reason.message.format(**words), reason.hint.format(**words), reason.can_pass)
+    return BucketFailure(
+        reason.message.format(**words),
+        reason.hint.format(**words),
+        reason.can_pass,
+        reason.is_missing,
+        int(status[1]) if status else None,
+    )
 
 
 _CLOUDS = {
