@@ -2,12 +2,15 @@
 
 import base64
 import hashlib
+import hmac
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -21,6 +24,7 @@ import httpx
 import pytest
 
 from helpers import free_port, until
+from taxi_ingest.sources.buckets import open_bucket, parse_bucket_url
 
 
 @contextmanager
@@ -50,6 +54,71 @@ def s3_server() -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], url):
         yield url
+
+
+@contextmanager
+def azure_server() -> Iterator[str]:
+    """Azurite, in memory, where npm has installed it; the address of its account."""
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("Azurite, which speaks like Azure, is not installed (npm install -g azurite)")
+    port = free_port()
+    options = ["--inMemoryPersistence", "--silent", "--blobPort", str(port)]
+    with running([program, *options], f"http://127.0.0.1:{port}"):
+        yield f"http://127.0.0.1:{port}/{_AZURE_ACCOUNT}"
+
+
+_AZURE_ACCOUNT = "devstoreaccount1"
+_AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""Those of every emulator of Azure's
+(https://learn.microsoft.com/azure/storage/common/storage-use-azurite#well-known-storage-account-and-key)."""
+
+
+def make_azure_container(url: str, name: str) -> None:
+    """With a request that is signed by hand, for obstore makes none."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    lines = ["PUT", *[""] * 11, *(f"{name}:{value}" for name, value in headers.items())]
+    lines += [f"/{_AZURE_ACCOUNT}/{_AZURE_ACCOUNT}/{name}", "restype:container"]
+    signed = hmac.digest(base64.b64decode(_AZURE_KEY), "\n".join(lines).encode(), "sha256")
+    headers["Authorization"] = f"SharedKey {_AZURE_ACCOUNT}:{base64.b64encode(signed).decode()}"
+    httpx.put(f"{url}/{name}?restype=container", headers=headers, trust_env=False).raise_for_status()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A new, empty bucket, and the environment in which its cloud's emulator is found."""
+
+    scheme: str
+    name: str
+    environment: dict[str, str]
+
+    def url(self, key: str) -> str:
+        return f"{self.scheme}://{self.name}/{key}"
+
+    def put(self, key: str, content: bytes) -> None:
+        import obstore
+
+        address = parse_bucket_url(self.url(key))
+        obstore.put(open_bucket(address), address.key, content)
+
+
+def s3_environment(url: str) -> dict[str, str]:
+    """With which a server is taken for S3."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "AKIATEST",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+    }
+
+
+SECRET = "geheim-4711"
+
+
+def azure_environment(url: str) -> dict[str, str]:
+    """With which a server is taken for Azure."""
+    parts = {"AccountName": _AZURE_ACCOUNT, "AccountKey": _AZURE_KEY, "BlobEndpoint": url}
+    return {"AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={part}" for name, part in parts.items())}
 
 
 @contextmanager
@@ -87,6 +156,11 @@ class GcsServer:
     """The parts of each upload in several."""
     numbers: Iterator[int] = field(default_factory=count)
     client: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With which it is found."""
+        return {"STORAGE_EMULATOR_HOST": self.url}
 
     def make_bucket(self, name: str) -> None:
         self.client.post(f"{self.behind}/storage/v1/b", json={"name": name})

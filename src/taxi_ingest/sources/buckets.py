@@ -122,7 +122,7 @@ def open_bucket(
     is done with the store belongs inside `told`.
     """
     try:
-        from obstore import store
+        from obstore import exceptions, store
     except ImportError:
         raise UsageError(
             f"{address.scheme}:// addresses need an extra that isn't installed.", INSTALL
@@ -131,12 +131,12 @@ def open_bucket(
     given = login.options if login and login.scheme == address.scheme else None
     with told(address, lambda why: SourceError(why.message, why.hint)):
         options = cloud.login() if given is None else given
-        opened: BucketStore = getattr(store, cloud.store)(
-            address.bucket,
-            client_options=_CLIENT,
-            retry_config={"max_retries": tries - 1},
-            **options,
-        )
+        how = {"client_options": _CLIENT, "retry_config": {"max_retries": tries - 1}, **options}
+        try:
+            opened: BucketStore = getattr(store, cloud.store)(address.bucket, **how)
+        except exceptions.BaseError:
+            # Its message may repeat what stands in a key file.
+            raise UnusableCredentials from None
     return opened
 
 
@@ -169,6 +169,11 @@ class _Reason:
 
 
 _REGION_HINT = "Set AWS_REGION to the bucket's region{region}."
+_UNUSABLE = _Reason(
+    "token request|credential|Signature|Unauthenticated",
+    "The credentials for {cloud} can't be used{detail}.",
+    "{login}",
+)
 _REASONS = (
     _Reason(
         "NoSuchBucket|ContainerNotFound|bucket does not exist",
@@ -209,11 +214,7 @@ _REASONS = (
         "Check your network, the proxy and, for an emulator, its address.",
         can_pass=True,
     ),
-    _Reason(
-        "token request|credential|Credential|Account must be specified|pem|Signature|Unauthenticated",
-        "The credentials for {cloud} can't be used{detail}.",
-        "{login}",
-    ),
+    _UNUSABLE,
     _Reason(
         r"status code: (408|429|5\d\d)",
         "{cloud} answers {status} for {url}.",
@@ -240,7 +241,8 @@ def _failure(address: BucketAddress, error: Exception) -> BucketFailure:
     # called "expired" is no reason.
     text = f"{type(error).__name__} {str(error).partition('Debug source:')[0]}"
     text = re.sub(rf"https?://\S+|(location|path) {re.escape(address.key)}", "", text)
-    reason = next(reason for reason in _REASONS if re.search(reason.pattern, text))
+    unusable = isinstance(error, UnusableCredentials)
+    reason = _UNUSABLE if unusable else next(row for row in _REASONS if re.search(row.pattern, text))
     status = re.search(r"status code: (\d{3})", text)
     region = re.search("<Region>([a-z0-9-]+)</Region>", text)
     cloud = _CLOUDS[address.scheme]
@@ -252,7 +254,7 @@ def _failure(address: BucketAddress, error: Exception) -> BucketFailure:
         "login": cloud.hint,
         "status": status[1] if status else "",
         "region": f", {region[1]}" if region else "",
-        "detail": f": {error}" if isinstance(error, UnusableCredentials) else "",
+        "detail": f": {error}" if unusable and error.args else "",
     }
     return BucketFailure(
         reason.message.format(**words),
