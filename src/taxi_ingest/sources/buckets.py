@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from taxi_ingest.errors import SourceError, TaxiIngestError, UsageError
 from taxi_ingest.settings.environment import BucketLogin
-from taxi_ingest.sources.bucket_logins import UnusableCredentials, amazon_login, azure_login, google_login
+from taxi_ingest.sources.bucket_logins import (
+    Options,
+    UnusableCredentials,
+    amazon_login,
+    azure_login,
+    google_login,
+)
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -80,8 +86,8 @@ class _Cloud:
     """What is called a bucket there."""
     store: str
     """The class of obstore's."""
-    login: Callable[[], Mapping[str, Any]]
-    """What the environment says that obstore does not look for itself."""
+    login: Callable[[Options | None], Options]
+    """What is given, else what the environment says that obstore does not look for itself."""
     hint: str
     """Where credentials come from."""
 
@@ -110,6 +116,14 @@ def parse_bucket_url(text: str) -> BucketAddress:
     return BucketAddress(found["scheme"].lower(), found["bucket"], key)
 
 
+def check_installed() -> None:
+    """Raise UsageError where the extra isn't installed that opens buckets."""
+    try:
+        import obstore  # noqa: F401
+    except ImportError:
+        raise UsageError("gs://, s3:// and az:// need an extra that isn't installed.", INSTALL) from None
+
+
 def open_bucket(
     address: BucketAddress, login: BucketLogin | None = None, tries: int = _TRIES
 ) -> "BucketStore":
@@ -121,17 +135,13 @@ def open_bucket(
     Raises UsageError where the extra isn't installed, SourceError for credentials that can't be used. What
     is done with the store belongs inside `told`.
     """
-    try:
-        from obstore import exceptions, store
-    except ImportError:
-        raise UsageError(
-            f"{address.scheme}:// addresses need an extra that isn't installed.", INSTALL
-        ) from None
+    check_installed()
+    from obstore import exceptions, store
+
     cloud = _CLOUDS[address.scheme]
     given = login.options if login and login.scheme == address.scheme else None
     with told(address, lambda why: SourceError(why.message, why.hint)):
-        options = cloud.login() if given is None else given
-        how = {"client_options": _CLIENT, "retry_config": {"max_retries": tries - 1}, **options}
+        how = {"client_options": _CLIENT, "retry_config": {"max_retries": tries - 1}, **cloud.login(given)}
         try:
             opened: BucketStore = getattr(store, cloud.store)(address.bucket, **how)
         except exceptions.BaseError:

@@ -16,7 +16,14 @@ import httpx
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.settings.environment import BucketLogin
 from taxi_ingest.sources.address import Logins
-from taxi_ingest.sources.buckets import BucketAddress, BucketFailure, open_bucket, parse_bucket_url, told
+from taxi_ingest.sources.buckets import (
+    BucketAddress,
+    BucketFailure,
+    check_installed,
+    open_bucket,
+    parse_bucket_url,
+    told,
+)
 from taxi_ingest.sources.download import PassingError, digest_of
 from taxi_ingest.sources.remote import Remote
 from taxi_ingest.sources.source import Found, Source
@@ -53,6 +60,7 @@ class Object(Remote):
 
     def ask(self, headers: dict[str, str]) -> AbstractContextManager[httpx.Response]:
         """What a server of http would answer; raised is what the store refuses or has not."""
+        check_installed()
         from obstore.exceptions import NotModifiedError, PreconditionError
 
         try:
@@ -66,9 +74,9 @@ class Object(Remote):
             return nullcontext(httpx.Response(httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE))
 
     def _get(self, options: "GetOptions") -> httpx.Response:
-        store = open_bucket(self.address, self.login, tries=1)
         import obstore
 
+        store = open_bucket(self.address, self.login, tries=1)
         with told(self.address, _error):
             found = obstore.get(store, self.address.key, options=options)
         whole = found.range == (0, found.meta["size"])
@@ -79,6 +87,10 @@ class Object(Remote):
         with told(self.address, _error):
             for block in found.stream(min_chunk_size=_BLOCK_BYTES):
                 yield bytes(block)
+
+    def check(self) -> None:
+        """Raise UsageError where the extra isn't installed."""
+        check_installed()
 
     def find(self) -> Found | None:
         """Whether the bucket has it, and its length."""
