@@ -136,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"ETag": etag, "Last-Modified": date, "Accept-Ranges": "bytes"}
         if etag == self.headers["If-None-Match"] or date == self.headers["If-Modified-Since"]:
             return HTTPStatus.NOT_MODIFIED, headers, b""
+        if self.headers["If-Match"] not in (None, etag):
+            return HTTPStatus.PRECONDITION_FAILED, {}, b""
         wanted = self.headers["Range"]
         heeded = not self.server.server.without_if_range  # type: ignore[attr-defined]
         if wanted and (not heeded or self.headers["If-Range"] in (None, etag)):

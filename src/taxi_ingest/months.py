@@ -13,7 +13,7 @@ from typing import Literal, TypeVar, get_args
 from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, SourceError, UsageError, without_login
 from taxi_ingest.load import Attempt, LoadRecord, Pace, Target, parse_target
-from taxi_ingest.places import Place
+from taxi_ingest.places import Place, place_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import BackfillJob, Reprocess
 from taxi_ingest.sources import Found, Source, Validators, logins_of, parse_source
@@ -319,13 +319,23 @@ class Plan:
 
 
 def check(job: BackfillJob) -> None:
-    """Raise UsageError for what is no dataset, no range of its months or no table of theirs."""
+    """Raise UsageError for what is no dataset, no range of its months, no table of theirs or no place."""
     if job.table is not None:
         parse_target(job.table)
     if job.table is not None and len(set(job.datasets)) > 1:
         raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
     for name in job.datasets:
         tlc.parse_range(job.months, tlc.trips_named(name), _today(job))
+    if job.options.to is not None:
+        _check_reprocess(job.reprocess, place_at(job.options.to))
+
+
+def _check_reprocess(reprocess: Reprocess, place: Place) -> None:
+    if reprocess == "failed" and not place.keeps_failures:
+        raise UsageError(
+            f"What has failed is not known in {place.address}: only what was loaded is.",
+            "Leave --reprocess out: all that is missing is loaded then, what has failed, too.",
+        )
 
 
 def _today(job: BackfillJob) -> date:
@@ -339,6 +349,7 @@ def plan(place: Place, job: BackfillJob, settings: Settings) -> Plan:
     Raises UsageError for what is no dataset or no range, SourceError where no file can be found at all.
     """
     check(job)
+    _check_reprocess(job.reprocess, place)
     found = [
         month
         for name in dict.fromkeys(job.datasets)

@@ -156,7 +156,7 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
 
     def again(outcome: "BackfillOutcome") -> list[str]:
         changes = {
-            "reprocess": "failed" if noted_by_ledger(outcome) else job.reprocess,
+            "reprocess": "failed" if job.options.to is None and noted_by_ledger(outcome) else job.reprocess,
             # Without its password.
             "database_url": outcome.database if database_url else None,
             "to": job.options.to,

@@ -174,9 +174,8 @@ def run_load(
 def print_loaded(outcome: "Outcome", offer: Sequence[tuple[str, str]] = ()) -> None:
     """Print what was loaded, how to look at it, and what else is on offer."""
     from taxi_ingest.cli.watch import summary
-    from taxi_ingest.stack import psql_command
 
-    stdout().print(summary(outcome, psql_command(outcome.database), offer))
+    stdout().print(summary(outcome, offer))
 
 
 def _tell(outcome: "Outcome", views: AtEnd | None, known: dict[str, Any], json: bool, quiet: bool) -> None:

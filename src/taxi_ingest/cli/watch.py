@@ -17,7 +17,7 @@ from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.errors import printable
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import LoadProgress, Preview, parse_target
-from taxi_ingest.places import place_at
+from taxi_ingest.places import is_postgres, place_at
 from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Job, LoadOptions
@@ -183,9 +183,13 @@ def show_load(shown: Display, load: str, file: SourceFile, progress: LoadProgres
     shown.update("Loading", load, progress.bytes, file.bytes, progress.rows)
 
 
-def summary(outcome: Outcome, psql: Sequence[str], offer: Sequence[tuple[str, str]] = ()) -> Text:
-    """What was done, line by line, with what is on offer now and the command that opens the database as
-    `psql`."""
+def look_command(address: str, table: str) -> str:
+    """The command that shows a table's first rows."""
+    return shlex.join(place_at(address).look(parse_target(table)))
+
+
+def summary(outcome: Outcome, offer: Sequence[tuple[str, str]] = ()) -> Text:
+    """What was done, line by line, with what is on offer now."""
     name = " ".join(filter(None, (outcome.dataset, outcome.month)))
     rows = [
         ("table", outcome.table),
@@ -196,9 +200,8 @@ def summary(outcome: Outcome, psql: Sequence[str], offer: Sequence[tuple[str, st
         *(("note", note) for note in outcome.notes),
     ]
     if outcome.plan is None:
-        look = f"TABLE {parse_target(outcome.table).quoted} LIMIT 5"
         rows.extend(offer)
-        rows.append(("open it", shlex.join((*psql, "-c", look))))
+        rows.append(("open it", look_command(outcome.database, outcome.table)))
     lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
     return Text("\n").join((Text(_TITLES[outcome.status], style="bold green"), *lines))
 
@@ -225,12 +228,16 @@ def _plan_rows(outcome: Outcome, plan: Preview) -> list[tuple[str, str]]:
         ("layout", plan.layout),
         ("rows", "not counted before they are read" if plan.rows is None else f"{plan.rows:,}"),
         *_verdict(outcome),
-        ("space", f"about {plan.space_bytes / 1e6:,.0f} MB in the database"),
+        ("space", f"about {plan.space_bytes / 1e6:,.0f} MB in {_kind_of(outcome.database)}"),
         ("columns", ", ".join(_mapping(name, source) for name, source in plan.mapped.items())),
         *([("null", ", ".join(plan.missing))] if plan.missing else []),
         *([("added", ", ".join(plan.added))] if plan.added else []),
         *([("ddl", plan.ddl)] if plan.ddl else []),
     ]
+
+
+def _kind_of(address: str) -> str:
+    return "the database" if is_postgres(address) else address
 
 
 def _verdict(outcome: Outcome) -> list[tuple[str, str]]:

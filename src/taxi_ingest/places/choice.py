@@ -10,7 +10,7 @@ from taxi_ingest.places.place import Place
 from taxi_ingest.places.postgres import Postgres
 from taxi_ingest.settings.environment import Settings
 
-_FORMS = "Write postgresql://user@host/database, gs://bucket/prefix, s3://…, az://… or a folder: ./lake."
+_FORMS = "Write postgresql://host/database, gs://bucket/prefix, s3://…, az://… or a folder: ./lake."
 
 
 def choose_place(

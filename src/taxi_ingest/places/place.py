@@ -74,6 +74,14 @@ class Place(ABC):
     def list_loads(self, wanted: Filter) -> list[LoadRecord]:
         """The loads that fit the filter, oldest first."""
 
+    @abstractmethod
+    def look(self, target: Target) -> list[str]:
+        """A command that shows a table's first rows."""
+
+    @abstractmethod
+    def find_load(self, load_id: int) -> LoadRecord:
+        """A load by its number. Raises UsageError for one that there never was."""
+
     # What a run wants to know beside
 
     @abstractmethod
@@ -98,10 +106,6 @@ class Place(ABC):
         return list(
             dict.fromkeys((load.dataset, load.target) for load in loads if load.dataset and load.month)
         )
-
-    def find_load(self, load_id: int) -> LoadRecord:
-        """A load by its number. Raises UsageError for one that there never was."""
-        raise NotImplementedError
 
     def pace(self, dataset: str) -> Pace | None:
         """How fast a dataset was loaded, and how much room its rows take; None where nothing tells."""

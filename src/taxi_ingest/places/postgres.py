@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taxi_ingest import load as loading
+from taxi_ingest import stack
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.load import (
     Coverage,
@@ -68,6 +69,10 @@ class Postgres(Place):
     def preview(self, stream: Stream, file: SourceFile, target: Target, job: Job) -> Preview:
         """By the table and the ledger."""
         return loading.preview(stream, file, target, self.database, job)
+
+    def look(self, target: Target) -> list[str]:
+        """By psql."""
+        return [*stack.psql_command(self.address), "-c", f"TABLE {target.quoted} LIMIT 5"]
 
     def rejects(self, target: Target, load_id: int, limit: int) -> list[Reject]:
         """The ledger's."""

@@ -1,8 +1,8 @@
 """A URL or a path -> a local file, whole, with its sha256.
 
 `parse_source` makes a Source of it, which can say "unchanged" and fetch itself. Downloads go through a
-cache: what was cut is resumed, what has not changed is not downloaded again. Another kind of source, an
-object store say, is one new module with a subclass of Source, and one row in the table below.
+cache: what was cut is resumed, what has not changed is not downloaded again. Another kind of source is one
+new module with a subclass of Source, and one row in the table below.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ from taxi_ingest.sources.cache import (
 )
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, files_at, parse_file_url, parse_path
+from taxi_ingest.sources.objects import parse_object
 from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 __all__ = [
@@ -44,6 +45,7 @@ _KINDS: Mapping[str, Callable[[str, Logins], Source]] = {
     "file": parse_file_url,
     "http": parse_http,
     "https": parse_http,
+    **dict.fromkeys(("gs", "s3", "az"), parse_object),
 }
 """What parses an address, by its scheme; all others are paths."""
 

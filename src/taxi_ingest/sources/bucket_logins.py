@@ -14,11 +14,20 @@ class UnusableCredentials(Exception):
     """A cloud's own library says so, or we do, and why."""
 
 
-def google_login() -> Mapping[str, Any]:
-    """For Google Cloud Storage: an emulator, a key file, or what gcloud left. Raises UnusableCredentials."""
+Options = Mapping[str, Any]
+"""What obstore's store of a cloud is made with."""
+
+
+def google_login(given: Options | None) -> Options:
+    """For Google Cloud Storage: what is given, a key file, or what gcloud left; but an emulator before all.
+
+    Raises UnusableCredentials.
+    """
     if host := os.environ.get("STORAGE_EMULATOR_HOST"):
         # It asks for no token, but obstore does not write without one.
         return {"base_url": host if "://" in host else f"http://{host}", "bearer_token": "emulator"}
+    if given is not None:
+        return given
     if any(name in os.environ for name in _GOOGLE_OWN):
         return {}
     path = _google_file()
@@ -58,7 +67,7 @@ def _google_kind(path: Path) -> str | None:
         raise UnusableCredentials(f"{path} is no key file of Google's") from None
 
 
-def _google_default(path: Path | None) -> Mapping[str, Any]:
+def _google_default(path: Path | None) -> Options:
     """What Google's own library finds: a workload's identity, or a machine's; else nobody."""
     import google.auth
     from google.auth.exceptions import GoogleAuthError
@@ -73,14 +82,16 @@ def _google_default(path: Path | None) -> Mapping[str, Any]:
     return {"credential_provider": GoogleCredentialProvider(credentials)}
 
 
-def amazon_login() -> Mapping[str, Any]:
-    """For S3: its keys, else what its own library finds. Raises UnusableCredentials."""
+def amazon_login(given: Options | None) -> Options:
+    """For S3: what is given, its keys, else what its own library finds. Raises UnusableCredentials."""
+    if given is not None:
+        return given
     if "AWS_ACCESS_KEY_ID" in os.environ or "AWS_SKIP_SIGNATURE" in os.environ:
         return {}
     return amazon_session_login()
 
 
-def amazon_session_login(**session: Any) -> Mapping[str, Any]:
+def amazon_session_login(**session: Any) -> Options:
     """What Amazon's own library finds: a profile, a sign-on, a machine's role; else nobody."""
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -106,8 +117,10 @@ _AZURE_NAMES = {
 """A part of a connection string -> what obstore calls it."""
 
 
-def azure_login() -> Mapping[str, Any]:
-    """For Azure: a connection string, or the variables of its command line."""
+def azure_login(given: Options | None) -> Options:
+    """For Azure: what is given, a connection string, or the variables of its command line."""
+    if given is not None:
+        return given
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
     parts = dict(part.partition("=")[::2] for part in text.split(";"))
     if parts.get("UseDevelopmentStorage") == "true":

@@ -6,11 +6,18 @@ What speaks to them is obstore, of the extra `taxi-ingest[gcp]`, which is import
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from taxi_ingest.errors import SourceError, TaxiIngestError, UsageError
-from taxi_ingest.sources.bucket_logins import UnusableCredentials, amazon_login, azure_login, google_login
+from taxi_ingest.settings.environment import BucketLogin
+from taxi_ingest.sources.bucket_logins import (
+    Options,
+    UnusableCredentials,
+    amazon_login,
+    azure_login,
+    google_login,
+)
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -57,19 +64,6 @@ class BucketAddress:
 
 
 @dataclass(frozen=True)
-class BucketLogin:
-    """What opens the buckets of one cloud instead of what the environment has; neither shown nor stored."""
-
-    scheme: str
-    options: Mapping[str, Any] = field(repr=False)
-    """What obstore's store of this cloud is made with."""
-
-    def __reduce__(self) -> NoReturn:
-        # Prefect stores what it pickles.
-        raise TypeError("A login is not to be pickled.")
-
-
-@dataclass(frozen=True)
 class BucketFailure:
     """Why something can't be had from a bucket, or put into it."""
 
@@ -77,6 +71,10 @@ class BucketFailure:
     hint: str
     can_pass: bool = False
     """Whether the same may succeed a moment later."""
+    is_missing: bool = False
+    """Whether there is no such object, but nothing is wrong else."""
+    status: int | None = None
+    """Of the store's answer, if it was one (https://www.rfc-editor.org/rfc/rfc9110#name-status-codes)."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class _Cloud:
     """What is called a bucket there."""
     store: str
     """The class of obstore's."""
-    login: Callable[[], Mapping[str, Any]]
-    """What the environment says that obstore does not look for itself."""
+    login: Callable[[Options | None], Options]
+    """What is given, else what the environment says that obstore does not look for itself."""
     hint: str
     """Where credentials come from."""
 
@@ -118,6 +116,14 @@ def parse_bucket_url(text: str) -> BucketAddress:
     return BucketAddress(found["scheme"].lower(), found["bucket"], key)
 
 
+def check_installed() -> None:
+    """Raise UsageError where the extra isn't installed that opens buckets."""
+    try:
+        import obstore  # noqa: F401
+    except ImportError:
+        raise UsageError("gs://, s3:// and az:// need an extra that isn't installed.", INSTALL) from None
+
+
 def open_bucket(
     address: BucketAddress, login: BucketLogin | None = None, tries: int = _TRIES
 ) -> "BucketStore":
@@ -129,22 +135,18 @@ def open_bucket(
     Raises UsageError where the extra isn't installed, SourceError for credentials that can't be used. What
     is done with the store belongs inside `told`.
     """
-    try:
-        from obstore import store
-    except ImportError:
-        raise UsageError(
-            f"{address.scheme}:// addresses need an extra that isn't installed.", INSTALL
-        ) from None
+    check_installed()
+    from obstore import exceptions, store
+
     cloud = _CLOUDS[address.scheme]
     given = login.options if login and login.scheme == address.scheme else None
     with told(address, lambda why: SourceError(why.message, why.hint)):
-        options = cloud.login() if given is None else given
-        opened: BucketStore = getattr(store, cloud.store)(
-            address.bucket,
-            client_options=_CLIENT,
-            retry_config={"max_retries": tries - 1},
-            **options,
-        )
+        how = {"client_options": _CLIENT, "retry_config": {"max_retries": tries - 1}, **cloud.login(given)}
+        try:
+            opened: BucketStore = getattr(store, cloud.store)(address.bucket, **how)
+        except exceptions.BaseError:
+            # Its message may repeat what stands in a key file.
+            raise UnusableCredentials from None
     return opened
 
 
@@ -173,9 +175,15 @@ class _Reason:
     message: str
     hint: str
     can_pass: bool = False
+    is_missing: bool = False
 
 
 _REGION_HINT = "Set AWS_REGION to the bucket's region{region}."
+_UNUSABLE = _Reason(
+    "token request|credential|Signature|Unauthenticated",
+    "The credentials for {cloud} can't be used{detail}.",
+    "{login}",
+)
 _REASONS = (
     _Reason(
         "NoSuchBucket|ContainerNotFound|bucket does not exist",
@@ -208,22 +216,19 @@ _REASONS = (
         "status code: 404|not found",
         "There is no object {url}.",
         "Check the address; keys are case-sensitive.",
-    ),
-    _Reason(
-        "token request|credential|Credential|Account must be specified|pem|Signature|Unauthenticated",
-        "The credentials for {cloud} can't be used{detail}.",
-        "{login}",
-    ),
-    _Reason(
-        r"status code: (408|429|5\d\d)",
-        "{cloud} answers {status} for {url}.",
-        "Try again later.",
-        can_pass=True,
+        is_missing=True,
     ),
     _Reason(
         "error sending request",
         "{cloud} can't be reached for {url}.",
         "Check your network, the proxy and, for an emulator, its address.",
+        can_pass=True,
+    ),
+    _UNUSABLE,
+    _Reason(
+        r"status code: (408|429|5\d\d)",
+        "{cloud} answers {status} for {url}.",
+        "Try again later.",
         can_pass=True,
     ),
     _Reason(
@@ -242,11 +247,12 @@ _REASONS = (
 
 
 def _failure(address: BucketAddress, error: Exception) -> BucketFailure:
-    # What stands behind the first paragraph repeats it for programmers of the store.
-    told = str(error).partition("Debug source:")[0]
-    # Neither may a key that is called "expired" be taken for a reason.
-    text = re.sub(r"https?://\S+", "", f"{type(error).__name__} {told}").replace(address.key or "\0", "")
-    reason = next(reason for reason in _REASONS if re.search(reason.pattern, text))
+    # What stands behind the first paragraph repeats it for programmers of the store; and a key that is
+    # called "expired" is no reason.
+    text = f"{type(error).__name__} {str(error).partition('Debug source:')[0]}"
+    text = re.sub(rf"https?://\S+|(location|path) {re.escape(address.key)}", "", text)
+    unusable = isinstance(error, UnusableCredentials)
+    reason = _UNUSABLE if unusable else next(row for row in _REASONS if re.search(row.pattern, text))
     status = re.search(r"status code: (\d{3})", text)
     region = re.search("<Region>([a-z0-9-]+)</Region>", text)
     cloud = _CLOUDS[address.scheme]
@@ -258,9 +264,15 @@ def _failure(address: BucketAddress, error: Exception) -> BucketFailure:
         "login": cloud.hint,
         "status": status[1] if status else "",
         "region": f", {region[1]}" if region else "",
-        "detail": f": {error}" if isinstance(error, UnusableCredentials) else "",
+        "detail": f": {error}" if unusable and error.args else "",
     }
-    return BucketFailure(reason.message.format(**words), reason.hint.format(**words), reason.can_pass)
+    return BucketFailure(
+        reason.message.format(**words),
+        reason.hint.format(**words),
+        reason.can_pass,
+        reason.is_missing,
+        int(status[1]) if status else None,
+    )
 
 
 _CLOUDS = {

@@ -196,6 +196,10 @@ class Lake(Monthly):
                 return read_rejects(content, limit)
         return []
 
+    def look(self, target: Target) -> list[str]:
+        """By DuckDB."""
+        return ["duckdb", "-c", f'FROM "{self.address}/{target}/*/*.parquet" LIMIT 5']
+
     def free_bytes(self) -> int | None:
         """Of a folder's disk."""
         return self.objects.free_bytes()

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Self
 
@@ -13,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _MEMORY_BYTES = 200 << 20
-"""Of the rows that are held at a time; a month of yellow is less nowadays, and never meets the disk."""
+"""Of the rows that are held at a time: a month of yellow has less nowadays, and never meets the disk."""
+_RUN_ROWS = 1 << 16
+"""As many at least are sorted at once: they still fit into a processor's cache, more or less."""
 _PART_ROWS = 1 << 15
-"""Of a run that is read at a time."""
+"""Of a run on disk that is read at a time."""
 
 _LAST = np.iinfo(np.int64).max
 
@@ -28,9 +29,11 @@ class Sorter:
 
     def __init__(self, key: str, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._key, self._memory_bytes = key, memory_bytes
+        self._loose: list[pa.Table] = []
         self._held: list[pa.Table] = []
-        self._bytes = 0
-        self._runs: list[_Run] = []
+        """Runs in memory."""
+        self._spilled: list[pa.ipc.RecordBatchFileReader] = []
+        """Earlier ones, on disk."""
         self._lasting = ExitStack()
 
     def __enter__(self) -> Self:
@@ -43,99 +46,79 @@ class Sorter:
 
     def add(self, rows: pa.Table) -> None:
         """Keep these rows, too."""
-        self._held.append(rows)
-        self._bytes += rows.nbytes
-        if self._bytes >= self._memory_bytes:
+        self._loose.append(rows)
+        if sum(table.num_rows for table in self._loose) >= _RUN_ROWS:
+            self._sort_loose()
+        if sum(run.nbytes for run in self._held) >= self._memory_bytes:
             self._spill()
 
     def sorted(self, rows: int) -> Iterator[pa.Table]:
         """All rows in their order, so many at a time; to be called once."""
-        if not self._runs:
-            return self._sorted_in_memory(rows)
-        self._spill()
-        return _regrouped(_merged(self._runs, self._key), rows)
+        self._sort_loose()
+        runs = [_Run(_parts_of(reader), self._key) for reader in self._spilled]
+        return _regrouped(_merged([*runs, *self._in_memory(rows)], self._key), rows)
+
+    def _sort_loose(self) -> None:
+        if self._loose:
+            self._held.append(_sorted(pa.concat_tables(self._loose), self._key))
+            self._loose = []
+
+    def _in_memory(self, rows: int) -> "list[_Run]":
+        """The runs that are held, in parts of which one each makes about so many rows."""
+        part = rows // max(len(self._held), 1) + 1
+        return [_Run(_slices(run, part), self._key) for run in self._held]
 
     def _spill(self) -> None:
-        if self._held:
-            # Nobody else can open it, and it is gone with us.
-            file = self._lasting.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            self._runs.append(_Run.written(self._sorted_in_memory(_PART_ROWS), file))
-
-    def _sorted_in_memory(self, rows: int) -> Iterator[pa.Table]:
-        if not self._held:
-            return
-        whole = _in_one_piece(self._held)
-        self._bytes = 0
-        order = pc.sort_indices(whole, [(self._key, "ascending")])
-        for begin in range(0, len(order), rows):
-            yield whole.take(order.slice(begin, rows))
+        """Make one run on disk of those in memory."""
+        # Nobody else can open it, and it is gone with us.
+        file = self._lasting.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        merged = _merged(self._in_memory(_PART_ROWS), self._key)
+        _write(_regrouped(merged, _PART_ROWS), self._held[0].schema, file)
+        self._spilled.append(pa.ipc.open_file(pa.PythonFile(file, mode="r")))
+        self._held = []
 
 
-def _in_one_piece(tables: list[pa.Table]) -> pa.Table:
-    """All of their rows, each column in one chunk: Arrow would join them at every take. The list is emptied.
-
-    One column after the other, so that none but that is in memory twice.
-    """
-    schema = tables[0].schema
-    columns = [list(table.columns) for table in tables]
-    tables.clear()
-    joined = []
-    for name in reversed(schema.names):
-        chunks = [chunk for of_table in columns for chunk in of_table.pop().chunks]
-        joined.append(pa.chunked_array(chunks, schema.field(name).type).combine_chunks())
-        del chunks
-    return pa.table(joined[::-1], schema=schema)
-
-
-@dataclass
 class _Run:
-    """Sorted rows on disk, of which the next ones are held."""
+    """Sorted rows, of which the next ones are at hand."""
 
-    reader: pa.ipc.RecordBatchFileReader
-    number: int = 0
-    """Of the next part."""
-    rows: pa.Table | None = None
-    keys: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    def __init__(self, parts: Iterator[pa.Table], key: str) -> None:
+        self._parts, self._key = parts, key
+        self._rows: pa.Table | None = None
+        self.keys: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        """Of the rows at hand."""
 
-    @classmethod
-    def written(cls, parts: Iterator[pa.Table], file: IO[bytes]) -> "_Run":
-        first = next(parts)
-        sink = pa.PythonFile(file, mode="w")
-        with pa.ipc.new_file(sink, first.schema) as writer:
-            writer.write_table(first)
-            for part in parts:
-                writer.write_table(part)
-        return cls(pa.ipc.open_file(pa.PythonFile(file, mode="r")))
-
-    def fill(self, key: str) -> bool:
+    def fill(self) -> bool:
         """Have rows at hand; False where there are none left."""
         if not len(self.keys):
-            if self.number == self.reader.num_record_batches:
+            self._rows = next(self._parts, None)
+            if self._rows is None:
                 return False
-            self.rows = pa.Table.from_batches([self.reader.get_batch(self.number)])
-            self.keys = _numbers(self.rows.column(key))
-            self.number += 1
+            self.keys = _numbers(self._rows.column(self._key))
         return True
 
     def until(self, last: int) -> pa.Table:
         """Those at hand that are not beyond this; they are given away."""
-        assert self.rows is not None
+        assert self._rows is not None
         end = int(np.searchsorted(self.keys, last, side="right"))
-        found = self.rows.slice(0, end)
-        self.rows, self.keys = self.rows.slice(end), self.keys[end:]
+        found = self._rows.slice(0, end)
+        self._rows, self.keys = self._rows.slice(end), self.keys[end:]
         return found
 
 
 def _merged(runs: list[_Run], key: str) -> Iterator[pa.Table]:
-    """What is not beyond the least of the last rows at hand can't be preceded by what is still on disk."""
-    while left := [run for run in runs if run.fill(key)]:
+    """What is not beyond the least of the last rows at hand is preceded by nothing that comes later."""
+    while left := [run for run in runs if run.fill()]:
         last = min(run.keys[-1] for run in left)
-        rows = pa.concat_tables([run.until(last) for run in left])
-        yield rows.take(pc.sort_indices(rows, [(key, "ascending")]))
+        yield _sorted(pa.concat_tables([run.until(last) for run in left]), key)
+
+
+def _sorted(rows: pa.Table, key: str) -> pa.Table:
+    # In one piece, which `take` would else make of it for each column anew.
+    return rows.combine_chunks().take(pc.sort_indices(rows, [(key, "ascending")]))
 
 
 def _regrouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows, so many in each table."""
+    """The same rows, so many in each table but the last."""
     held: list[pa.Table] = []
     count = 0
     for table in tables:
@@ -147,6 +130,20 @@ def _regrouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
             held, count = [whole.slice(rows)], count - rows
     if count:
         yield pa.concat_tables(held)
+
+
+def _slices(table: pa.Table, rows: int) -> Iterator[pa.Table]:
+    return (table.slice(begin, rows) for begin in range(0, table.num_rows, rows))
+
+
+def _write(tables: Iterator[pa.Table], schema: pa.Schema, file: IO[bytes]) -> None:
+    with pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer:
+        for table in tables:
+            writer.write_table(table.combine_chunks())
+
+
+def _parts_of(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.Table]:
+    return (pa.Table.from_batches([reader.get_batch(number)]) for number in range(reader.num_record_batches))
 
 
 def _numbers(moments: pa.ChunkedArray) -> npt.NDArray[np.int64]:
