@@ -55,8 +55,9 @@ To = Annotated[
         "--to",
         metavar="URL",
         rich_help_panel=TARGET,
-        help="Where the table is: postgresql://user@host/database; or a lake of Parquet files in a folder "
-        "(./lake) or a bucket, as gs://bucket/prefix, s3://bucket/prefix or az://container/prefix.",
+        help="Where the table is: postgresql://user@host/database; bigquery://project/dataset; or a lake of "
+        "Parquet files in a folder (./lake) or a bucket, as gs://bucket/prefix, s3://bucket/prefix or "
+        "az://container/prefix.",
     ),
 ]
 Block = Annotated[

@@ -10,7 +10,10 @@ from taxi_ingest.places.place import Place
 from taxi_ingest.places.postgres import Postgres
 from taxi_ingest.settings.environment import Settings
 
-_FORMS = "Write postgresql://host/database, gs://bucket/prefix, s3://…, az://… or a folder: ./lake."
+_FORMS = (
+    "Write postgresql://host/database, bigquery://project/dataset, gs://bucket/prefix, s3://…, az://… or a "
+    "folder: ./lake."
+)
 
 
 def choose_place(
@@ -88,6 +91,12 @@ def _bucket(to: str) -> Place:
     return Lake(Bucket(parse_bucket_url(to)))
 
 
+def _bigquery(to: str) -> Place:
+    from taxi_ingest.places.bigquery import parse_address
+
+    return parse_address(to)
+
+
 _PLACES: Mapping[str, Callable[[str], Place]] = {
     "postgresql": _postgres,
     "postgres": _postgres,
@@ -95,6 +104,7 @@ _PLACES: Mapping[str, Callable[[str], Place]] = {
     "gs": _bucket,
     "s3": _bucket,
     "az": _bucket,
+    "bigquery": _bigquery,
 }
 """Scheme -> what opens the place behind an address; a place's own libraries are imported there."""
 

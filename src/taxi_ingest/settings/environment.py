@@ -87,7 +87,7 @@ class Settings(BaseSettings):
 
     tlc_url: str = TLC_URL
     """Where TLC's files lie: an http(s) or file:// address, or a folder. `{dataset}` in it stands for the
-    dataset's name."""
+    dataset's name, `{month}` for the month."""
 
     home: Folder = Field(default_factory=lambda: _usual(user_data_path))
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs."""

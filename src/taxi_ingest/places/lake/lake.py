@@ -6,7 +6,7 @@ is loaded anew takes the place of the one before in the moment in which it is co
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,15 +20,13 @@ from taxi_ingest.load import (
     LookBack,
     Preview,
     Target,
-    already_loaded,
 )
-from taxi_ingest.load.preview import compare_before, described
 from taxi_ingest.places.lake.month_file import TAIL_BYTES, footer_bytes, read_record, read_rejects
 from taxi_ingest.places.lake.objects import Draft, Objects
 from taxi_ingest.places.lake.writing import Rejects, begin, for_lake, write_month
-from taxi_ingest.places.place import Place
+from taxi_ingest.places.monthly import Monthly, check_replaceable, preview_of
 from taxi_ingest.read import Reject
-from taxi_ingest.settings.job import Job, LoadOptions
+from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import Source, SourceFile
 from taxi_ingest.tlc import MONTH_PATTERN, FileName, parse_file_name
 from taxi_ingest.transform import Stream
@@ -36,12 +34,9 @@ from taxi_ingest.transform import Stream
 _KEY = re.compile(
     rf"(?P<table>[^/]+)/month=(?P<month>{MONTH_PATTERN})/(?P<dataset>[a-z]+)_tripdata_(?P=month)\.parquet"
 )
-_TABLE = re.compile("[A-Za-z0-9][A-Za-z0-9_-]*")
 _REJECTS = "_rejects"
 _REQUESTS_AT_ONCE = 16
 _WHOLE_BYTES = 1 << 30
-_PARQUET_BYTES_PER_FILE_BYTE = 0.2
-"""About, of a CSV; of Parquet it is as much."""
 
 
 @dataclass(frozen=True)
@@ -72,39 +67,16 @@ class _Month:
 
 
 @dataclass(frozen=True)
-class Lake(Place):
+class Lake(Monthly):
     """Objects of Parquet in a folder or in a bucket."""
 
     objects: Objects
+    kind = "a lake"
 
     @property
     def address(self) -> str:
         """The folder, or the URL of the bucket and the prefix in it."""
         return self.objects.address
-
-    def check(
-        self, options: LoadOptions, tables: Collection[Target] = (), sources: Collection[Source] = ()
-    ) -> None:
-        """Raise UsageError for names of columns, tables and files that can't be, and for --keep-both."""
-        if options.names not in (None, "tlc"):
-            raise UsageError(
-                f"A lake's columns are spelled as TLC does, not in the way of --names {options.names}.",
-                "Leave --names out.",
-            )
-        if options.keep_both:
-            raise UsageError("A lake has each month once: --keep-both can't be had.", "Use another --table.")
-        for target in tables:
-            if not _TABLE.fullmatch(str(target)):
-                raise UsageError(
-                    f"{str(target)!r} is no name for a table in a lake.",
-                    "Use letters, digits, _ and -; a lake has no schemas.",
-                )
-        for source in sources:
-            if parse_file_name(source.name).month is None:
-                raise UsageError(
-                    f"A lake takes months of TLC's, and the name {source.name} tells none.",
-                    "Name it as TLC does, yellow_tripdata_2024-01.parquet; Postgres takes any file.",
-                )
 
     def look_back(self, target: Target, source: Source) -> LookBack:
         """By the footer of its month's object."""
@@ -124,7 +96,7 @@ class Lake(Place):
     ) -> LoadResult:
         """Write the month's object beside, and put it into its place at the end."""
         started_at = datetime.now(UTC)
-        month = _month_of(stream, file, target, job)
+        month = _Month(target, self.month_of(stream, file, job))
         with self.objects.draft(month.key, job.wait) as draft:
             known = self._decided(month, file, job)
             if known and known.sha256 == file.sha256:
@@ -148,16 +120,8 @@ class Lake(Place):
         """What the table has of the month. Raises DataError where the file may not take its place."""
         self._check_table(month)
         known = self._record(month.key)
-        if known is None or job.if_loaded == "replace":
-            return known
-        if job.if_loaded == "fail":
-            raise already_loaded(known, month.target)
-        if known.source != file.url and known.sha256 != file.sha256:
-            raise DataError(
-                f"{month.target} has {known.dataset} {known.month} already, from {known.source}. This one, "
-                f"from {file.url}, has other content.",
-                "Replace it: --if-loaded replace.",
-            )
+        if known:
+            check_replaceable(known, month.target, file, job)
         return known
 
     def _check_table(self, month: _Month) -> None:
@@ -220,25 +184,8 @@ class Lake(Place):
 
     def preview(self, stream: Stream, file: SourceFile, target: Target, job: Job) -> Preview:
         """By the month's object."""
-        month = _month_of(stream, file, target, job)
-        known = self._decided(month, file, job)
-        stream = for_lake(stream)
-        skipped = known is not None and known.sha256 == file.sha256 and job.if_loaded == "skip"
-        comparison = compare_before(stream, known is not None and known.sha256 != file.sha256)
-        if comparison and not skipped:
-            comparison.check(job.verify, job.allow_short)
-        plan, is_csv = stream.plan, stream.layout.format.is_csv
-        return Preview(
-            action="skip" if skipped else "replace" if known else "load",
-            layout=described(stream),
-            rows=stream.layout.rows,
-            comparison=comparison,
-            mapped={column.name: column.source for column in plan.loaded if column.source},
-            missing=tuple(column.name for column in plan.columns if column.source is None),
-            added=plan.unknown,
-            ddl="",
-            space_bytes=round(file.bytes * (_PARQUET_BYTES_PER_FILE_BYTE if is_csv else 1)),
-        )
+        month = _Month(target, self.month_of(stream, file, job))
+        return preview_of(for_lake(stream), file, job, self._decided(month, file, job))
 
     def rejects(self, target: Target, load_id: int, limit: int) -> list[Reject]:
         """Of the file beside the month's."""
@@ -264,19 +211,6 @@ class Lake(Place):
         if (needed := footer_bytes(tail)) > len(tail):
             tail = self.objects.tail(key, needed) or tail
         return read_record(tail, f"{self.address}/{key}")
-
-
-def _month_of(stream: Stream, file: SourceFile, target: Target, job: Job) -> _Month:
-    """The month that a file is of. Raises DataError for one that is of none."""
-    plan = stream.plan
-    month = plan.month or job.month
-    if plan.dataset is None or month is None:
-        what = f"one of {plan.dataset} of no month that is known" if plan.dataset else "none of them"
-        raise DataError(
-            f"A lake takes months of TLC's; {file.name} is {what}.",
-            "Name it as TLC does, yellow_tripdata_2024-01.parquet; Postgres takes any file.",
-        )
-    return _Month(target, FileName(plan.dataset, month))
 
 
 def _fits(match: re.Match[str], wanted: Filter) -> bool:
