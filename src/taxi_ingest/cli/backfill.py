@@ -165,11 +165,7 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
         return options.same_again(context, [*job.datasets, job.months], changes)
 
     tables = [job.table] if job.table else []
-    views = (
-        AtEnd(context.params["views"], tables, job.options.block, database_url)
-        if job.options.to is None
-        else None
-    )
+    views = AtEnd(context.params["views"], tables, job.options.block, database_url)
     Several("months", run, again, context, settings, known, views).told()
 
 

@@ -115,7 +115,7 @@ def ingest(
             raise UsageError("Which table?", "Give --table.")
         how = replace(given(context, LoadOptions), to=to)
         check_views(views, to)
-        at_end = AtEnd(views, named, block, database_url) if views or (dataset and to is None) else None
+        at_end = AtEnd(views, named, block, database_url) if views or dataset else None
         found = _files(addresses)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))

@@ -133,7 +133,7 @@ def chosen_place(to: str | None, block: str | None, database_url: str | None, qu
         return place_at(to)
     if block is not None:
         with prefect_context(quiet):
-            from taxi_ingest.flows.blocks import find_place
+            from taxi_ingest.flows.cloud_blocks import find_place
 
             if place := find_place(block):
                 return place

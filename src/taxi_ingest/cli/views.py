@@ -181,8 +181,10 @@ class AtEnd:
         return {**outcome, "views": as_json(made)}
 
     def offer(self, address: str) -> list[tuple[str, str]]:
-        """The line of a summary that offers them; `address` is the database's, without its password."""
-        if self.wanted:
+        """The line of a summary that offers them; `address` is where the tables are, without a password."""
+        from taxi_ingest.places import is_postgres
+
+        if self.wanted or not is_postgres(address):
             return []
         given = [*(("--table", table) for table in self.tables), ("--block", self.block)]
         given.append(("--database-url", address if self.database_url else None))

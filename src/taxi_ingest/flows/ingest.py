@@ -16,8 +16,9 @@ from prefect.runtime import flow_run
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
 from taxi_ingest.flows.artifacts import Story, leave, of_load
-from taxi_ingest.flows.blocks import check_block, find_block, find_place
+from taxi_ingest.flows.blocks import check_block, find_block
 from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.cloud_blocks import find_place
 from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome

@@ -74,21 +74,18 @@ def _folder(to: str) -> Place:
         raise UsageError(
             f"{to!r} is no address of a place to load into.", f"A folder? Write ./{to}. {_FORMS}"
         )
-    from taxi_ingest.places.lake import Lake
-    from taxi_ingest.places.lake.objects import Folder
+    from taxi_ingest.places.lake import lake_at
 
     path = Path(to.removeprefix("file://"))
     if path.exists() and not path.is_dir():
         raise UsageError(f"{to} is a file.", "Name a folder for the lake.")
-    return Lake(Folder(path.absolute()))
+    return lake_at(path.absolute())
 
 
 def _bucket(to: str) -> Place:
-    from taxi_ingest.places.lake import Lake
-    from taxi_ingest.places.lake.objects import Bucket
-    from taxi_ingest.sources.buckets import parse_bucket_url
+    from taxi_ingest.places.lake import lake_in
 
-    return Lake(Bucket(parse_bucket_url(to)))
+    return lake_in(to)
 
 
 def _bigquery(to: str) -> Place:

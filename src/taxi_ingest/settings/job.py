@@ -10,6 +10,11 @@ from taxi_ingest.errors import UsageError
 DEFAULT_BLOCK = "postgres-connector"
 """The Prefect block whose database is used, if there is one and no other is named."""
 
+BlockType = Literal[
+    "sqlalchemy-connector", "gcs-bucket", "s3-bucket", "gcp-credentials", "bigquery-warehouse"
+]
+"""The kinds of Prefect's blocks that are of use here, each by Prefect's name for it."""
+
 IfLoaded = Literal["skip", "replace", "fail"]
 Names = Literal["tlc", "snake", "lower"]
 """How a table's columns are spelled: as TLC spells them now; in snake_case, or as TLC does but in lower case,

@@ -5,16 +5,18 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from taxi_ingest.errors import BusyError, DatabaseError, TransientDatabaseError
+from taxi_ingest.settings.environment import BucketLogin
 from taxi_ingest.sources.buckets import BucketAddress, BucketFailure, open_bucket, told
 from taxi_ingest.sources.file_lock import locked
 
 if TYPE_CHECKING:
-    from taxi_ingest.sources.buckets import BucketStore
+    from taxi_ingest.settings.environment import BucketLogin
+from taxi_ingest.sources.buckets import BucketStore
 
 _DRAFTS = ".taxi-ingest"
 """A hidden folder for files that are being written: no reader looks into it."""
@@ -149,6 +151,8 @@ class Bucket(Objects):
     """Objects in a bucket, below a prefix."""
 
     root: BucketAddress
+    login: BucketLogin | None = field(default=None, repr=False)
+    """None for the usual credentials."""
 
     @property
     def address(self) -> str:
@@ -198,7 +202,7 @@ class Bucket(Objects):
 
     @contextmanager
     def _store(self) -> Iterator["BucketStore"]:
-        store = open_bucket(self.root)
+        store = open_bucket(self.root, self.login)
         with told(self.root, _refused):
             yield store
 
