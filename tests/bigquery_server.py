@@ -1,8 +1,8 @@
 """A server that answers as BigQuery's REST interface does, as far as we ask it, and keeps what was asked.
 
-No emulator that can be had keeps partitions (docs/bigquery.md), so this stands for Google: it does what is said
-of jobs, tables and partitions by time of ingestion (https://cloud.google.com/bigquery/docs/reference/rest), and
-refuses all else.
+No emulator that can be had keeps partitions (docs/bigquery.md), so this stands for Google: it does what is
+said of jobs, tables and partitions by time of ingestion, and refuses all else
+(https://cloud.google.com/bigquery/docs/reference/rest).
 """
 
 import io
@@ -100,7 +100,7 @@ class BigQueryServer:
 
     def job_requests(self) -> list[dict[str, Any]]:
         """The jobs that were asked for, oldest first, as they were asked for."""
-        return [r.body for r in self.requests if r.method == "POST" and r.path.endswith("/jobs")]
+        return [r.body for r in self.requests if r.method == "POST" and r.path.endswith("/jobs") and r.body]
 
     def partition(self, table: str, month: str) -> list[dict[str, Any]]:
         return self.tables[table].partitions.get(month, [])
@@ -114,6 +114,10 @@ class BigQueryServer:
                     self.faults.remove(fault)
                     fault[2]()
                     break
+            if request.path == "/token":
+                # Of somebody whose key is not valid any more.
+                about = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
+                return HTTPStatus.BAD_REQUEST, {}, about
             if request.path.startswith("/upload/"):
                 return self._upload(request, content, headers)
             return HTTPStatus.OK, {}, self._looked(request)
@@ -328,6 +332,8 @@ def bigquery_server(
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer in one packet: the second of two would wait for the first to be acknowledged.
+    wbufsize = 1 << 16
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

@@ -4,7 +4,6 @@ The server in bigquery_server.py stands for Google: what is asked of it is what 
 """
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from http import HTTPStatus
@@ -15,9 +14,8 @@ import pytest
 
 pytest.importorskip("google.cloud.bigquery", reason="the extra [gcp] is not installed")
 
-from bigquery_server import BigQueryServer, Refused, bigquery_server
-from bucket_servers import Bucket
-from builders import JANUARY, csv_of, elsewhere, row, trips, written
+from bigquery_server import BigQueryServer, Refused
+from builders import csv_of, elsewhere, row, trips, written
 from helpers import Cli, Publish, run_python
 from taxi_ingest.errors import BusyError, DatabaseError, DataError, TransientDatabaseError, UsageError
 from taxi_ingest.load import Filter, LoadRecord, LoadResult, parse_target
@@ -57,6 +55,24 @@ def month_jobs(server: BigQueryServer, table: str = TABLE) -> list[dict[str, Any
 
 def states(place: Place) -> list[tuple[int, str]]:
     return [(load.load_id, load.status) for load in place.list_loads(Filter())]
+
+
+def service_account_key(token_uri: str) -> dict[str, str]:
+    """A key file's content, whose tokens come from an address of ours."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    pem = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "type": "service_account",
+        "project_id": "course-4711",
+        "private_key_id": "1",
+        "private_key": pem.decode(),
+        "client_email": "loader@course-4711.iam.gserviceaccount.com",
+        "token_uri": token_uri,
+    }
 
 
 def refuse(status: HTTPStatus, reason: str, message: str) -> Any:
@@ -137,7 +153,7 @@ def test_nothing_is_asked_that_costs(tmp_path: Path, bigquery: BigQueryServer, w
     warehouse.list_loads(Filter())
     warehouse.undo(2)
     assert all(set(job["configuration"]) == {"load"} for job in bigquery.job_requests())
-    assert not [request for request in bigquery.requests if "quer" in request.path]
+    assert not [request for request in bigquery.requests if request.path.endswith("/queries")]
     assert not [request for request in bigquery.requests if "insertAll" in request.path]
 
 
@@ -311,7 +327,10 @@ def test_a_table_that_does_not_keep_months_apart_is_refused(
 def test_a_table_of_the_ledgers_name_that_is_another_is_refused(
     bigquery: BigQueryServer, warehouse: Place
 ) -> None:
-    resource = {"tableReference": {"tableId": LEDGER}, "schema": {"fields": [{"name": "a", "type": "STRING"}]}}
+    resource = {
+        "tableReference": {"tableId": LEDGER},
+        "schema": {"fields": [{"name": "a", "type": "STRING"}]},
+    }
     bigquery.answer(_post_table(bigquery, resource), b"", {})
     with pytest.raises(DatabaseError, match="no ledger of taxi-ingest's"):
         warehouse.list_loads(Filter())
@@ -328,7 +347,11 @@ def _post_table(server: BigQueryServer, resource: dict[str, Any]) -> Any:
     ("address", "message", "hint"),
     [
         ("bigquery://course-4711/nope", "can't find course-4711.nope", "bq mk --dataset course-4711:nope"),
-        ("bigquery://other/trips_data_all", "denies access to other.trips_data_all", "roles/bigquery.jobUser"),
+        (
+            "bigquery://other/trips_data_all",
+            "denies access to other.trips_data_all",
+            "roles/bigquery.jobUser",
+        ),
     ],
 )
 @pytest.mark.usefixtures("bigquery")
@@ -345,14 +368,18 @@ def test_without_credentials_it_is_said_where_they_come_from(monkeypatch: pytest
     assert "gcloud auth application-default login" in failed.value.hint
 
 
-def test_expired_credentials_are_told_and_never_shown(
+def test_expired_credentials_are_told_and_no_key_is_shown(
     tmp_path: Path, bigquery: BigQueryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    revoked = refuse(HTTPStatus.UNAUTHORIZED, "authError", "Request had invalid authentication credentials.")
-    bigquery.fault("GET", "/datasets/", revoked)
-    with pytest.raises(DatabaseError, match="have expired or were revoked") as failed:
-        place_at(bigquery.address).list_loads(Filter())
-    assert "gcloud auth application-default login" in failed.value.hint
+    key = service_account_key(f"{bigquery.url}/token")
+    monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(written(tmp_path, json.dumps(key), "key.json")))
+    place = place_at(bigquery.address)
+    with pytest.raises(DatabaseError, match=r"expired or were revoked: .*Invalid JWT Signature") as failed:
+        place.list_loads(Filter())
+    shown = f"{failed.value} {failed.value.hint} {place!r}"
+    assert "gcloud auth application-default login" in shown
+    assert not [line for line in key["private_key"].splitlines() if line in shown]
 
 
 def test_the_extra_that_is_missing_is_told_with_how_to_install_it() -> None:
