@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 _MONTH = re.compile(r"\d{4}(0[1-9]|1[0-2])")
 _NOT_PARTITIONED = ""
+TOKEN = "token-4711"
 
 
 class Refused(Exception):
@@ -85,6 +86,8 @@ class BigQueryServer:
         self.faults: list[tuple[str, str, Callable[[], None]]] = []
         self.job_error: dict[str, str] | None = None
         """Why the next job fails."""
+        self.wants_token = False
+        """Whether only those are answered whose credentials are valid."""
         self.holds_jobs = False
         """Whether jobs are said to run still."""
         self.lost_rows = 0
@@ -114,10 +117,13 @@ class BigQueryServer:
                     self.faults.remove(fault)
                     fault[2]()
                     break
-            if request.path == "/token":
-                # Of somebody whose key is not valid any more.
+            if request.path == "/token/refused":
                 about = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
                 return HTTPStatus.BAD_REQUEST, {}, about
+            if request.path == "/token":
+                return HTTPStatus.OK, {}, {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+            if self.wants_token and headers["Authorization"] != f"Bearer {TOKEN}":
+                raise Refused(HTTPStatus.UNAUTHORIZED, "authError", "Login Required.")
             if request.path.startswith("/upload/"):
                 return self._upload(request, content, headers)
             return HTTPStatus.OK, {}, self._looked(request)
@@ -129,6 +135,8 @@ class BigQueryServer:
         parts = rest.split("/")
         if parts[0] == "jobs":
             return self._job(parts[1])
+        if parts == ["datasets"]:
+            return {"datasets": []}
         if parts[1] != self.dataset:
             raise Refused(HTTPStatus.NOT_FOUND, "notFound", f"Not found: Dataset {project}:{parts[1]}")
         match request.method, parts[2:]:

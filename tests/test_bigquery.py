@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("google.cloud.bigquery", reason="the extra [gcp] is not installed")
 
 from bigquery_server import BigQueryServer, Refused
+from bucket_servers import Bucket
 from builders import csv_of, elsewhere, row, trips, written
 from helpers import Cli, Publish, run_python
 from taxi_ingest.errors import BusyError, DatabaseError, DataError, TransientDatabaseError, UsageError
@@ -371,7 +372,7 @@ def test_without_credentials_it_is_said_where_they_come_from(monkeypatch: pytest
 def test_expired_credentials_are_told_and_no_key_is_shown(
     tmp_path: Path, bigquery: BigQueryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = service_account_key(f"{bigquery.url}/token")
+    key = service_account_key(f"{bigquery.url}/token/refused")
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(written(tmp_path, json.dumps(key), "key.json")))
     place = place_at(bigquery.address)
@@ -523,3 +524,50 @@ def test_the_commands_serve_a_dataset(cli: Cli, publish: Publish, bigquery: BigQ
     assert (undone.returncode, bigquery.partition(TABLE, "202401")) == (0, [])
     missing = cli("loads", "--to", f"{bigquery.address}_2")
     assert (missing.returncode, "bq mk --dataset" in missing.stderr) == (5, True)
+
+
+def test_a_block_has_the_credentials_of_who_loads_and_reads(
+    tmp_path: Path, cli: Cli, publish: Publish, bigquery: BigQueryServer
+) -> None:
+    bigquery.wants_token = True
+    key = service_account_key(f"{bigquery.url}/token")
+    file = written(tmp_path, json.dumps(key), "key.json")
+    cli("blocks", "create", "--type", "bigquery-warehouse", "--name", "course", "--key", file)
+    publish("2024-01")
+    there = ("--to", bigquery.address, "--block", "course")
+    done = cli("ingest", "--dataset", "yellow", "--month", "2024-01", *there)
+    assert done.returncode == 0, done.stderr
+    assert len(bigquery.partition(TABLE, "202401")) == 20
+    assert "yellow 2024-01" in cli("loads", *there).stdout
+    for wrong in ("other", "postgres-connector"):
+        refused = cli("loads", "--to", bigquery.address, "--block", wrong)
+        assert (refused.returncode, "no BigQueryWarehouse" in refused.stderr) == (2, True)
+    both = cli("loads", "--to", tmp_path, "--block", "course")
+    assert (both.returncode, "Both --to and --block" in both.stderr) == (2, True)
+
+
+# The course's way: web -> bucket -> BigQuery
+
+
+@pytest.mark.slow
+def test_the_courses_chain_is_three_commands(
+    cli: Cli, publish: Publish, bigquery: BigQueryServer, gcs_bucket: Bucket
+) -> None:
+    for month in ("2019-02", "2019-03"):
+        publish(month, 200)
+    lake = gcs_bucket.url("lake")
+    stored = cli("backfill", "yellow", "2019-02..2019-03", "--to", lake)
+    assert stored.returncode == 0, stored.stderr
+    from_lake = {"TAXI_INGEST_TLC_URL": f"{lake}/{{dataset}}_tripdata/month={{month}}"}
+    there = ("--to", bigquery.address)
+    loaded = cli("backfill", "yellow", "2019-02..2019-03", *there, "--json", env=from_lake)
+    assert loaded.returncode == 0, loaded.stderr
+    assert json.loads(loaded.stdout)["rows_loaded"] == 400
+    told = cli("loads", *there, "--json")
+    sources = [load["source"] for load in json.loads(told.stdout)["loads"]]
+    assert sorted(sources) == [
+        f"{lake}/yellow_tripdata/month={month}/yellow_tripdata_{month}.parquet"
+        for month in ("2019-02", "2019-03")
+    ]
+    rows = {month: len(rows) for month, rows in bigquery.tables[TABLE].partitions.items()}
+    assert rows == {"201902": 200, "201903": 200}
