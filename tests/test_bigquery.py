@@ -526,13 +526,14 @@ def test_the_commands_serve_a_dataset(cli: Cli, publish: Publish, bigquery: BigQ
     assert (missing.returncode, "bq mk --dataset" in missing.stderr) == (5, True)
 
 
+@pytest.mark.slow
 def test_a_block_has_the_credentials_of_who_loads_and_reads(
     tmp_path: Path, cli: Cli, publish: Publish, bigquery: BigQueryServer
 ) -> None:
     bigquery.wants_token = True
     key = service_account_key(f"{bigquery.url}/token")
     file = written(tmp_path, json.dumps(key), "key.json")
-    cli("blocks", "create", "--type", "bigquery-warehouse", "--name", "course", "--key", file)
+    cli("blocks", "create", "--type", "bigquery-warehouse", "--name", "course", "--key-file", file)
     publish("2024-01")
     there = ("--to", bigquery.address, "--block", "course")
     done = cli("ingest", "--dataset", "yellow", "--month", "2024-01", *there)
