@@ -15,8 +15,7 @@ from taxi_ingest.sources.buckets import BucketAddress, BucketFailure, open_bucke
 from taxi_ingest.sources.file_lock import locked
 
 if TYPE_CHECKING:
-    from taxi_ingest.settings.environment import BucketLogin
-from taxi_ingest.sources.buckets import BucketStore
+    from taxi_ingest.sources.buckets import BucketStore
 
 _DRAFTS = ".taxi-ingest"
 """A hidden folder for files that are being written: no reader looks into it."""
