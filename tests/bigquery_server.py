@@ -1,8 +1,8 @@
 """A server that answers as BigQuery's REST interface does, as far as we ask it, and keeps what was asked.
 
-No emulator that can be had keeps partitions (docs/bigquery.md), so this stands for Google: it does what is said
-of jobs, tables and partitions by time of ingestion (https://cloud.google.com/bigquery/docs/reference/rest), and
-refuses all else.
+No emulator that can be had keeps partitions (docs/bigquery.md), so this stands for Google: it does what is
+said of jobs, tables and partitions by time of ingestion, and refuses all else
+(https://cloud.google.com/bigquery/docs/reference/rest).
 """
 
 import io
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 _MONTH = re.compile(r"\d{4}(0[1-9]|1[0-2])")
 _NOT_PARTITIONED = ""
+TOKEN = "token-4711"
 
 
 class Refused(Exception):
@@ -85,6 +86,8 @@ class BigQueryServer:
         self.faults: list[tuple[str, str, Callable[[], None]]] = []
         self.job_error: dict[str, str] | None = None
         """Why the next job fails."""
+        self.wants_token = False
+        """Whether only those are answered whose credentials are valid."""
         self.holds_jobs = False
         """Whether jobs are said to run still."""
         self.lost_rows = 0
@@ -100,7 +103,7 @@ class BigQueryServer:
 
     def job_requests(self) -> list[dict[str, Any]]:
         """The jobs that were asked for, oldest first, as they were asked for."""
-        return [r.body for r in self.requests if r.method == "POST" and r.path.endswith("/jobs")]
+        return [r.body for r in self.requests if r.method == "POST" and r.path.endswith("/jobs") and r.body]
 
     def partition(self, table: str, month: str) -> list[dict[str, Any]]:
         return self.tables[table].partitions.get(month, [])
@@ -114,6 +117,13 @@ class BigQueryServer:
                     self.faults.remove(fault)
                     fault[2]()
                     break
+            if request.path == "/token/refused":
+                about = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
+                return HTTPStatus.BAD_REQUEST, {}, about
+            if request.path == "/token":
+                return HTTPStatus.OK, {}, {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+            if self.wants_token and headers["Authorization"] != f"Bearer {TOKEN}":
+                raise Refused(HTTPStatus.UNAUTHORIZED, "authError", "Login Required.")
             if request.path.startswith("/upload/"):
                 return self._upload(request, content, headers)
             return HTTPStatus.OK, {}, self._looked(request)
@@ -125,6 +135,8 @@ class BigQueryServer:
         parts = rest.split("/")
         if parts[0] == "jobs":
             return self._job(parts[1])
+        if parts == ["datasets"]:
+            return {"datasets": []}
         if parts[1] != self.dataset:
             raise Refused(HTTPStatus.NOT_FOUND, "notFound", f"Not found: Dataset {project}:{parts[1]}")
         match request.method, parts[2:]:
@@ -328,6 +340,8 @@ def bigquery_server(
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer in one packet: the second of two would wait for the first to be acknowledged.
+    wbufsize = 1 << 16
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

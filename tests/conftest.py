@@ -12,6 +12,7 @@ import httpx
 import hypothesis
 import pytest
 
+from bigquery_server import BigQueryServer, bigquery_server
 from bucket_servers import (
     Bucket,
     GcsServer,
@@ -174,6 +175,14 @@ def azure_bucket(azure: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     name = f"taxi-{next(_numbers)}"
     make_azure_container(azure, name)
     return _named_by_environment(Bucket("az", name, azure_environment(azure)), monkeypatch)
+
+
+@pytest.fixture
+def bigquery(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryServer]:
+    """A project in BigQuery with one empty dataset, which the environment names."""
+    with bigquery_server() as server:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+        yield server
 
 
 def _named_by_environment(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:

@@ -50,7 +50,7 @@ def set_up_environment(home: Path) -> None:
 
     To be called before anything imports Prefect, which reads its settings then.
     """
-    clouds = ("GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_", "AWS_", "AZURE_")
+    clouds = ("GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_", "AWS_", "AZURE_")
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAXI_INGEST_", "PG", *clouds))]:
         del os.environ[name]
     os.environ |= {

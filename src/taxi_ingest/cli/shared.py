@@ -115,7 +115,9 @@ def told_apart(to: str | None, block: str | None, database_url: str | None) -> t
     """
     if to is None:
         return None, database_url
-    others = {"--database-url": database_url, "--block": block}
+    # A block says who opens a dataset of BigQuery's, which its address names.
+    says_where = block if not to.lower().startswith("bigquery://") else None
+    others = {"--database-url": database_url, "--block": says_where}
     if also := [flag for flag, value in others.items() if value is not None]:
         raise UsageError(f"Where to? Both --to and {also[0]} say it.", "Leave one of them out.")
     check_text(to=to)
@@ -129,14 +131,14 @@ def chosen_place(to: str | None, block: str | None, database_url: str | None, qu
     from taxi_ingest.places import Postgres, place_at
 
     to, database_url = told_apart(to, block, database_url)
-    if to is not None:
-        return place_at(to)
     if block is not None:
         with prefect_context(quiet):
             from taxi_ingest.flows.cloud_blocks import find_place
 
-            if place := find_place(block):
+            if place := find_place(block, to):
                 return place
+    if to is not None:
+        return place_at(to)
     return Postgres(chosen_database(block, database_url, quiet))
 
 
@@ -182,11 +184,11 @@ def running_database(block: str | None, database_url: str | None) -> "Database |
 
 def running_place(to: str | None, block: str | None, database_url: str | None) -> "Place | None":
     """The same for any place."""
-    from taxi_ingest.places import Postgres, place_at
+    from taxi_ingest.places import Postgres
 
     to, database_url = told_apart(to, block, database_url)
     if to is not None:
-        return place_at(to)
+        return chosen_place(to, block, None, quiet=True)
     database = running_database(block, database_url)
     return Postgres(database) if database else None
 

@@ -9,13 +9,14 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from taxi_ingest.errors import DatabaseError, SourceError, UsageError
 from taxi_ingest.flows.blocks import documents, named
 from taxi_ingest.flows.caller import calling, settings_in_use
-from taxi_ingest.places import Place
+from taxi_ingest.places import Place, place_at
+from taxi_ingest.places.bigquery import BigQuery
 from taxi_ingest.places.databases import no_such_block
 from taxi_ingest.settings.environment import BucketLogin, Settings
 from taxi_ingest.settings.job import BlockType
@@ -253,22 +254,45 @@ def _block(document: Data) -> CloudBlock:
 # Loading into what one opens
 
 
-def find_place(name: str) -> Place | None:
-    """The lake in the bucket that a block opens; None where there is no block of a cloud's of this name.
+def find_place(name: str, to: str | None = None) -> Place | None:
+    """The lake in the bucket that a block opens; or BigQuery, at the address `to`, opened with what it has.
 
-    Raises UsageError for a block that says who it is, and not where.
+    None where there is no block of a cloud's of this name. Raises UsageError for a block that says who it
+    is where it should say where, and the other way round.
     """
     block = find_cloud_block(name)
+    if to is not None:
+        return _with_credentials(to, name, block)
     if block is None:
         return None
     if not is_bucket_url(block.address):
         raise UsageError(
             f"The block {name}, {_TYPES[block.type].title}, does not say where to load into.",
-            "Name a GcsBucket or an S3Bucket, or the place: --to bigquery://project/dataset.",
+            "Name a GcsBucket or an S3Bucket, or the dataset, too: --to bigquery://project/dataset.",
         )
     from taxi_ingest.places.lake import lake_in
 
     return lake_in(block.address, block.login)
+
+
+def _with_credentials(to: str, name: str, block: CloudBlock | None) -> Place:
+    """BigQuery, opened with what a block has."""
+    place = place_at(to)
+    if not isinstance(place, BigQuery):
+        raise UsageError("Where to? Both --to and --block say it.", "Leave one of them out.")
+    if block is None or block.type not in _WITH_BIGQUERY:
+        raise no_such_block(name, [b.name for b in cloud_blocks() if b.type in _WITH_BIGQUERY], _OF_BIGQUERY)
+    check_installed()
+    try:
+        return replace(place, credentials=_google_credentials(block))
+    except ValueError:
+        # What Google says may repeat the key.
+        raise DatabaseError(f"The key in the block {name} is not whole.", _OVERWRITE) from None
+
+
+_WITH_BIGQUERY = ("bigquery-warehouse", "gcp-credentials")
+_OF_BIGQUERY = "BigQueryWarehouse or GcpCredentials block"
+_OVERWRITE = "`taxi-ingest blocks create --overwrite` makes it anew."
 
 
 # Reading sources with one

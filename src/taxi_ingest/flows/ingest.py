@@ -37,9 +37,7 @@ def check_target(tables: Iterable[str], how: LoadOptions, sources: Sequence[Sour
     Nothing is connected to, but Prefect where a block is named.
     """
     targets = [parse_target(table) for table in tables]
-    if how.to is not None and how.block is not None:
-        raise UsageError("Where to? Both --to and --block say it.", "Leave one of them out.")
-    place = place_at(how.to) if how.to is not None else how.block and find_place(how.block)
+    place = find_place(how.block, how.to) if how.block else how.to and place_at(how.to)
     if place:
         place.check(how, targets, sources)
     else:

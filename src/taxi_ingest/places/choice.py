@@ -21,16 +21,17 @@ def choose_place(
     to: str | None,
     block: str | None,
     find_database: Callable[[str], Database | None],
-    find_place: Callable[[str], Place | None],
+    find_place: Callable[[str, str | None], Place | None],
 ) -> Place:
     """The place that an address names, or a block; else the database that `choose_database` chooses.
 
-    `find_place` is the bucket or warehouse behind a block, None where there is no such block of these kinds.
+    `find_place` is the bucket behind a block, or what it opens of an address; None where there is no such
+    block of these kinds.
     """
+    if block is not None and (place := find_place(block, to)):
+        return place
     if to is not None:
         return place_at(to)
-    if block is not None and (place := find_place(block)):
-        return place
     return Postgres(choose_database(settings, block, find_database))
 
 

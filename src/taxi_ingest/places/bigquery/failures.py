@@ -33,15 +33,17 @@ def told_as_ours(project: str, dataset: str) -> Iterator[None]:
         raise
 
 
-def _as_ours(error: Exception, project: str, dataset: str) -> DatabaseError | None:
+def _as_ours(error: BaseException, project: str, dataset: str) -> DatabaseError | None:
+    # What was tried again until its time was over tells the last failure.
+    error = getattr(error, "cause", None) or error
     for kinds, ours, message, hint in _table():
         if isinstance(error, kinds):
-            names = {"project": project, "dataset": dataset, "reason": reason_of(error)}
+            names = {"project": project, "dataset": dataset, "reason": _reason_of(error)}
             return ours(message.format(**names), hint.format(**names))
     return None
 
 
-def reason_of(error: Exception) -> str:
+def _reason_of(error: BaseException) -> str:
     """What Google says, in one sentence: without the request, whose address says nothing to the user."""
     errors: Sequence[dict[str, Any]] = getattr(error, "errors", None) or [{}]
     first = errors[0].get("message") if isinstance(errors[0], dict) else None
@@ -69,9 +71,15 @@ def _table() -> Sequence[tuple[Any, type[DatabaseError], str, str]]:
             _LOGIN,
         ),
         (
-            (api.TooManyRequests, api.ServerError, api.RetryError, auth.TransportError, RequestException),
+            (auth.TransportError, RequestException),
             TransientDatabaseError,
-            "BigQuery can't be reached, or is busy: {reason}.",
+            "BigQuery can't be reached.",
+            "Look at the network, and at HTTPS_PROXY if there has to be a proxy; then try again.",
+        ),
+        (
+            (api.TooManyRequests, api.ServerError),
+            TransientDatabaseError,
+            "BigQuery can't do it now: {reason}.",
             "Try again in a while.",
         ),
         (
