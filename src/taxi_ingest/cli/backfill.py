@@ -54,6 +54,7 @@ def backfill(
     ],
     transform: options.Transform = LoadOptions.transform,
     cache: options.Cached = LoadOptions.cache,
+    source_block: options.SourceBlock = LoadOptions.source_block,
     table: options.Table = BackfillJob.table,
     names: options.Spelling = LoadOptions.names,
     index: options.Index = LoadOptions.index,
@@ -104,7 +105,7 @@ def backfill(
     on where it was.
     """
     with failures_told(json, months=[]) as known:
-        check_text(table=table, block=block, work_pool=work_pool)
+        check_text(table=table, block=block, work_pool=work_pool, source_block=source_block)
         datasets, months = _told_apart(words)
         options_of_load = given(context, LoadOptions)
         job = given(context, BackfillJob, datasets=datasets, months=months, options=options_of_load)
@@ -142,7 +143,7 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
     from taxi_ingest.cli.watch import check_options
 
     check_options(job.options)
-    settings, block = chosen_settings(job.options.block, database_url)
+    settings, block = chosen_settings(job.options.block, database_url, job.options.source_block)
     called = replace(job, options=replace(job.options, block=block))
 
     def run() -> "BackfillOutcome":
@@ -168,7 +169,7 @@ def _plan(context: typer.Context, job: BackfillJob, database_url: str | None, kn
     """Print what would be loaded, and what it takes. Raises DatabaseError where there is no room."""
     from taxi_ingest.months import check_room, estimates, plan
 
-    settings, _ = chosen_settings(job.options.block, database_url)
+    settings, _ = chosen_settings(job.options.block, database_url, job.options.source_block)
     quiet = context.params["quiet"] or context.params["json"]
     database = chosen_database(job.options.block, database_url, quiet)
     planned = plan(database, job, settings)

@@ -98,6 +98,7 @@ def schedule_create(
         options.table("The table, DATASET_tripdata unless told.", TARGET),
     ] = None,
     block: Block = None,
+    source_block: options.SourceBlock = None,
     timezone: Annotated[
         str, typer.Option(metavar="ZONE", rich_help_panel=BEHAVIOUR, help="The time zone of --cron.")
     ] = NEW_YORK,
@@ -131,6 +132,7 @@ def schedule_create(
             months_back=months_back,
             table=table,
             block=block,
+            source_block=source_block,
             pool=work_pool,
             notify=notify,
         )

@@ -19,6 +19,7 @@ from prefect.utilities.urls import url_for
 
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.blocks import check_block
+from taxi_ingest.flows.cloud_blocks import check_source_block
 from taxi_ingest.flows.deployments import TAG, USUAL_POOL, deploy, find_pool, make_process_pool
 from taxi_ingest.flows.load_new import load_new, run_name
 from taxi_ingest.flows.notify import find_notification, tell_of_failures, told_by
@@ -58,6 +59,7 @@ def create_schedule(
     months_back: int = MONTHS_BACK,
     table: str | None = None,
     block: str | None = None,
+    source_block: str | None = None,
     pool: str | None = None,
     notify: str | None = None,
 ) -> Schedule:
@@ -71,6 +73,7 @@ def create_schedule(
         parse_target(table)
     schedule = _cron_schedule(cron, timezone)
     check_block(block)
+    check_source_block(source_block)
     with get_client(sync_client=True) as client:
         told = find_notification(client, notify) if notify else None
         if pool:
@@ -87,7 +90,7 @@ def create_schedule(
                 "months_back": months_back,
                 "timezone": timezone,
                 "table": table,
-                "options": asdict(replace(DEFAULT_OPTIONS, block=block)),
+                "options": asdict(replace(DEFAULT_OPTIONS, block=block, source_block=source_block)),
             },
             schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
             tags=[dataset],
