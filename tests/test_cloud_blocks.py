@@ -49,31 +49,27 @@ def tokens(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(json.dumps(token))
 
 
-def create(type: Any, name: str, key: str | None, bucket: str = "", folder: str = "") -> Any:
+def create(type: Any, name: str, key: str | None, bucket: str = "", overwrite: bool = True) -> Any:
     from taxi_ingest.flows.cloud_blocks import create_cloud_block
 
-    return create_cloud_block(type, name, bucket, folder, key, None, True)
+    return create_cloud_block(type, name, bucket, "", key, None, overwrite)
 
 
 def test_blocks_of_buckets_are_created_listed_checked_and_removed(
-    cli: Cli, gcs_bucket: Bucket, google_key: dict[str, str], tmp_path: Path
+    cli: Cli, gcs_bucket: Bucket, google_key: dict[str, str]
 ) -> None:
     gcs_bucket.put("data/x.csv", b"x")
-    path = tmp_path / "key.json"
-    path.write_text(json.dumps(google_key))
     where = ("--type", "gcs-bucket", "--name", "zoom-gcs", "--bucket", gcs_bucket.name, "--folder", "data")
-    made = cli("blocks", "create", *where, "--key-file", "-", input=path.read_text())
+    made = cli("blocks", "create", *where, "--key-file", "-", input=json.dumps(google_key))
     assert made.stdout == f"Saved block zoom-gcs: gs://{gcs_bucket.name}/data/\n", made.stderr
-    again = cli("blocks", "create", *where, "--key-file", path)
-    assert (again.returncode, "already" in again.stderr) == (2, True)
     listed = cli("blocks", "ls", "--json").stdout
     expected = {"name": "zoom-gcs", "type": "gcs-bucket", "address": f"gs://{gcs_bucket.name}/data/"}
     assert expected in json.loads(listed)["blocks"]
     checked = cli("blocks", "check", "gcs-bucket/zoom-gcs")
     assert checked.stdout == f"gcs-bucket/zoom-gcs: gs://{gcs_bucket.name}/data/ answers\n", checked.stderr
-    assert "PRIVATE" not in made.stderr + again.stderr + listed + checked.stderr
+    assert "PRIVATE" not in made.stderr + listed + checked.stderr
     assert cli("blocks", "rm", "zoom-gcs").stdout == "Removed block zoom-gcs\n"
-    assert cli("blocks", "check", "zoom-gcs").returncode == 2
+    assert "zoom-gcs" not in cli("blocks", "ls").stdout
 
 
 @pytest.mark.parametrize(
@@ -114,10 +110,13 @@ def test_a_key_gets_a_token_or_its_block_is_not_saved(
     api: str, google_key: dict[str, str], tokens: None, server: Server
 ) -> None:
     del api, tokens
-    assert create("gcp-credentials", "asked", json.dumps(google_key)).address == google_key["client_email"]
+    key = json.dumps(google_key)
+    assert create("gcp-credentials", "asked", key).address == google_key["client_email"]
+    with pytest.raises(UsageError, match="There is a block asked already"):
+        create("gcp-credentials", "asked", key, overwrite=False)
     server.fault("token", status=400)
     with pytest.raises(SourceError, match="Google gives no token"):
-        create("gcp-credentials", "refused", json.dumps(google_key))
+        create("gcp-credentials", "refused", key)
 
 
 def test_a_warehouse_is_asked_for_its_datasets(

@@ -358,13 +358,12 @@ def _data(type: BlockType, bucket: str, folder: str, key: str | None, project: s
 
 
 def _made(type: BlockType, data: Data) -> Any:
-    import prefect_aws
+    if type == "s3-bucket":
+        from prefect_aws import AwsCredentials, S3Bucket
+
+        return S3Bucket(**data | {"credentials": AwsCredentials(**data["credentials"])})
     import prefect_gcp
 
-    if type == "s3-bucket":
-        return prefect_aws.S3Bucket(
-            **data | {"credentials": prefect_aws.AwsCredentials(**data["credentials"])}
-        )
     google = prefect_gcp.GcpCredentials(**_google(data))
     if type == "gcp-credentials":
         return google
