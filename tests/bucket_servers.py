@@ -194,7 +194,7 @@ class _Front(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._answer(self._read if self._object() else self._passed_on)
+        self._answer(self._read if self._object() else self._listed)
 
     def do_PUT(self) -> None:
         self._answer(self._write if self._object() else self._passed_on)
@@ -255,6 +255,13 @@ class _Front(BaseHTTPRequestHandler):
                 return HTTPStatus.NOT_MODIFIED, {"etag": etag}, b""
             if self.headers["If-Match"] not in (None, etag):
                 return HTTPStatus.PRECONDITION_FAILED, {}, b""
+        return status, headers, body
+
+    def _listed(self) -> Answer:
+        status, headers, body = self._passed_on()
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            # That is its answer for a bucket that is not there.
+            return HTTPStatus.NOT_FOUND, {}, b"<Error><Code>NoSuchBucket</Code></Error>"
         return status, headers, body
 
     def _write(self) -> Answer:

@@ -117,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut_after_bytes is not None:
             self.close_connection = True
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.do_GET()
+
     def _answer(self, server: Server, path: str, fault: Fault) -> tuple[int, dict[str, str], bytes]:
         if fault.redirect_to:
             return HTTPStatus.FOUND, {"Location": fault.redirect_to}, b""

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bucket_servers import SECRET, Bucket, GcsServer, s3_environment
+from helpers import Cli
 from http_server import Server
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.settings.environment import BucketLogin, Settings
@@ -21,6 +24,7 @@ from taxi_ingest.sources import (
     logins_of,
     parse_source,
 )
+from taxi_ingest.tlc.sample import write_sample
 
 pytest.importorskip("obstore", reason="the extra taxi-ingest[gcp] is not installed")
 
@@ -292,3 +296,41 @@ def test_a_folder_is_no_file(url: str) -> None:
 
 def test_an_address_has_one_spelling() -> None:
     assert parse_source(" GS://taxi/a b%20.csv ").url == "gs://taxi/a b%20.csv"
+
+
+# By the command line
+
+
+def test_a_bucket_is_loaded_from_and_the_same_object_again_is_skipped(
+    cli: Cli, gcs: GcsServer, gcs_bucket: Bucket, tmp_path: Path, embedded_database_url: str
+) -> None:
+    file = write_sample("green", "2024-01", tmp_path / "month.parquet", 20)
+    url = gcs_bucket.url("green/green_tripdata_2024-01.parquet")
+    gcs_bucket.put("green/green_tripdata_2024-01.parquet", file.read_bytes())
+    env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
+    done = cli("ingest", url, "--table", "green", "--json", env=env)
+    assert json.loads(done.stdout)["rows_loaded"] == 20, done.stderr
+    gcs.requests.clear()
+    env["TAXI_INGEST_TLC_URL"] = gcs_bucket.url("{dataset}")
+    again = cli("ingest", "--dataset", "green", "--month", "2024-01", "--table", "green", "--json", env=env)
+    outcome = json.loads(again.stdout)
+    assert (outcome["status"], outcome["url"]) == ("skipped", url), again.stderr
+    assert gcs.requests[-1][2] == 304
+
+
+def test_without_the_extra_a_bucket_is_refused_and_all_else_works(
+    cli: Cli, trips: Path, tmp_path: Path, embedded_database_url: str
+) -> None:
+    for name in ("obstore", "google", "boto3", "prefect_gcp", "prefect_aws"):
+        (tmp_path / "absent" / name).mkdir(parents=True)
+        (tmp_path / "absent" / name / "__init__.py").write_text(f"raise ImportError('{name}')")
+    path = os.pathsep.join([str(tmp_path / "absent"), *sys.path])
+    env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url, "PYTHONPATH": path}
+    done = cli("ingest", "gs://taxi/x.csv", "--table", "green", env=env)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "Error: gs://, s3:// and az:// need an extra that isn't installed.\n"
+        "Hint: pip install 'taxi-ingest[gcp]'\n"
+    )
+    assert cli("ingest", trips, "--table", "green", env=env).returncode == 0
+    assert cli("blocks", "ls", env=env).returncode == 0

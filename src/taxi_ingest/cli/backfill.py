@@ -55,6 +55,7 @@ def backfill(
     ],
     transform: options.Transform = LoadOptions.transform,
     cache: options.Cached = LoadOptions.cache,
+    source_block: options.SourceBlock = LoadOptions.source_block,
     table: options.Table = BackfillJob.table,
     names: options.Spelling = LoadOptions.names,
     index: options.Index = LoadOptions.index,
@@ -106,7 +107,7 @@ def backfill(
     on where it was.
     """
     with failures_told(json, months=[]) as known:
-        check_text(table=table, block=block, work_pool=work_pool)
+        check_text(table=table, block=block, work_pool=work_pool, source_block=source_block)
         to, database_url = told_apart(to, block, database_url)
         check_views(views, to)
         datasets, months = _told_apart(words)
@@ -146,7 +147,7 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
     check_environment()
     from taxi_ingest.cli.several import Several, noted_by_ledger
 
-    settings, block = chosen_settings(job.options.block, database_url)
+    settings, block = chosen_settings(job.options.block, database_url, job.options.source_block)
     called = replace(job, options=replace(job.options, block=block))
 
     def run() -> "BackfillOutcome":
@@ -173,7 +174,7 @@ def _plan(context: typer.Context, job: BackfillJob, database_url: str | None, kn
     """Print what would be loaded, and what it takes. Raises DatabaseError where there is no room."""
     from taxi_ingest.months import check_room, estimates, plan
 
-    settings, _ = chosen_settings(job.options.block, database_url)
+    settings, _ = chosen_settings(job.options.block, database_url, job.options.source_block)
     quiet = context.params["quiet"] or context.params["json"]
     place = chosen_place(job.options.to, job.options.block, database_url, quiet)
     planned = plan(place, job, settings)

@@ -15,7 +15,6 @@ from taxi_ingest.cli.shared import (
     check_text,
     chosen_settings,
     given,
-    read_settings,
     stderr,
     stdout,
     told_apart,
@@ -52,8 +51,8 @@ def ingest(
         typer.Option(
             metavar="URL",
             rich_help_panel=SOURCE,
-            help="A file: path or URL (file, http, https) of a CSV (also packed) or Parquet; - is stdin. "
-            "May be given several times.",
+            help="A file: path or URL (file, http, https, gs, s3, az) of a CSV (also packed) or Parquet; - "
+            "is stdin. May be given several times.",
         ),
     ] = None,
     dataset: Annotated[
@@ -68,6 +67,7 @@ def ingest(
     header: options.Header = Job.header,
     transform: options.Transform = Job.transform,
     cache: options.Cached = Job.cache,
+    source_block: options.SourceBlock = Job.source_block,
     table: options.Table = None,
     names: options.Spelling = Job.names,
     index: options.Index = Job.index,
@@ -108,7 +108,7 @@ def ingest(
             from taxi_ingest.sources.months import month_address
             from taxi_ingest.tlc import trips_named
 
-            addresses = [month_address(dataset, month, read_settings())]
+            addresses = [month_address(dataset, month, chosen_settings(None, None, source_block)[0])]
             table = table or trips_named(dataset).table
         _check_no_dataset(addresses)
         if table is None:
@@ -163,9 +163,9 @@ def run_load(
     from taxi_ingest.cli.watch import Watch, run_ingest
     from taxi_ingest.sources import parse_source, with_login_in
 
-    check_text(table=job.table, block=job.block)
+    check_text(table=job.table, block=job.block, source_block=job.source_block)
     known["url"] = parse_source(job.url).url
-    settings, block = chosen_settings(job.block, database_url)
+    settings, block = chosen_settings(job.block, database_url, job.source_block)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
     settings = with_login_in(job.url, settings)
     return run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
@@ -210,8 +210,8 @@ def _load_all(
     from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
     from taxi_ingest.sources import logins_of, parse_source, with_login_in
 
-    check_text(table=table, block=how.block)
-    settings, block = chosen_settings(how.block, database_url)
+    check_text(table=table, block=how.block, source_block=how.source_block)
+    settings, block = chosen_settings(how.block, database_url, how.source_block)
     for file in files:
         settings = with_login_in(file, settings)
     sources = [parse_source(file, logins_of(settings)) for file in files]

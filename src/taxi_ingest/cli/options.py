@@ -125,6 +125,15 @@ Transform = Annotated[
         help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
     ),
 ]
+SourceBlock = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=SOURCE,
+        help="Read files in buckets with the credentials of this Prefect block; with the usual ones unless "
+        "told.",
+    ),
+]
 Cached = Annotated[
     bool,
     typer.Option(

@@ -99,6 +99,7 @@ def schedule_create(
     ] = None,
     to: To = None,
     block: Block = None,
+    source_block: options.SourceBlock = None,
     timezone: Annotated[
         str, typer.Option(metavar="ZONE", rich_help_panel=BEHAVIOUR, help="The time zone of --cron.")
     ] = NEW_YORK,
@@ -134,6 +135,7 @@ def schedule_create(
             table=table,
             to=to or database_url,
             block=block,
+            source_block=source_block,
             pool=work_pool,
             notify=notify,
         )

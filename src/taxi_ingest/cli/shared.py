@@ -142,11 +142,21 @@ def chosen_place(to: str | None, block: str | None, database_url: str | None, qu
     return Postgres(chosen_database(block, database_url, quiet))
 
 
-def chosen_settings(block: str | None, database_url: str | None) -> "tuple[Settings, str | None]":
-    """The settings with the database that is named, and the block, which a named database goes before."""
+def chosen_settings(
+    block: str | None, database_url: str | None, source_block: str | None = None
+) -> "tuple[Settings, str | None]":
+    """The settings with the database that is named, and the block, which a named database goes before.
+
+    With them goes what `source_block` opens buckets with. Raises UsageError where there is no such block.
+    """
     from pydantic import SecretStr
 
     settings = read_settings()
+    if source_block:
+        with prefect_context(quiet=True):
+            from taxi_ingest.flows.cloud_blocks import with_source_block
+
+            settings = with_source_block(settings, source_block)
     if database_url is None:
         return settings, block
     return settings.model_copy(update={"database_url": SecretStr(database_url)}), None

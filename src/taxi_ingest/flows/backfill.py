@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 
 from taxi_ingest.flows.artifacts import leave, of_several
 from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.cloud_blocks import source_opened
 from taxi_ingest.flows.ingest import check_target, chosen_place, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.flows.pool import BACKFILL, check_pool, load_in_pool
@@ -84,7 +85,8 @@ def backfill(
 
 def _load_months(job: BackfillJob) -> BackfillOutcome:
     began = time.monotonic()
-    with known_to_down(f"backfill {' '.join(job.datasets)} {job.months}"):
+    named = f"backfill {' '.join(job.datasets)} {job.months}"
+    with known_to_down(named), source_opened(job.options.source_block):
         place = chosen_place(job.options.to, job.options.block)
         targets = [target_of(dataset, job.table) for dataset in job.datasets]
         with place.loading_many(targets, job.options.wait):

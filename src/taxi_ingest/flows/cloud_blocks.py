@@ -298,15 +298,25 @@ _OVERWRITE = "`taxi-ingest blocks create --overwrite` makes it anew."
 # Reading sources with one
 
 
+def check_source_block(name: str | None) -> None:
+    """Raise UsageError for a block that is named, and opens no bucket or is not there."""
+    if name:
+        _source_block(name)
+
+
 def with_source_block(settings: Settings, name: str) -> Settings:
     """The same settings, with what a block opens buckets with. Raises UsageError where there is none."""
+    login = _source_block(name).login
+    return settings.with_bucket_login(login) if login else settings
+
+
+def _source_block(name: str) -> CloudBlock:
     block = find_cloud_block(name)
     if block is None:
         if named(documents(get_args(BlockType)), name):
             raise UsageError(f"The block {name} names a database, and opens no bucket.", _OPENING)
-        raise no_such_block(name, [each.name for each in cloud_blocks()], "block of a cloud's")
-    login = block.login
-    return settings.with_bucket_login(login) if login else settings
+        raise no_such_block(name, [each.name for each in cloud_blocks()], "cloud block")
+    return block
 
 
 @contextmanager
@@ -382,6 +392,7 @@ def create_cloud_block(
 
 def _data(type: BlockType, bucket: str, folder: str, key: str | None, project: str | None) -> Data:
     """What the block is made of, as its document has it."""
+    folder = folder.strip("/") and f"{folder.strip('/')}/"
     if type == "s3-bucket":
         names = ("aws_access_key_id", "aws_secret_access_key")
         credentials: Data = dict(zip(names, amazon_key(key), strict=True)) if key else {}
@@ -393,13 +404,12 @@ def _data(type: BlockType, bucket: str, folder: str, key: str | None, project: s
 
 
 def _made(type: BlockType, data: Data) -> Any:
-    import prefect_aws
+    if type == "s3-bucket":
+        from prefect_aws import AwsCredentials, S3Bucket
+
+        return S3Bucket(**data | {"credentials": AwsCredentials(**data["credentials"])})
     import prefect_gcp
 
-    if type == "s3-bucket":
-        return prefect_aws.S3Bucket(
-            **data | {"credentials": prefect_aws.AwsCredentials(**data["credentials"])}
-        )
     google = prefect_gcp.GcpCredentials(**_google(data))
     if type == "gcp-credentials":
         return google

@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 
 from taxi_ingest.flows.artifacts import key_of, leave, of_several
 from taxi_ingest.flows.caller import caller, settings_in_use
+from taxi_ingest.flows.cloud_blocks import source_opened
 from taxi_ingest.flows.ingest import check_target, chosen_place, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
@@ -41,7 +42,7 @@ def ingest_files(
     """Load several files into one table, each exactly once.
 
     Args:
-        urls: Paths, file:// or http(s) URLs, without logins, which Prefect would store.
+        urls: Paths or URLs (file, http, https, gs, s3, az), without logins, which Prefect would store.
         table: Table, or schema.table; made where it is missing.
         jobs: How many to load at once; as many as the cores bear if not told.
         max_failures: After how many failures no other file is begun.
@@ -54,9 +55,9 @@ def ingest_files(
         MonthsFailed: some files failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    began, settings = time.monotonic(), settings_in_use()
-    sources = [parse_source(url, logins_of(settings)) for url in urls]
-    with known_to_down(table):
+    began = time.monotonic()
+    with known_to_down(table), source_opened(options.source_block):
+        sources = [parse_source(url, logins_of(settings_in_use())) for url in urls]
         place = chosen_place(options.to, options.block)
         # With who loads but one of them each file waits all the same.
         waiting = replace(options, wait=True)

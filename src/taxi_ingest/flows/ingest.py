@@ -18,7 +18,7 @@ from taxi_ingest.flows import tasks
 from taxi_ingest.flows.artifacts import Story, leave, of_load
 from taxi_ingest.flows.blocks import check_block, find_block
 from taxi_ingest.flows.caller import caller, settings_in_use
-from taxi_ingest.flows.cloud_blocks import find_place
+from taxi_ingest.flows.cloud_blocks import find_place, source_opened
 from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome
@@ -80,12 +80,13 @@ def ingest(
     wait: bool = Job.wait,
     limit: str | None = Job.limit,
     month: str | None = Job.month,
+    source_block: str | None = Job.source_block,
 ) -> Outcome:
     """Load one file into a table, exactly once.
 
     Args:
-        url: Path, file:// or http(s) URL of a CSV (also packed) or Parquet file. Without a login, which
-            Prefect would store with it: set TAXI_INGEST_SOURCE_LOGIN.
+        url: Path, or URL (file, http, https, gs, s3, az), of a CSV (also packed) or Parquet file. Without a
+            login, which Prefect would store with it: set TAXI_INGEST_SOURCE_LOGIN.
         table: Table, or schema.table; made where it is missing.
         chunk_size: Rows to take at a time.
         to: Where the table is: postgresql://user@host/database, without a password, or a folder.
@@ -106,6 +107,8 @@ def ingest(
         wait: Whether another run that loads the same is waited for, rather than left alone (BusyError).
         month: The month that is expected, `2024-01`: a file whose rows are mostly of others is refused.
         limit: Prefect's global concurrency limit of which the load is to hold a slot.
+        source_block: GcsBucket, S3Bucket or GcpCredentials block with whose credentials a bucket is read;
+            without one, the usual ones of the cloud.
 
     Returns:
         What was loaded, or that it was there already, as `--json` prints it.
@@ -147,14 +150,15 @@ def ingest_month(
     Raises:
         TaxiIngestError: its class tells source, data and database apart; nothing was changed then.
     """
-    url = month_address(dataset, month, settings_in_use())
-    job = Job(url=url, table=table or trips_named(dataset).table, month=month, **vars(options))
-    return load_job(job, FileName(dataset, month))
+    with source_opened(options.source_block):
+        url = month_address(dataset, month, settings_in_use())
+        job = Job(url=url, table=table or trips_named(dataset).table, month=month, **vars(options))
+        return load_job(job, FileName(dataset, month))
 
 
 def load_job(job: Job, known_as: FileName | None = None) -> Outcome:
     """The body of a flow run that loads one file; `known_as` is what a month's file is, if that is known."""
-    with known_to_down(job.table):
+    with known_to_down(job.table), source_opened(job.source_block):
         story = _load_job(job, known_as)
         tell_first(story.outcome)
         leave(of_load(story))

@@ -18,6 +18,7 @@ from prefect.server.schemas.schedules import CronSchedule as Calendar
 from prefect.utilities.urls import url_for
 
 from taxi_ingest.errors import UsageError
+from taxi_ingest.flows.cloud_blocks import check_source_block
 from taxi_ingest.flows.deployments import TAG, USUAL_POOL, deploy, find_pool, make_process_pool
 from taxi_ingest.flows.ingest import check_target
 from taxi_ingest.flows.load_new import load_new, run_name
@@ -60,6 +61,7 @@ def create_schedule(
     table: str | None = None,
     to: str | None = None,
     block: str | None = None,
+    source_block: str | None = None,
     pool: str | None = None,
     notify: str | None = None,
 ) -> Schedule:
@@ -70,8 +72,9 @@ def create_schedule(
     """
     parse_range("all", trips_named(dataset), date.today())
     schedule = _cron_schedule(cron, timezone)
-    options = replace(DEFAULT_OPTIONS, to=to, block=block)
+    options = replace(DEFAULT_OPTIONS, to=to, block=block, source_block=source_block)
     check_target([table if table is not None else trips_named(dataset).table], options)
+    check_source_block(source_block)
     with get_client(sync_client=True) as client:
         told = find_notification(client, notify) if notify else None
         if pool:

@@ -104,6 +104,8 @@ class LoadOptions:
     """Whether another run that does the same is waited for, rather than left alone."""
     limit: str | None = None
     """The global concurrency limit of Prefect's of which the load holds a slot."""
+    source_block: str | None = None
+    """The block of a bucket or a cloud, with whose credentials files in buckets are read."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a `max_rejects` that says nothing."""
@@ -126,7 +128,7 @@ class Job(LoadOptions):
     """
 
     url: str
-    """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
+    """Path, or URL (file, http, https, gs, s3, az), of a CSV (also packed) or Parquet file."""
     table: str
     """Table, or schema.table; made where it is missing."""
     dry_run: bool = False
