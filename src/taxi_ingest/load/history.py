@@ -102,9 +102,12 @@ class LookBack:
 _NAMES = [field.name for field in fields(LoadRecord)]
 COLUMNS = ", ".join(_NAMES)
 
-_HOLDER = """(SELECT inhparent FROM pg_inherits
-    WHERE inhrelid = to_regclass('taxi_ingest.load_' || load_id) AND NOT inhdetachpending)"""
-"""The table that has a load's partition now, whatever it was called then; null while it is detached."""
+_HOLDER = """(
+    SELECT min(inhparent) FROM taxi_ingest.parts
+    LEFT JOIN pg_inherits ON inhrelid = to_regclass('taxi_ingest.load_' || _load_id) AND NOT inhdetachpending
+    WHERE parts.load_id = loads.load_id
+    HAVING count(*) = count(inhparent) AND min(inhparent) = max(inhparent))"""
+"""The table that has a load's parts now, whatever it was called then; null while one is detached."""
 
 _IN_RECORDED = """(is_partition IS NOT TRUE AND (
     SELECT relkind = 'r' AND (description NOT LIKE 'taxi-ingest: load %%'
@@ -149,6 +152,22 @@ WHERE status = 'loaded' AND {_IN_TARGET}
       AND to_regclass(format('%%I.%%I', table_schema, table_name)) IS NOT NULL
 ORDER BY load_id DESC
 LIMIT 1
+"""  # noqa: S608
+
+_REMAINS = f"""
+WITH attached AS (
+    SELECT substring(relname FROM 6)::integer AS _load_id
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))
+      AND NOT inhdetachpending
+      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$')
+SELECT {COLUMNS} FROM taxi_ingest.loads
+WHERE (source = %(source)s OR sha256 = %(sha256)s OR (dataset, month) = (%(dataset)s, %(month)s))
+  AND EXISTS (SELECT FROM taxi_ingest.parts WHERE parts.load_id = loads.load_id
+    AND _load_id IN (SELECT _load_id FROM attached))
+  AND EXISTS (SELECT FROM taxi_ingest.parts WHERE parts.load_id = loads.load_id
+    AND _load_id NOT IN (SELECT _load_id FROM attached))
+ORDER BY load_id LIMIT 1
 """  # noqa: S608
 
 _NOW = {
@@ -197,7 +216,7 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """A lookup's table is found by the comment on it, too, which goes with it when it is renamed."""
 
 
-_READABLE = 2
+_READABLE = 7
 """The ledger's first version that has all columns that are read here."""
 
 
@@ -236,6 +255,16 @@ def find_month(cursor: Cursor, target: Target, dataset: str, month: str) -> list
     values = {"schema": target.schema, "table": target.name, "dataset": dataset, "month": month}
     cursor.execute(_FIND_MONTH, values)
     return [LoadRecord(*row) for row in cursor.fetchall()]
+
+
+def find_remains(
+    cursor: Cursor, target: Target, url: str, sha256: str, dataset: str | None, month: str | None
+) -> LoadRecord | None:
+    """A load of this file or month of which the table has some parts, while someone has taken out others."""
+    values = {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256}
+    cursor.execute(_REMAINS, {**values, "dataset": dataset, "month": month})
+    row = cursor.fetchone()
+    return LoadRecord(*row) if row else None
 
 
 def known_load(cursor: Cursor, load_id: int) -> LoadRecord:
