@@ -23,7 +23,7 @@ from psycopg2.extras import Json
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import history, partition, table
+from taxi_ingest.load import history, ledger, partition, table
 from taxi_ingest.load.database import Database, one
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.trust import check_ledger, check_table
@@ -149,7 +149,7 @@ def assign_zones(
     DataError where the table has such columns for something else; DatabaseError for what Postgres refuses.
     """
     with database.transaction() as cursor:
-        check_ledger(cursor)
+        ledger.make_or_upgrade(cursor)
         if holder := partition.table_with(cursor, load_id):
             patiently(cursor, partial(_add_columns, cursor, holder))
     with database.transaction() as cursor:

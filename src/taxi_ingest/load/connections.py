@@ -10,8 +10,12 @@ _BYTES_PER_CONNECTION = 32 << 20
 (benchmarks/README.md)."""
 
 
-def connections_for(job: Job, stream: Stream, file: SourceFile) -> int:
-    """As many as were asked for, or as pay for a file of this size on this machine."""
+def connections_for(job: Job, stream: Stream, file: SourceFile, beside: int) -> int:
+    """As many as were asked for, or as pay for a file of this size on this machine.
+
+    `beside`: how many files are loaded at once here; together they use no more than the cores bear.
+    """
+    share = max(1, usual_connections() // beside)
     if job.connections is not None:
-        return job.connections
-    return min(usual_connections(), 1 + table_bytes(stream, file) // _BYTES_PER_CONNECTION)
+        return job.connections if beside == 1 else min(job.connections, share)
+    return min(share, 1 + table_bytes(stream, file) // _BYTES_PER_CONNECTION)

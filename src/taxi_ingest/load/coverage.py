@@ -46,7 +46,9 @@ WHERE status = 'loaded' AND dataset = %(dataset)s AND month = ANY (%(months)s) A
     WHERE inhparent = to_regclass(%(target)s) AND NOT inhdetachpending
       AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$'
     GROUP BY parts.load_id
-    HAVING count(*) = (SELECT count(*) FROM taxi_ingest.parts AS whole WHERE whole.load_id = parts.load_id))
+    HAVING count(*) = (
+        SELECT count(*) FROM (SELECT load_id AS whole_id FROM taxi_ingest.parts) AS whole
+        WHERE whole_id = parts.load_id))
 ORDER BY month, load_id DESC
 """  # noqa: S608
 """From the table's partitions to the ledger, however many loads that has."""
@@ -112,7 +114,7 @@ def holders(database: Database) -> list[tuple[str, Target]]:
     with database.connect() as connection, connection.cursor() as cursor:
         if not history.exists(cursor):
             return []
-        cursor.execute(_HOLDERS)
+        history.execute(cursor, _HOLDERS)
         return [(dataset, Target(schema, name)) for dataset, schema, name in cursor.fetchall()]
 
 
@@ -134,7 +136,7 @@ def coverage(database: Database, target: Target, dataset: str, months: Sequence[
 def _loads(cursor: Cursor, values: dict[str, object]) -> dict[str, LoadRecord]:
     found = {}
     for query in (_LOADED_PLAINLY, _LOADED_PARTITIONS):
-        cursor.execute(query, values)
+        history.execute(cursor, query, values)
         records = [LoadRecord(*row) for row in cursor.fetchall()]
         found.update({record.month: record for record in records if record.month})
     return found
@@ -181,7 +183,7 @@ def pace(database: Database, dataset: str) -> Pace | None:
     with database.connect() as connection, connection.cursor() as cursor:
         if not history.exists(cursor):
             return None
-        cursor.execute(_PACE, (dataset,))
+        history.execute(cursor, _PACE, (dataset,))
         file_bytes, rows, table_bytes = (None if fact is None else float(fact) for fact in one(cursor))
         return None if file_bytes is None else Pace(file_bytes, rows, table_bytes)
 

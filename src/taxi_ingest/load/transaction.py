@@ -50,6 +50,7 @@ def load_file(
     job: Job,
     *,
     flow_run_url: str | None = None,
+    beside: int = 1,
     on_progress: Callable[[LoadProgress], None] = lambda _: None,
 ) -> LoadResult:
     """Load a file into a table, once, in one transaction; on any error nothing has changed.
@@ -63,6 +64,8 @@ def load_file(
     After the commit, what the table has of earlier versions gets its index too (see partition.py), or a log
     line says why not.
 
+    A large file is copied over several connections; `beside` says how many files are loaded at once.
+
     After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
     the ledger has: where only the answer to the commit was lost, the result is the one it would have been.
     """
@@ -72,7 +75,7 @@ def load_file(
             with database.transaction() as cursor:
                 ledger.make_or_upgrade(cursor)
                 remove_ownerless(cursor)
-                result = _load(cursor, database, stream, file, target, job, flow_run_url, on_progress)
+                result = _load(cursor, database, stream, file, target, job, flow_run_url, beside, on_progress)
                 wanted = job.index and not result.skipped
                 unindexed = partition.without_index(cursor, target, stream.plan) if wanted else []
             partition.complete_indexes(database, target, stream.plan, unindexed)
@@ -91,6 +94,7 @@ def _load(
     target: Target,
     job: Job,
     flow_run_url: str | None,
+    beside: int,
     on_progress: Callable[[LoadProgress], None],
 ) -> LoadResult:
     started_at = datetime.now(UTC)
@@ -104,9 +108,10 @@ def _load(
         return LoadResult(decision.known, skipped=True)
     stream, destination = decision.stream, decision.destination
     load_id = ledger.begin(cursor, target, file, stream.plan, decision.replaces, started_at, flow_run_url)
+    connections = connections_for(job, stream, file, beside)
     with (
         RejectSpool(load_id) as spool,
-        Parts(cursor, database, destination, load_id, connections_for(job, stream, file)) as parts,
+        Parts(cursor, database, destination, load_id, connections) as parts,
     ):
         counts = parts.fill(stream, spool.add, on_progress)
         check_counts(counts, stream, spool, job.allowance)
@@ -131,6 +136,8 @@ def undo(database: Database, load_id: int) -> LoadRecord:
     """
     with database.transaction() as cursor:
         check_ledger(cursor)
+        history.known_load(cursor, load_id)
+        ledger.make_or_upgrade(cursor)
         return patiently(cursor, lambda: _undo(cursor, load_id))
 
 
