@@ -16,6 +16,8 @@ from random import Random
 
 from chaos.faults import ENDS, FAULTS
 from chaos.world import File, Finished, World, world
+from taxi_ingest.load import database_at
+from taxi_ingest.load.parts import remove_ownerless
 
 _FORMATS = {2011: "csv", 2012: "csv.gz", 2021: "parquet", 2022: "parquet"}
 """Of each year's files: a table refuses a month that it has from another address."""
@@ -62,6 +64,7 @@ def _round(place: World, number: int, seed: int) -> Round:
 def _check_round(place: World, random: Random, fault: str) -> None:
     place.forget()
     file = _draw_file(place, random)
+    place.connections = random.randint(1, 3)
     before = dict(place.expected)
     ended = FAULTS[fault](place, random, file)
     _check_ends(fault, ended)
@@ -77,6 +80,14 @@ def _check_round(place: World, random: Random, fault: str) -> None:
     assert again.exit_code == 0, f"the plain run ended with {again.exit_code}: {again.stderr}"
     place.expected[file.name] = file.rows
     assert place.rows_by_file() == place.expected, f"has {place.rows_by_file()}, not {place.expected}"
+    _check_left_parts(place)
+
+
+def _check_left_parts(place: World) -> None:
+    """Nothing is left of a load that has ended, once the next begins."""
+    with database_at(place.database_url).transaction() as cursor:
+        remove_ownerless(cursor)
+    assert not place.left_parts(), place.left_parts()
 
 
 def _draw_file(place: World, random: Random) -> File:
