@@ -10,7 +10,7 @@ from pathlib import Path
 
 from psycopg2.extensions import parse_dsn
 
-from helpers import COPYING, execute, exists, free_port, held, query, run_cli, sessions, start_cli, until
+from helpers import COPYING, execute, exists, free_port, held, query, run_program, sessions, start_cli, until
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load.database import join_dsn
@@ -76,7 +76,7 @@ class World:
 
     def command(self, *arguments: str) -> None:
         """Run another command of the tool to its end."""
-        run_cli(*arguments, env=self.environment()).check_returncode()
+        run_program(*arguments, env=self.environment()).check_returncode()
 
     def environment(self) -> dict[str, str]:
         return {
