@@ -21,7 +21,7 @@ import psutil
 import psycopg2
 import pytest
 
-from helpers import PROGRAM, Cli, execute, free_port, query, run_python, until
+from helpers import PROGRAM, Cli, execute, free_port, query, run_program, run_python, until
 from http_server import Server
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError
