@@ -10,7 +10,7 @@ from pathlib import Path
 
 from psycopg2.extensions import parse_dsn
 
-from helpers import COPYING, execute, exists, free_port, held, query, run_program, sessions, start_cli, until
+from helpers import COPYING, execute, exists, free_port, held, query, run_cli, sessions, start_cli, until
 from http_server import Server, serve
 from taxi_ingest import stack
 from taxi_ingest.load.database import join_dsn
@@ -63,10 +63,12 @@ class World:
 
     def start(self, file: File, address: str | None = None, **environment: str) -> "subprocess.Popen[str]":
         """Run `ingest` on a file, through web server and proxy."""
-        address = address or self.http.url(file.name)
-        how = ("--quiet", "--chunk-size", 5000, "--max-rejects", 0)
         env = {**self.environment(), **environment}
-        return start_cli("ingest", "--url", address, "--table", TABLE, *how, env=env)
+        return start_cli(*self._ingest(address or self.http.url(file.name)), env=env)
+
+    def _ingest(self, address: str) -> tuple[object, ...]:
+        how = ("--quiet", "--chunk-size", 5000, "--max-rejects", 0)
+        return ("ingest", "--url", address, "--table", TABLE, *how)
 
     def start_backfill(self, months: str) -> "subprocess.Popen[str]":
         """Run `backfill` on months that are published, through web server and proxy."""
@@ -76,7 +78,7 @@ class World:
 
     def command(self, *arguments: str) -> None:
         """Run another command of the tool to its end."""
-        run_program(*arguments, env=self.environment()).check_returncode()
+        run_cli(*arguments, env=self.environment()).check_returncode()
 
     def environment(self) -> dict[str, str]:
         return {
@@ -90,6 +92,13 @@ class World:
     def ingest(self, *files: File) -> list[Finished]:
         """Run `ingest` on each file, all at once, to their ends."""
         return [finish(process) for process in [self.start(file) for file in files]]
+
+    def ingest_plainly(self, file: File) -> Finished:
+        """Run `ingest` on a file while nothing is wrong."""
+        done = run_cli(
+            *self._ingest(self.http.url(file.name)), env=self.environment(), timeout=_LONGEST_RUN_SECONDS
+        )
+        return Finished(done.returncode, done.stderr)
 
     def wait_for_copy(self, process: "subprocess.Popen[str]") -> None:
         """Wait until a run copies rows, or has ended."""
