@@ -152,7 +152,9 @@ def load(job: Job, stream: Stream, file: SourceFile, target: Target, place: Plac
         follow.on_load(follow.load, file, now)
 
     with holding(job.limit), progress_shown(file.name, str(target)) as progress:
-        result = place.load(stream, file, target, job, flow_run_url=own_url(), on_progress=told)
+        result = place.load(
+            stream, file, target, job, flow_run_url=own_url(), beside=follow.beside, on_progress=told
+        )
     for note in result.record.notes:
         logger.warning(note)
     logger.info(

@@ -38,6 +38,9 @@ class Monthly(Place):
             )
         if options.keep_both:
             raise UsageError(f"{kind} has each month once: --keep-both can't be had.", "Use another --table.")
+        # A work pool's loads have one, wherever they lead.
+        if options.connections not in (None, 1):
+            raise UsageError("--connections is for a Postgres.", "Leave it out.")
         for target in tables:
             if not _TABLE.fullmatch(str(target)):
                 raise UsageError(

@@ -57,13 +57,14 @@ class Place(ABC):
         job: Job,
         *,
         flow_run_url: str | None = None,
+        beside: int = 1,
         on_progress: Callable[[LoadProgress], None] = lambda _: None,
     ) -> LoadResult:
         """Load a file into a table, once, all or nothing: on any error the place is as it was.
 
         A file that the table has is skipped; one that has changed since replaces its own rows, no others.
         After a TransientDatabaseError the same call may be made again: `flow_run_url` then tells whose load
-        is found there.
+        is found there. `beside` says how many files are loaded at once.
         """
 
     @abstractmethod

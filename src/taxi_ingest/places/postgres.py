@@ -51,11 +51,19 @@ class Postgres(Place):
         job: Job,
         *,
         flow_run_url: str | None = None,
+        beside: int = 1,
         on_progress: Callable[[LoadProgress], None] = lambda _: None,
     ) -> LoadResult:
         """Copy the rows into a partition of their own and attach it, in one transaction."""
         return loading.load_file(
-            stream, file, target, self.database, job, flow_run_url=flow_run_url, on_progress=on_progress
+            stream,
+            file,
+            target,
+            self.database,
+            job,
+            flow_run_url=flow_run_url,
+            beside=beside,
+            on_progress=on_progress,
         )
 
     def undo(self, load_id: int) -> LoadRecord:

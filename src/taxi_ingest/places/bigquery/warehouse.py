@@ -87,9 +87,11 @@ class BigQuery(Monthly):
         job: Job,
         *,
         flow_run_url: str | None = None,
+        beside: int = 1,
         on_progress: Callable[[LoadProgress], None] = lambda _: None,
     ) -> LoadResult:
         """Write the month's Parquet, and have BigQuery put it into the place of the month's partition."""
+        del beside
         started_at = datetime.now(UTC)
         month = self.month_of(stream, file, job)
         with self._opened() as dataset:

@@ -92,9 +92,11 @@ class Lake(Monthly):
         job: Job,
         *,
         flow_run_url: str | None = None,
+        beside: int = 1,
         on_progress: Callable[[LoadProgress], None] = lambda _: None,
     ) -> LoadResult:
         """Write the month's object beside, and put it into its place at the end."""
+        del beside
         started_at = datetime.now(UTC)
         month = _Month(target, self.month_of(stream, file, job))
         with self.objects.draft(month.key, job.wait) as draft:
