@@ -5,6 +5,7 @@ The server in bigquery_server.py stands for Google: what is asked of it is what 
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -238,6 +239,46 @@ def test_the_run_that_did_not_get_the_answer_is_told_that_it_has_loaded(
     load(warehouse, path, run="http://prefect/run/1")
     assert load(warehouse, path, run="http://prefect/run/1").status == "loaded"
     assert load(warehouse, path, run="http://prefect/run/2").status == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/jobs"), ("POST", "/tables"), ("POST", "/jobs"), ("GET", "/datasets/")],
+)
+def test_an_answer_that_is_lost_on_its_way_makes_nothing_happen_twice(
+    method: str, path: str, tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    bigquery.lost_answers.append((method, path))
+    file = trips(tmp_path, [row(2)])
+    with suppress(TransientDatabaseError):
+        load(warehouse, file, run="http://prefect/run/1")
+    assert bigquery.lost_answers == []
+    done = load(warehouse, file, run="http://prefect/run/1")
+    assert (done.status, done.record.load_id, amounts(bigquery)) == ("loaded", 1, [2])
+    assert (states(warehouse), len(bigquery.tables[LEDGER].rows)) == ([(1, "loaded")], 1)
+    assert len([job for job in bigquery.jobs if "202401" in job]) == 1
+
+
+def test_a_ledger_that_does_not_answer_is_written_once(
+    tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    file = trips(tmp_path, [row(2)])
+    # It comes after the month's file.
+    bigquery.fault("PUT", "/jobs", lambda: bigquery.lost_answers.append(("POST", "/jobs")))
+    with suppress(TransientDatabaseError):
+        load(warehouse, file)
+    assert load(warehouse, file).record.load_id == 1
+    assert (states(warehouse), len(bigquery.tables[LEDGER].rows)) == ([(1, "loaded")], 1)
+
+
+def test_googles_short_absence_is_waited_for(
+    tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    absent = refuse(HTTPStatus.SERVICE_UNAVAILABLE, "backendError", "Try again")
+    for method, path in (("GET", "/datasets/"), ("GET", "/jobs/"), ("POST", "/jobs"), ("PUT", "/jobs")):
+        bigquery.fault(method, path, absent)
+    assert load(warehouse, trips(tmp_path, [row(2)])).status == "loaded"
+    assert (bigquery.faults, amounts(bigquery)) == ([], [2])
 
 
 def test_who_is_not_to_wait_for_another_run_is_told_that_it_loads(
