@@ -214,7 +214,7 @@ def blocks_check(
         typer.Argument(
             metavar="NAME",
             rich_help_panel=SOURCE,
-            autocompletion=completion.blocks,
+            autocompletion=completion.all_blocks,
             help="The block's name.",
         ),
     ],
@@ -241,7 +241,7 @@ def blocks_rm(
         typer.Argument(
             metavar="NAME",
             rich_help_panel=SOURCE,
-            autocompletion=completion.blocks,
+            autocompletion=completion.all_blocks,
             help="The block's name, or TYPE/NAME.",
         ),
     ],
