@@ -322,9 +322,7 @@ def _told(value: Any, column: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def bigquery_server(
-    project: str = "course-4711", dataset: str = "trips_data_all"
-) -> Iterator[BigQueryServer]:
+def bigquery_server(project: str = "my-project", dataset: str = "trips_data_all") -> Iterator[BigQueryServer]:
     """A project with one empty dataset, at an address of ours."""
     http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server = BigQueryServer(project, dataset)

@@ -42,9 +42,10 @@ HOMES = {
     "matplotlib": ("report.drawing",),
     "jinja2": ("report.page",),
     "shapefile": ("read.shapes",),
-    "obstore": ("sources", "targets"),
+    "obstore": ("sources", "flows.cloud_blocks"),
     "boto3": ("sources.bucket_logins",),
     "botocore": ("sources.bucket_logins",),
+    "google": ("places.bigquery", "flows.cloud_blocks", "sources.bucket_logins"),
     "prefect_gcp": ("flows",),
     "prefect_aws": ("flows",),
 }
@@ -119,6 +120,9 @@ def test_what_is_somebody_elses_is_imported_in_its_home_alone() -> None:
         ("taxi_ingest.cli.shortcut", ("prefect",)),
         ("taxi_ingest.stack", ("prefect",)),
         ("taxi_ingest.stack.prefect_app", ("prefect",)),
+        # Nothing of a cloud's, unless one is asked.
+        ("taxi_ingest.places.bigquery", ("google.cloud", "google.auth", "obstore")),
+        ("taxi_ingest.flows.cloud_blocks", ("google.cloud", "google.auth", "obstore", "boto3")),
     ],
 )
 def test_what_is_imported_later_is_not_imported_at_once(module: str, spared: tuple[str, ...]) -> None:

@@ -15,7 +15,6 @@ import pytest
 pytest.importorskip("google.cloud.bigquery", reason="the extra [gcp] is not installed")
 
 from bigquery_server import BigQueryServer, Refused
-from bucket_servers import Bucket
 from builders import csv_of, elsewhere, row, trips, written
 from helpers import Cli, Publish, run_python
 from taxi_ingest.errors import BusyError, DatabaseError, DataError, TransientDatabaseError, UsageError
@@ -68,10 +67,10 @@ def service_account_key(token_uri: str) -> dict[str, str]:
     )
     return {
         "type": "service_account",
-        "project_id": "course-4711",
+        "project_id": "my-project",
         "private_key_id": "1",
         "private_key": pem.decode(),
-        "client_email": "loader@course-4711.iam.gserviceaccount.com",
+        "client_email": "loader@my-project.iam.gserviceaccount.com",
         "token_uri": token_uri,
     }
 
@@ -347,7 +346,7 @@ def _post_table(server: BigQueryServer, resource: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("address", "message", "hint"),
     [
-        ("bigquery://course-4711/nope", "can't find course-4711.nope", "bq mk --dataset course-4711:nope"),
+        ("bigquery://my-project/nope", "can't find my-project.nope", "bq mk --dataset my-project:nope"),
         (
             "bigquery://other/trips_data_all",
             "denies access to other.trips_data_all",
@@ -365,7 +364,7 @@ def test_a_wrong_project_or_dataset_is_told_with_what_mends_it(address: str, mes
 def test_without_credentials_it_is_said_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/key.json")
     with pytest.raises(DatabaseError, match="no credentials for BigQuery") as failed:
-        place_at("bigquery://course-4711/trips_data_all").list_loads(Filter())
+        place_at("bigquery://my-project/trips_data_all").list_loads(Filter())
     assert "gcloud auth application-default login" in failed.value.hint
 
 
@@ -526,13 +525,14 @@ def test_the_commands_serve_a_dataset(cli: Cli, publish: Publish, bigquery: BigQ
     assert (missing.returncode, "bq mk --dataset" in missing.stderr) == (5, True)
 
 
+@pytest.mark.slow
 def test_a_block_has_the_credentials_of_who_loads_and_reads(
     tmp_path: Path, cli: Cli, publish: Publish, bigquery: BigQueryServer
 ) -> None:
     bigquery.wants_token = True
     key = service_account_key(f"{bigquery.url}/token")
     file = written(tmp_path, json.dumps(key), "key.json")
-    cli("blocks", "create", "--type", "bigquery-warehouse", "--name", "course", "--key", file)
+    cli("blocks", "create", "--type", "bigquery-warehouse", "--name", "course", "--key-file", file)
     publish("2024-01")
     there = ("--to", bigquery.address, "--block", "course")
     done = cli("ingest", "--dataset", "yellow", "--month", "2024-01", *there)
@@ -544,30 +544,3 @@ def test_a_block_has_the_credentials_of_who_loads_and_reads(
         assert (refused.returncode, "no BigQueryWarehouse" in refused.stderr) == (2, True)
     both = cli("loads", "--to", tmp_path, "--block", "course")
     assert (both.returncode, "Both --to and --block" in both.stderr) == (2, True)
-
-
-# The course's way: web -> bucket -> BigQuery
-
-
-@pytest.mark.slow
-def test_the_courses_chain_is_three_commands(
-    cli: Cli, publish: Publish, bigquery: BigQueryServer, gcs_bucket: Bucket
-) -> None:
-    for month in ("2019-02", "2019-03"):
-        publish(month, 200)
-    lake = gcs_bucket.url("lake")
-    stored = cli("backfill", "yellow", "2019-02..2019-03", "--to", lake)
-    assert stored.returncode == 0, stored.stderr
-    from_lake = {"TAXI_INGEST_TLC_URL": f"{lake}/{{dataset}}_tripdata/month={{month}}"}
-    there = ("--to", bigquery.address)
-    loaded = cli("backfill", "yellow", "2019-02..2019-03", *there, "--json", env=from_lake)
-    assert loaded.returncode == 0, loaded.stderr
-    assert json.loads(loaded.stdout)["rows_loaded"] == 400
-    told = cli("loads", *there, "--json")
-    sources = [load["source"] for load in json.loads(told.stdout)["loads"]]
-    assert sorted(sources) == [
-        f"{lake}/yellow_tripdata/month={month}/yellow_tripdata_{month}.parquet"
-        for month in ("2019-02", "2019-03")
-    ]
-    rows = {month: len(rows) for month, rows in bigquery.tables[TABLE].partitions.items()}
-    assert rows == {"201902": 200, "201903": 200}

@@ -315,6 +315,7 @@ def labels(lines: Iterable[str]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bigquery")
 @pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: page.name)
 def test_each_block_of_a_page_runs_and_prints_what_it_shows(
     page: Page, world: World, request: pytest.FixtureRequest

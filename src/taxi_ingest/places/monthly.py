@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import ClassVar
 
 from taxi_ingest.errors import DataError, UsageError
-from taxi_ingest.load import LoadRecord, Preview, Target, already_loaded
+from taxi_ingest.load import LoadRecord, LoadResult, Preview, Target, already_loaded
 from taxi_ingest.load.preview import compare_before, described
 from taxi_ingest.places.place import Place
 from taxi_ingest.settings.job import Job, LoadOptions
@@ -73,6 +73,23 @@ def check_replaceable(known: LoadRecord, target: Target, file: SourceFile, job: 
             f"from {file.url}, has other content.",
             "Replace it: --if-loaded replace.",
         )
+
+
+def result_of(
+    known: LoadRecord | None, file: SourceFile, job: Job, flow_run_url: str | None
+) -> LoadResult | None:
+    """The result for a file that the table has already; None where it is to be loaded."""
+    if known is None or known.sha256 != file.sha256:
+        return None
+    if flow_run_url and known.flow_run_url == flow_run_url:
+        # This very run has put it there before, but did not get the answer.
+        return LoadResult(known)
+    return LoadResult(known, skipped=True) if job.if_loaded == "skip" else None
+
+
+def is_changed(known: LoadRecord | None, file: SourceFile) -> bool:
+    """Whether a table had a file's month with other content, or from elsewhere."""
+    return known is not None and (known.source, known.sha256) != (file.url, file.sha256)
 
 
 def preview_of(stream: Stream, file: SourceFile, job: Job, known: LoadRecord | None) -> Preview:

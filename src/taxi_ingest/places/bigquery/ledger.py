@@ -115,10 +115,9 @@ def _once(loads: list[Entry]) -> list[Entry]:
 
 def _followed(loads: list[Entry], undone: Mapping[int, datetime]) -> Iterator[Entry]:
     """Each with what has become of it."""
-    last = {entry.month: entry for entry in loads}
     following = {
         one.job_id: other
-        for month in last
+        for month in {entry.month for entry in loads}
         for one, other in pairwise(entry for entry in loads if entry.month == month)
     }
     for entry in loads:

@@ -34,7 +34,7 @@ from taxi_ingest.places.bigquery.columns import columns_of, columns_with
 from taxi_ingest.places.bigquery.dataset import Dataset, open_dataset, settle
 from taxi_ingest.places.bigquery.ledger import Ledger
 from taxi_ingest.places.lake.writing import Rejects, begin, for_lake, write_month
-from taxi_ingest.places.monthly import Monthly, check_replaceable, preview_of
+from taxi_ingest.places.monthly import Monthly, check_replaceable, is_changed, preview_of, result_of
 from taxi_ingest.read import Reject
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import Source, SourceFile
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import LoadJob, LoadJobConfig, SchemaField, Table
 
 _ADDRESS = re.compile(r"bigquery://(?P<project>[a-z0-9.:-]+)/(?P<dataset>\w+)/?", re.ASCII | re.IGNORECASE)
+_NO_NUMBER = 0
+"""Of a load that has none yet."""
 _PASSING = ("backendError", "internalError", "rateLimitExceeded", "jobBackendError", "jobInternalError")
 """Why a job fails that may well succeed a moment later."""
 
@@ -97,18 +99,12 @@ class BigQuery(Monthly):
         with self._opened() as dataset:
             ledger = _loads(dataset, target)
             known = _decided(ledger, target, month.dataset, month.month, file, job)
-            if known and known.sha256 == file.sha256:
-                if flow_run_url and known.flow_run_url == flow_run_url:
-                    # This very run has loaded it before, but did not get the answer.
-                    return LoadResult(known)
-                if job.if_loaded == "skip":
-                    return LoadResult(known, skipped=True)
+            if result := result_of(known, file, job, flow_run_url):
+                return result
             table = _checked(dataset, target)
-            begun = begin(0, target, file, month, started_at, flow_run_url, replaces=False)
-            begun = replace(begun, replaces=known.load_id if known else None)
-            changed = known is not None and (known.source, known.sha256) != (file.url, file.sha256)
-            stream = for_lake(stream)
-            with TemporaryFile() as parquet, Rejects(0) as rejects:
+            begun = begin(_NO_NUMBER, target, file, month, started_at, flow_run_url, known)
+            changed, stream = is_changed(known, file), for_lake(stream)
+            with TemporaryFile() as parquet, Rejects(_NO_NUMBER) as rejects:
                 record = write_month(parquet, stream, file, job, begun, rejects, changed, on_progress)
                 columns = columns_with(table, columns_of(pq.read_schema(_start(parquet)), stream.plan))
                 if table is None:

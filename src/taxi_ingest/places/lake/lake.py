@@ -24,7 +24,7 @@ from taxi_ingest.load import (
 from taxi_ingest.places.lake.month_file import TAIL_BYTES, footer_bytes, read_record, read_rejects
 from taxi_ingest.places.lake.objects import Draft, Objects
 from taxi_ingest.places.lake.writing import Rejects, begin, for_lake, write_month
-from taxi_ingest.places.monthly import Monthly, check_replaceable, preview_of
+from taxi_ingest.places.monthly import Monthly, check_replaceable, is_changed, preview_of, result_of
 from taxi_ingest.read import Reject
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import Source, SourceFile
@@ -101,16 +101,10 @@ class Lake(Monthly):
         month = _Month(target, self.month_of(stream, file, job))
         with self.objects.draft(month.key, job.wait) as draft:
             known = self._decided(month, file, job)
-            if known and known.sha256 == file.sha256:
-                if flow_run_url and known.flow_run_url == flow_run_url:
-                    # This very run has put it there before, but did not get the answer.
-                    return LoadResult(known)
-                if job.if_loaded == "skip":
-                    return LoadResult(known, skipped=True)
-            begun = begin(
-                month.load_id, target, file, month.name, started_at, flow_run_url, replaces=known is not None
-            )
-            changed = known is not None and (known.source, known.sha256) != (file.url, file.sha256)
+            if done := result_of(known, file, job, flow_run_url):
+                return done
+            begun = begin(month.load_id, target, file, month.name, started_at, flow_run_url, known)
+            changed = is_changed(known, file)
             with Rejects(month.load_id) as rejects:
                 record = write_month(
                     draft.file, for_lake(stream), file, job, begun, rejects, changed, on_progress

@@ -53,9 +53,9 @@ def begin(
     name: FileName,
     started_at: datetime,
     flow_run_url: str | None,
-    replaces: bool,
+    known: LoadRecord | None,
 ) -> LoadRecord:
-    """What is known of a load before its rows are read."""
+    """What is known of a load before its rows are read; `known` is the one whose rows it replaces."""
     return LoadRecord(
         load_id=load_id,
         table_schema=target.schema,
@@ -75,7 +75,7 @@ def begin(
         verdict="unknown",
         quality={},
         notes=[],
-        replaces=load_id if replaces else None,
+        replaces=known.load_id if known else None,
         started_at=started_at,
         finished_at=started_at,
         ended_at=None,
