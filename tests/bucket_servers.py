@@ -22,6 +22,8 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from helpers import free_port, until
 from taxi_ingest.sources.buckets import open_bucket, parse_bucket_url
@@ -119,6 +121,20 @@ def azure_environment(url: str) -> dict[str, str]:
     """With which a server is taken for Azure."""
     parts = {"AccountName": _AZURE_ACCOUNT, "AccountKey": _AZURE_KEY, "BlobEndpoint": url}
     return {"AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={part}" for name, part in parts.items())}
+
+
+def service_account_key(token_uri: str) -> dict[str, str]:
+    """A key as Google's console makes one, whose tokens come from elsewhere."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return {
+        "type": "service_account",
+        "project_id": "taxi",
+        "private_key_id": "1",
+        "private_key": key.private_bytes(*form).decode(),
+        "client_email": "loader@taxi.iam.gserviceaccount.com",
+        "token_uri": token_uri,
+    }
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from taxi_ingest.sources import (
     Found,
     SourceFile,
     download,
+    files_of,
     logins_of,
     parse_source,
 )
@@ -127,6 +128,23 @@ def test_nothing_new_in_google_costs_one_request(gcs: GcsServer, gcs_bucket: Buc
     gcs.requests.clear()
     assert fetch(gcs_bucket.url("x.csv"), folder, Cache(folder / "two", 0), known=file.validators) is None
     assert [status for _, _, status in gcs.requests] == [304]
+
+
+def test_folders_and_patterns_name_the_objects_in_them(bucket: Bucket) -> None:
+    for key in ("2024/a.csv", "2024/b.parquet", "2024/notes.md", "2024/old/c.csv", "2025/d.csv", "x[1].csv"):
+        bucket.put(key, b"x")
+    for pattern, keys in {
+        "2024/": ["2024/a.csv", "2024/b.parquet"],
+        "2024/*.csv": ["2024/a.csv"],
+        "*/*.csv": ["2024/a.csv", "2025/d.csv"],
+        "x[1].csv": ["x[1].csv"],
+        "2024/a.csv": ["2024/a.csv"],
+    }.items():
+        assert files_of(bucket.url(pattern)) == [bucket.url(key) for key in keys]
+    with pytest.raises(UsageError, match="No object matches"):
+        files_of(bucket.url("2026/*"))
+    with pytest.raises(SourceError, match="has no CSV or Parquet files"):
+        files_of(bucket.url("2026/"))
 
 
 # What goes wrong on the way

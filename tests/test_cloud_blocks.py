@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bucket_servers import SECRET, Bucket
+from bucket_servers import SECRET, Bucket, service_account_key
 from builders import TRIPS
 from helpers import Cli, query
 from http_server import Server
@@ -22,24 +20,10 @@ pytest.importorskip("obstore", reason="the extra taxi-ingest[gcp] is not install
 AMAZON = f"Access key ID,Secret access key\nAKIABLOCK,{SECRET}\n"
 
 
-@pytest.fixture(scope="session")
-def private_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return key.private_bytes(*form).decode()
-
-
 @pytest.fixture
-def google_key(private_key: str, server: Server) -> dict[str, str]:
+def google_key(server: Server) -> dict[str, str]:
     """The key of a service account, which gets its tokens from the test's server."""
-    return {
-        "type": "service_account",
-        "project_id": "taxi",
-        "private_key_id": "1",
-        "private_key": private_key,
-        "client_email": "loader@taxi.iam.gserviceaccount.com",
-        "token_uri": server.url("token"),
-    }
+    return service_account_key(server.url("token"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from bucket_servers import Bucket
+from bucket_servers import SECRET, Bucket
 from builders import JANUARY, elsewhere, row, trips, written
 from helpers import Cli, Publish
 from taxi_ingest.errors import BusyError, DatabaseError, DataError, TaxiIngestError, UsageError
@@ -385,6 +385,22 @@ def test_a_footer_that_is_longer_than_usual_is_read_whole(tmp_path: Path, s3_buc
 def test_a_bucket_that_is_not_there_is_told_as_the_places_fault(tmp_path: Path, s3_bucket: Bucket) -> None:
     with pytest.raises(DatabaseError, match="There is no bucket elsewhere-1"):
         load(place_at(f"{s3_bucket.scheme}://elsewhere-1/lake"), trips(tmp_path, [row(1)]))
+
+
+def test_a_block_names_the_bucket_and_who_opens_it(
+    tmp_path: Path, cli: Cli, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"Access key ID,Secret access key\nAKIABLOCK,{SECRET}\n"
+    where = ("--type", "s3-bucket", "--name", "lake", "--bucket", s3_bucket.name, "--folder", "course")
+    cli("blocks", "create", *where, "--key-file", "-", "--overwrite", input=key)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    path = trips(tmp_path, [row(1)])
+    loaded = cli("ingest", path, "--table", "t", "--block", "lake", "--json")
+    assert json.loads(loaded.stdout)["database"] == s3_bucket.url("course"), loaded.stderr
+    listed = cli("loads", "--block", "lake", "--json")
+    assert [load["month"] for load in json.loads(listed.stdout)["loads"]] == ["2024-01"]
+    refused = cli("ingest", path, "--table", "staging.t", "--block", "lake")
+    assert (refused.returncode, "no name for a table in a lake" in refused.stderr) == (2, True)
 
 
 # On the command line

@@ -20,7 +20,7 @@ from taxi_ingest.settings.job import DEFAULT_BLOCK, BlockType
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Keep databases, buckets and clouds as Prefect blocks, which flows load by name.",
+    help="Keep databases, buckets and clouds as blocks of Prefect's.",
     epilog="""taxi-ingest blocks create --embedded
 taxi-ingest blocks ls""",
 )
@@ -30,7 +30,7 @@ taxi-ingest blocks ls""",
     "create",
     epilog="""taxi-ingest blocks create --host localhost --user me --database ny_taxi
 taxi-ingest blocks create --name warehouse --embedded
-taxi-ingest blocks create --type gcs-bucket --name zoom-gcs --bucket taxi-data --key-file key.json""",
+taxi-ingest blocks create --type gcs-bucket --bucket taxi --key-file a.json""",
 )
 def blocks_create(
     context: typer.Context,
@@ -110,7 +110,7 @@ def blocks_create(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Save a database, a bucket or a cloud as a Prefect block, after trying it.
+    """Save a database, a bucket or a cloud as a block, after trying it.
 
     A database's password comes from standard input, the URL, PGPASSWORD or a prompt.
 
@@ -214,7 +214,7 @@ def blocks_check(
         typer.Argument(
             metavar="NAME",
             rich_help_panel=SOURCE,
-            autocompletion=completion.blocks,
+            autocompletion=completion.all_blocks,
             help="The block's name.",
         ),
     ],
@@ -241,7 +241,7 @@ def blocks_rm(
         typer.Argument(
             metavar="NAME",
             rich_help_panel=SOURCE,
-            autocompletion=completion.blocks,
+            autocompletion=completion.all_blocks,
             help="The block's name, or TYPE/NAME.",
         ),
     ],

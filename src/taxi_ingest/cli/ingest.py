@@ -25,6 +25,7 @@ from taxi_ingest.settings.job import Job, LoadOptions
 
 if TYPE_CHECKING:
     from taxi_ingest.flows.outcome import Outcome
+    from taxi_ingest.settings.environment import Settings
 
 app = typer.Typer()
 
@@ -43,7 +44,7 @@ def ingest(
         typer.Argument(
             metavar="FILE",
             rich_help_panel=SOURCE,
-            help="Files, as for --url; also folders, and patterns such as 'data/*.parquet'.",
+            help="Files, as for --url; also folders, and patterns such as 'data/*.parquet', in buckets too.",
         ),
     ] = None,
     url: Annotated[
@@ -105,11 +106,12 @@ def ingest(
         if not addresses and not (dataset and month):
             raise UsageError("Which file?", _lacking(dataset, month))
         named = [] if table is None else [table]
+        settings, _ = chosen_settings(None, None, source_block)
         if dataset and month:
             from taxi_ingest.sources.months import month_address
             from taxi_ingest.tlc import trips_named
 
-            addresses = [month_address(dataset, month, chosen_settings(None, None, source_block)[0])]
+            addresses = [month_address(dataset, month, settings)]
             table = table or trips_named(dataset).table
         _check_no_dataset(addresses)
         if table is None:
@@ -117,7 +119,7 @@ def ingest(
         how = replace(given(context, LoadOptions), to=to)
         check_views(views, to)
         at_end = AtEnd(views, named, block, database_url) if views or dataset else None
-        found = _files(addresses)
+        found = _files(addresses, settings)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
             outcome = run_load(job, database_url, known, quiet, verbose)
@@ -148,10 +150,11 @@ def _check_no_dataset(addresses: Sequence[str]) -> None:
         raise UsageError(f"There is no file {first}, which is a dataset.", f"Did you mean {hint}?")
 
 
-def _files(addresses: Sequence[str]) -> list[str]:
-    from taxi_ingest.sources import files_of
+def _files(addresses: Sequence[str], settings: "Settings") -> list[str]:
+    from taxi_ingest.sources import files_of, logins_of
 
-    return list(dict.fromkeys(file for address in addresses for file in files_of(address)))
+    logins = logins_of(settings)
+    return list(dict.fromkeys(file for address in addresses for file in files_of(address, logins)))
 
 
 def run_load(

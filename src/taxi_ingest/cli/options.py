@@ -130,6 +130,7 @@ SourceBlock = Annotated[
     typer.Option(
         metavar="NAME",
         rich_help_panel=SOURCE,
+        autocompletion=completion.cloud_blocks,
         help="Read files in buckets with the credentials of this Prefect block; with the usual ones unless "
         "told.",
     ),

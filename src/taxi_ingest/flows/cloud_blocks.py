@@ -21,7 +21,7 @@ from taxi_ingest.places.databases import no_such_block
 from taxi_ingest.settings.environment import BucketLogin, Settings
 from taxi_ingest.settings.job import BlockType
 from taxi_ingest.sources.bucket_logins import UnusableCredentials, amazon_session_login
-from taxi_ingest.sources.buckets import check_installed, is_bucket_url, open_bucket, parse_bucket_url, told
+from taxi_ingest.sources.buckets import check_installed, is_bucket_url, keys_below, parse_bucket_url
 
 Data = dict[str, Any]
 
@@ -136,12 +136,7 @@ def _amazon_login(data: Data) -> BucketLogin | None:
 
 
 def _list_one(block: CloudBlock) -> str:
-    import obstore
-
-    address = parse_bucket_url(block.address)
-    store = open_bucket(address, block.login)
-    with told(address, lambda why: SourceError(why.message, why.hint)):
-        found = next(iter(obstore.list(store, address.key or None, chunk_size=1)), [])
+    found = next(keys_below(parse_bucket_url(block.address), block.login), None)
     return "answers" if found else "answers, and is empty"
 
 

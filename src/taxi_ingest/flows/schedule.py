@@ -23,6 +23,7 @@ from taxi_ingest.flows.deployments import TAG, USUAL_POOL, deploy, find_pool, ma
 from taxi_ingest.flows.ingest import check_target
 from taxi_ingest.flows.load_new import load_new, run_name
 from taxi_ingest.flows.notify import find_notification, tell_of_failures, told_by
+from taxi_ingest.places import place_at
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK
 from taxi_ingest.tlc import parse_month, parse_range, trips_named
 
@@ -72,6 +73,8 @@ def create_schedule(
     """
     parse_range("all", trips_named(dataset), date.today())
     schedule = _cron_schedule(cron, timezone)
+    # A worker has another current folder.
+    to = place_at(to).address if to is not None else None
     options = replace(DEFAULT_OPTIONS, to=to, block=block, source_block=source_block)
     check_target([table if table is not None else trips_named(dataset).table], options)
     check_source_block(source_block)

@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     for its own host. A bare `user:password` is for the host that the command line names."""
 
     tlc_url: str = TLC_URL
-    """Where TLC's files lie: an http(s) or file:// address, or a folder. `{dataset}` in it stands for the
-    dataset's name, `{month}` for the month."""
+    """Where TLC's files lie: an address (http, https, file, gs, s3, az), or a folder. `{dataset}` in it
+    stands for the dataset's name, `{month}` for the month."""
 
     home: Folder = Field(default_factory=lambda: _usual(user_data_path))
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs."""

@@ -13,7 +13,7 @@ DEFAULT_BLOCK = "postgres-connector"
 BlockType = Literal[
     "sqlalchemy-connector", "gcs-bucket", "s3-bucket", "gcp-credentials", "bigquery-warehouse"
 ]
-"""The kinds of Prefect's blocks that are of use here, each by Prefect's name for it."""
+"""The types of Prefect's blocks that are of use here, by its names: a database's, and those of clouds."""
 
 IfLoaded = Literal["skip", "replace", "fail"]
 Names = Literal["tlc", "snake", "lower"]

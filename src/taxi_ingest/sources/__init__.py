@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
+from taxi_ingest.sources.buckets import is_bucket_url
 from taxi_ingest.sources.cache import (
     Cache,
     Validators,
@@ -19,7 +20,7 @@ from taxi_ingest.sources.cache import (
 )
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, files_at, parse_file_url, parse_path
-from taxi_ingest.sources.objects import parse_object
+from taxi_ingest.sources.objects import objects_at, parse_object
 from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 __all__ = [
@@ -63,11 +64,14 @@ def parse_source(text: str, logins: Logins = NO_LOGINS) -> Source:
     return parse(text.strip(), logins) if parse else parse_path(text)
 
 
-def files_of(text: str) -> list[str]:
-    """The files that a path, a folder or a pattern (`data/*.parquet`) names; any other address is its own.
+def files_of(text: str, logins: Logins = NO_LOGINS) -> list[str]:
+    """The files that a path, a folder or a pattern (`data/*.parquet`) names, also in a bucket.
 
-    Raises SourceError for a folder that has none, UsageError for a pattern that matches none.
+    Any other address is its own. Raises SourceError for a folder that has none, UsageError for a pattern that
+    matches none.
     """
+    if is_bucket_url(text):
+        return objects_at(text.strip(), logins)
     return [text] if scheme_of(text.strip()) in _KINDS else files_at(text)
 
 

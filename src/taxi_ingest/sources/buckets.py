@@ -150,6 +150,19 @@ def open_bucket(
     return opened
 
 
+def keys_below(address: BucketAddress, login: BucketLogin | None = None) -> Iterator[str]:
+    """The keys of all objects in a folder of a bucket, and in those below it; asked for as they are needed.
+
+    Raises UsageError where the extra isn't installed, SourceError where the bucket can't be listed.
+    """
+    store = open_bucket(address, login)
+    import obstore
+
+    with told(address, lambda why: SourceError(why.message, why.hint)):
+        for several in obstore.list(store, address.key.rstrip("/") or None):
+            yield from (about["path"] for about in several)
+
+
 @contextmanager
 def told(address: BucketAddress, error_for: Callable[[BucketFailure], TaxiIngestError]) -> Iterator[None]:
     """Raise our own error for what a store raises inside, but for an answer to a condition.

@@ -3,10 +3,12 @@
 A store is asked as a server of http is, so that what brings a file from one brings it from the other.
 """
 
+import fnmatch
+import glob
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +22,13 @@ from taxi_ingest.sources.buckets import (
     BucketAddress,
     BucketFailure,
     check_installed,
+    keys_below,
     open_bucket,
     parse_bucket_url,
     told,
 )
 from taxi_ingest.sources.download import PassingError, digest_of
+from taxi_ingest.sources.local import DATA_NAME
 from taxi_ingest.sources.remote import Remote
 from taxi_ingest.sources.source import Found, Source
 
@@ -41,6 +45,36 @@ def parse_object(text: str, logins: Logins) -> Source:
     if not address.name:
         raise UsageError(f"{address.url} is no file, but a folder of a bucket.", "Name a file in it.")
     return Object(address.url, address.url, address.name, address, logins.bucket)
+
+
+def objects_at(text: str, logins: Logins) -> list[str]:
+    """The objects that a folder or a pattern (`gs://taxi/*.parquet`) names; any other address is its own.
+
+    Of a folder those that are called like a CSV or Parquet file. Raises SourceError for one that has none,
+    and where the bucket can't be listed; UsageError for a pattern that matches none.
+    """
+    address = parse_bucket_url(text)
+    if address.name and not (glob.has_magic(address.key) and parse_object(text, logins).find() is None):
+        return [text]
+    folder = re.split(r"[*?\[]", address.key, maxsplit=1)[0].rpartition("/")[0]
+    keys = keys_below(replace(address, key=folder), logins.bucket)
+    found = [key for key in keys if _is_meant(key, address.key)]
+    if not found and address.name:
+        raise UsageError(f"No object matches {address.url}.", "Check the pattern; keys are case-sensitive.")
+    if not found:
+        raise SourceError(
+            f"The folder {address.url} has no CSV or Parquet files in it.", "Check the address."
+        )
+    return sorted(replace(address, key=key).url for key in found)
+
+
+def _is_meant(key: str, pattern: str) -> bool:
+    """Whether a key lies right in a folder and is called like data, or matches a pattern part by part."""
+    folder, _, name = key.rpartition("/")
+    if not pattern or pattern.endswith("/"):
+        return folder == pattern.rstrip("/") and DATA_NAME.search(name) is not None
+    parts, patterns = key.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
 class _Missing(SourceError):
