@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("google.cloud.bigquery", reason="the extra [gcp] is not installed")
 
 from bigquery_server import BigQueryServer, Refused
-from builders import csv_of, elsewhere, row, trips, written
+from builders import HEADER, csv_of, elsewhere, row, trips, written
 from helpers import Cli, Publish, run_python
 from taxi_ingest.errors import BusyError, DatabaseError, DataError, TransientDatabaseError, UsageError
 from taxi_ingest.load import Filter, LoadRecord, LoadResult, parse_target
@@ -551,7 +551,9 @@ def test_a_preview_says_what_would_become_of_a_file_and_sends_nothing(
 # By the command line
 
 
-def test_the_commands_serve_a_dataset(cli: Cli, publish: Publish, bigquery: BigQueryServer) -> None:
+def test_the_commands_serve_a_dataset(
+    tmp_path: Path, cli: Cli, publish: Publish, bigquery: BigQueryServer
+) -> None:
     publish("2024-01")
     done = cli("ingest", "--dataset", "yellow", "--month", "2024-01", "--to", bigquery.address, "--json")
     assert done.returncode == 0, done.stderr
@@ -562,6 +564,12 @@ def test_the_commands_serve_a_dataset(cli: Cli, publish: Publish, bigquery: BigQ
     assert "yellow 2024-01" in told.stdout
     undone = cli("undo", 1, "--to", bigquery.address)
     assert (undone.returncode, bigquery.partition(TABLE, "202401")) == (0, [])
+    wrong = csv_of(tmp_path, HEADER, row(2), row("much"), name="yellow_tripdata_2024-02.csv")
+    cli("ingest", wrong, "--table", TABLE, "--to", bigquery.address, "--max-rejects", 1)
+    shown = cli("rejects", 2, "--to", bigquery.address)
+    assert shown.stdout.startswith("3\ttotal_amount: 'much' is no"), shown.stderr
+    whole = cli("rejects", 2, "--to", bigquery.address, "--csv").stdout.splitlines()
+    assert (whole[0], len(whole)) == ("number,column_name,reason,raw", 2)
     missing = cli("loads", "--to", f"{bigquery.address}_2")
     assert (missing.returncode, "bq mk --dataset" in missing.stderr) == (5, True)
 

@@ -161,7 +161,7 @@ class BigQuery(Monthly):
             _checked(dataset, target)
         return preview_of(for_lake(stream), file, job, known)
 
-    def rejects(self, target: Target, load_id: int, limit: int) -> list[Reject]:
+    def rejects(self, target: Target, load_id: int, limit: int | None = None) -> list[Reject]:
         """Those of the table beside."""
         del target
         with self._opened() as dataset:
