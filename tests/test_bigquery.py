@@ -17,7 +17,7 @@ pytest.importorskip("google.cloud.bigquery", reason="the extra [gcp] is not inst
 
 from bigquery_server import BigQueryServer, Refused
 from builders import HEADER, csv_of, elsewhere, row, trips, written
-from helpers import Cli, Publish, run_python
+from helpers import Cli, Publish, run_python, until
 from taxi_ingest.errors import BusyError, DatabaseError, DataError, TransientDatabaseError, UsageError
 from taxi_ingest.load import Filter, LoadRecord, LoadResult, parse_target
 from taxi_ingest.places import Place, place_at
@@ -286,10 +286,31 @@ def test_who_is_not_to_wait_for_another_run_is_told_that_it_loads(
 ) -> None:
     path = trips(tmp_path, [row(2)])
     bigquery.holds_jobs = True
-    with pytest.raises(BusyError):
-        load(warehouse, path, wait=False)
-    bigquery.holds_jobs = False
-    assert load(warehouse, path, wait=False).status == "loaded"
+    with ThreadPoolExecutor(1) as pool:
+        # Whose own job it is waits for it.
+        first = pool.submit(load, warehouse, path, wait=False)
+        until(lambda: bigquery.jobs)
+        with pytest.raises(BusyError):
+            load(warehouse, path, wait=False)
+        bigquery.holds_jobs = False
+        assert first.result().status == "loaded"
+    assert states(warehouse) == [(1, "loaded")]
+
+
+def test_rejects_that_could_not_be_stored_are_stored_by_the_next_run(
+    tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    path = trips(tmp_path, [row(2), row("much")])
+
+    def fails() -> None:
+        bigquery.job_error = {"reason": "backendError", "message": "Retry"}
+
+    # The second that is uploaded.
+    bigquery.fault("PUT", "/jobs", lambda: bigquery.fault("PUT", "/jobs", fails))
+    with pytest.raises(TransientDatabaseError):
+        load(warehouse, path, max_rejects="1")
+    assert load(warehouse, path, max_rejects="1").status == "loaded"
+    assert (len(month_jobs(bigquery)), len(warehouse.rejects(YELLOW, 1))) == (1, 1)
 
 
 # What goes wrong
