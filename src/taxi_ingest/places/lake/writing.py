@@ -31,7 +31,6 @@ from taxi_ingest.tlc import FileName
 from taxi_ingest.transform import CanonicalBatch, Misjudged, Plan, Store, Stream
 
 _WORKERS = min(4, os.cpu_count() or 1)
-_AHEAD = _WORKERS + 1
 
 LAKE = Store(reserved_names=frozenset({"month"}))
 """Readers take the month of a path for a column."""
@@ -158,7 +157,7 @@ def _converted(stream: Stream) -> Iterator[CanonicalBatch]:
             while (piece := following.result()) is not None:
                 following = pool.submit(next, pieces, None)
                 under_way.append(pool.submit(convert, piece))
-                if len(under_way) >= _AHEAD:
+                if len(under_way) >= _WORKERS:
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
