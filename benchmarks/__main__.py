@@ -78,9 +78,11 @@ def _month(turns: Turns, inputs: Inputs, rounds: int) -> None:
         rounds,
         ("psql", csv),
         ("load stage", csv),
+        ("load stage, one connection", csv),
         ("load stage, no index", csv),
         ("ingest", csv),
         ("load stage", inputs.parquet("parquet", MONTH)),
+        ("load stage, one connection", inputs.parquet("parquet", MONTH)),
         ("zcat | psql", gzipped),
         ("load stage", gzipped),
         ("DuckDB", csv),
@@ -100,7 +102,12 @@ def _small(turns: Turns, inputs: Inputs, rounds: int) -> None:
     place, small, tenth = turns.place, inputs.csv("100 rows", SMALL), inputs.csv("0.1 M", TENTH)
     ingest = CONTENDERS["ingest"].command(place, small)
     turns.alternate(
-        rounds, ("load stage", tenth), ("ingest", tenth), ("load stage", small), ("ingest", small)
+        rounds,
+        ("load stage", tenth),
+        ("load stage, one connection", tenth),
+        ("ingest", tenth),
+        ("load stage", small),
+        ("ingest", small),
     )
     for _ in range(rounds):
         turns.time("nothing new", ingest)

@@ -83,6 +83,7 @@ CONTENDERS = {
     "psql": Contender(_psql, typed=True),
     "zcat | psql": Contender(_psql_unzipped, typed=True),
     "load stage": Contender(_load_stage("load_stage.py"), own_clock=True),
+    "load stage, one connection": Contender(_load_stage("load_stage_single.py"), own_clock=True),
     "load stage, no index": Contender(_load_stage("load_stage_unindexed.py"), own_clock=True),
     "ingest": Contender(_ingest),
     "backfill, 1 job": _backfill(1),

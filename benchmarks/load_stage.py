@@ -14,14 +14,15 @@ from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream
 
 
-def main(database: str, table: str, *paths: str) -> None:
-    """Load each file, and print how long that took in all."""
+def main(database: str, table: str, *paths: str, connections: int | None = None) -> None:
+    """Load each file, and print how long that took in all; over as many connections as pay unless told."""
     # What extract has done before: the sha256 is known.
     sources = [local_file(path) for path in paths]
     began = time.perf_counter()
     for source in sources:
         stream = open_stream(Path(source.path), source.name, 100_000)
-        load_file(stream, source, parse_target(table), database_at(database), Job(source.url, table))
+        job = Job(source.url, table, connections=connections)
+        load_file(stream, source, parse_target(table), database_at(database), job)
     print(json.dumps({"seconds": time.perf_counter() - began}))
 
 

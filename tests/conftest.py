@@ -48,6 +48,11 @@ _HOME = Path(tempfile.mkdtemp(prefix="ti-"))
 set_up_environment(_HOME)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: the last ones that are left when a worker has nothing more to do are quick."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def settings() -> Iterator[Settings]:
     """The settings of the tests' own local stack; what of it was started is stopped at the end."""

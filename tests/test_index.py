@@ -272,7 +272,7 @@ def test_a_load_takes_no_room_for_columns_that_its_file_lacks(
     tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     for month in ("2021-01", "2021-02"):
-        loaded(write_month(tmp_path, month), embedded_database, "trips", index=False)
+        loaded(write_month(tmp_path, month), embedded_database, chunk_size=100_000, index=False)
         [(number,)] = query(embedded_database_url, "SELECT max(load_id) FROM taxi_ingest.loads")
         execute(
             embedded_database_url,

@@ -215,7 +215,7 @@ def test_a_restart_of_prefects_server_in_the_midst_loses_nothing(
     assert hundreds(embedded_database_url) == [1, 2, 3]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1])
 def test_workers_killed_at_random_lose_and_double_no_row(
     pool: str,

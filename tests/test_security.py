@@ -21,7 +21,7 @@ import psutil
 import psycopg2
 import pytest
 
-from helpers import PROGRAM, Cli, execute, free_port, query, run_python, until
+from helpers import PROGRAM, Cli, execute, free_port, query, run_program, run_python, until
 from http_server import Server
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError
@@ -254,8 +254,9 @@ def test_a_run_reports_to_nobody(
 
 
 def test_planted_secrets_and_the_key_are_left_nowhere(
-    cli: Cli, trips: Path, system_url: str, settings: Settings, server: Server
+    prefect_server: str, trips: Path, system_url: str, settings: Settings, server: Server
 ) -> None:
+    del prefect_server
     execute(system_url, f"DROP ROLE IF EXISTS holder; CREATE ROLE holder LOGIN SUPERUSER PASSWORD '{SECRET}'")
     url = re.sub(r"//.*@", f"//holder:{SECRET}@", system_url)
     as_setting = {"TAXI_INGEST_DATABASE_URL": url}
@@ -282,7 +283,7 @@ def test_planted_secrets_and_the_key_are_left_nowhere(
             (("ingest", "--url", trips, "--table", "held", "--block", "holder", "--if-loaded", "fail"), {}),
             (("ui", "--no-browser"), as_setting),
         ):
-            done = cli(*arguments, env=env)
+            done = run_program(*arguments, env=env)
             printed += done.stdout + done.stderr
     finally:
         ended.set()

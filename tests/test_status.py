@@ -278,7 +278,7 @@ FROM generate_series(1, {rows}) AS n
 MONTH = "(2019 + n % 5) || '-' || lpad((1 + n % 12)::text, 2, '0')"
 
 
-@pytest.mark.parametrize("rows", [30_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [30_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 def test_of_a_large_ledger_only_a_few_rows_are_read(months: Database, rows: int) -> None:
     url = months.address
     execute(

@@ -10,6 +10,7 @@ from random import randrange
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from chaos import Round, run
+from chaos.faults import FAULTS
 from helpers import set_up_environment
 
 
@@ -17,6 +18,9 @@ def main() -> int:
     """Run the rounds, print them and the count of each fault; 1 if anything went wrong."""
     parser = argparse.ArgumentParser(prog="make chaos")
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument(
+        "--once", action="store_const", dest="rounds", const=len(FAULTS), help="as many rounds as faults"
+    )
     parser.add_argument("--seed", type=int, default=randrange(1_000_000))
     parser.add_argument("--lanes", type=int, default=2, help="rounds at a time")
     options = parser.parse_args()

@@ -6,12 +6,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 
 from chaos.world import TABLE, File, Finished, World, finish
-from helpers import small_disk
+from helpers import exists, held, small_disk, until
 from taxi_ingest import stack
 from taxi_ingest.stack.account import give_to_account
 
@@ -97,6 +97,24 @@ def _wait_for_the_moment(world: World, random: Random, process: "subprocess.Pope
         time.sleep(random.uniform(0, 0.3))
     else:
         time.sleep(random.uniform(0, 3))
+
+
+def _killed_before_the_last_commit(world: World, random: Random, file: File) -> list[Finished]:
+    """The client dies when its further parts are committed, and the load is not."""
+    world.connections = random.randint(2, 3)
+    if not exists(world.database_url, "taxi_ingest.parts"):
+        return world.ingest(file)
+    with closing(held(world.database_url, "LOCK TABLE taxi_ingest.parts IN SHARE MODE")):
+        process = world.start(file)
+        until(lambda: process.poll() is not None or world.left_parts())
+        process.kill()
+        killed = finish(process)
+    return [killed]
+
+
+def _one_backend_of_several(world: World, random: Random, file: File) -> list[Finished]:
+    world.connections = random.randint(2, 3)
+    return _blow(lambda world, _: world.end_one_session())(world, random, file)
 
 
 def _stopped_by_force(world: World, random: Random, file: File) -> list[Finished]:
@@ -244,6 +262,8 @@ FAULTS: dict[str, Fault] = {
     "client killed (SIGKILL)": _blow(lambda _, process: process.kill()),
     "client interrupted (SIGINT)": _blow(lambda _, process: process.send_signal(signal.SIGINT)),
     "client ended (SIGTERM)": _blow(lambda _, process: process.terminate()),
+    "client killed before the last commit": _killed_before_the_last_commit,
+    "one backend of several terminated": _one_backend_of_several,
     "backend terminated": _blow(lambda world, _: world.end_sessions()),
     "server killed (SIGKILL)": _blow(lambda world, _: world.crash_database(signal.SIGKILL)),
     "server shut down immediately": _blow(lambda world, _: world.crash_database(signal.SIGQUIT)),
@@ -272,6 +292,7 @@ if os.geteuid() == 0:
 
 ENDS: dict[str, set[int]] = {
     "client killed (SIGKILL)": {0, -signal.SIGKILL},
+    "client killed before the last commit": {0, -signal.SIGKILL},
     # Minus a signal: before our own handling begins, in the first tenths of a second.
     "client interrupted (SIGINT)": {0, 130, -signal.SIGINT},
     "client ended (SIGTERM)": {0, 130, -signal.SIGTERM},

@@ -52,6 +52,8 @@ class World:
     database_url: str
     http: Server
     proxy: Proxy
+    connections: int = 1
+    """Over how many each file is copied."""
     expected: dict[str, int] = field(default_factory=dict)
     """File -> how many rows the table has of it."""
 
@@ -63,10 +65,12 @@ class World:
 
     def start(self, file: File, address: str | None = None, **environment: str) -> "subprocess.Popen[str]":
         """Run `ingest` on a file, through web server and proxy."""
-        address = address or self.http.url(file.name)
-        how = ("--quiet", "--chunk-size", 5000, "--max-rejects", 0)
         env = {**self.environment(), **environment}
-        return start_cli("ingest", "--url", address, "--table", TABLE, *how, env=env)
+        return start_cli(*self._ingest(address or self.http.url(file.name)), env=env)
+
+    def _ingest(self, address: str) -> tuple[object, ...]:
+        how = ("--quiet", "--chunk-size", 1000, "--max-rejects", 0, "--connections", self.connections)
+        return ("ingest", "--url", address, "--table", TABLE, *how)
 
     def start_backfill(self, months: str) -> "subprocess.Popen[str]":
         """Run `backfill` on months that are published, through web server and proxy."""
@@ -90,6 +94,13 @@ class World:
     def ingest(self, *files: File) -> list[Finished]:
         """Run `ingest` on each file, all at once, to their ends."""
         return [finish(process) for process in [self.start(file) for file in files]]
+
+    def ingest_plainly(self, file: File) -> Finished:
+        """Run `ingest` on a file while nothing is wrong."""
+        done = run_cli(
+            *self._ingest(self.http.url(file.name)), env=self.environment(), timeout=_LONGEST_RUN_SECONDS
+        )
+        return Finished(done.returncode, done.stderr)
 
     def wait_for_copy(self, process: "subprocess.Popen[str]") -> None:
         """Wait until a run copies rows, or has ended."""
@@ -147,16 +158,33 @@ class World:
             "SELECT load_id, source, rows_loaded FROM taxi_ingest.loads WHERE status = 'loaded'",
         )
         # The ledger is made first, so that after a failed first load it stands alone.
-        counts = f"SELECT _load_id, count(*) FROM {TABLE} GROUP BY 1"
+        counts = f"SELECT load_id, count(*) FROM {TABLE} JOIN taxi_ingest.parts USING (_load_id) GROUP BY 1"
         counted = dict(query(self.database_url, counts)) if exists(self.database_url, TABLE) else {}
         partitions = query(
             self.database_url, r"SELECT substr(relname, 6)::int FROM pg_class WHERE relname ~ '^load_\d+$'"
         )
         assert counted == {load_id: rows for load_id, _, rows in ledger}, (counted, ledger)
-        assert {load_id for (load_id,) in partitions} == counted.keys(), (partitions, counted)
+        parts = query(
+            self.database_url,
+            "SELECT _load_id FROM taxi_ingest.parts JOIN taxi_ingest.loads USING (load_id) "
+            "WHERE status = 'loaded'",
+        )
+        assert set(partitions) == set(parts), (partitions, parts)
         result = {str(source).rpartition("/")[2]: rows for _, source, rows in ledger}
         assert len(result) == len(ledger), ledger
         return result  # type: ignore[return-value]
+
+    def left_parts(self) -> list[str]:
+        """The parts of loads that have ended before they were complete."""
+        found = query(self.database_url, r"SELECT relname FROM pg_class WHERE relname ~ '^loading_\d+$'")
+        return [str(name) for (name,) in found]
+
+    def end_one_session(self) -> None:
+        """Cut off one of the connections that copy."""
+        self.execute(
+            "SELECT pg_terminate_backend(max(pid)) FROM pg_stat_activity "
+            f"WHERE application_name = 'taxi-ingest' AND {COPYING} AND pid <> pg_backend_pid()"
+        )
 
     def forget(self) -> None:
         """Begin anew when there are many files."""

@@ -77,6 +77,7 @@ def backfill(
     allow_short: options.AllowShort = LoadOptions.allow_short,
     max_rejects: options.MaxRejects = LoadOptions.max_rejects,
     chunk_size: options.ChunkSize = LoadOptions.chunk_size,
+    connections: options.Connections = LoadOptions.connections,
     jobs: options.Jobs = BackfillJob.jobs,
     max_failures: options.MaxFailures = BackfillJob.max_failures,
     work_pool: options.WorkPool = BackfillJob.work_pool,

@@ -79,6 +79,7 @@ def ingest(
     allow_short: options.AllowShort = Job.allow_short,
     max_rejects: options.MaxRejects = Job.max_rejects,
     chunk_size: options.ChunkSize = Job.chunk_size,
+    connections: options.Connections = Job.connections,
     jobs: options.Jobs = None,
     max_failures: options.MaxFailures = None,
     wait: options.Wait = Job.wait,

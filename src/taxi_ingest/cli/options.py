@@ -189,6 +189,10 @@ Jobs = Annotated[
     int | None,
     number("How many to load at once; as many as the cores bear unless told."),
 ]
+Connections = Annotated[
+    int | None,
+    number("Over how many connections one file is copied; as many as pay for its size unless told."),
+]
 MaxFailures = Annotated[
     int | None,
     number("Begin no other load after so many failures."),

@@ -88,13 +88,17 @@ def _database(settings: Settings, block: str | None) -> list[Finding]:
     database, chosen_by = _chosen_database(settings, block)
     if isinstance(database, EmbeddedDatabase) and not database.runs:
         return [ok("database", "the embedded Postgres, which is stopped")]
-    from taxi_ingest.load.diagnosis import examine_connection, examine_rights, slow_settings
+    from taxi_ingest.load.diagnosis import examine_connection, examine_rights, left_parts, slow_settings
 
     found = examine_connection(database)
     connection = ok("database", f"{database.address} (by {chosen_by}): {found}")
     rights = looked_at("rights", lambda: [ok("rights", examine_rights(database))])
+    left = [
+        note(name, "was left by a load that was ended before it was complete", "The next load removes it.")
+        for name in left_parts(database)
+    ]
     slow = [note(each.name, f"= {each.value}", each.advice) for each in slow_settings(database)]
-    return [connection, *rights, *slow]
+    return [connection, *rights, *left, *slow]
 
 
 def _chosen_database(settings: Settings, block: str | None) -> tuple[Database, str]:

@@ -39,6 +39,8 @@ class Caller:
     """Which of several loads under one parent runs here; None for any other flow run."""
     load: str = ""
     """Which of several loads it is that runs here (`yellow 2019-01`); empty for the only one."""
+    beside: int = 1
+    """How many loads are carried out here at once."""
     about: Mapping[str, str | None] = field(default_factory=dict)
     """What is loaded here, for log lines that programs read: dataset, month, table, url."""
     on_download: Callable[[str, DownloadProgress], None] = lambda _, __: None

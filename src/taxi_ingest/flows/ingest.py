@@ -80,6 +80,7 @@ def ingest(
     index: bool = Job.index,
     delimiter: str | None = Job.delimiter,
     header: bool | None = Job.header,
+    connections: int | None = Job.connections,
     wait: bool = Job.wait,
     limit: str | None = Job.limit,
     month: str | None = Job.month,
@@ -106,6 +107,7 @@ def ingest(
         index: Whether the load gets an index on the pickup time.
         delimiter: What separates a CSV's fields, found out unless told: one character, or `tab`.
         header: Whether a CSV's first row has the names, found out unless told.
+        connections: Over how many connections the file is copied; as many as pay, if not told.
         wait: Whether another run that loads the same is waited for, rather than left alone (BusyError).
         month: The month that is expected, `2024-01`: a file whose rows are mostly of others is refused.
         limit: Prefect's global concurrency limit of which the load is to hold a slot.

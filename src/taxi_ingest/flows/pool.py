@@ -89,6 +89,8 @@ def load_in_pool(months: Sequence[Month], job: BackfillJob, database: Database) 
         if job.limit:
             limit = make_limit(client, job.limit, forget=not _any_running(client))
             job = replace(job, options=replace(job.options, limit=limit))
+        # How many share a machine is not known here.
+        job = replace(job, options=replace(job.options, connections=job.options.connections or 1))
         workers = _Workers(client, pool, months, job, database)
         try:
             return carry_out([month.name for month in months], workers, job.max_failures)

@@ -138,6 +138,7 @@ class _Threads:
         return calling(
             child=Child(self._flow_id, number),
             load=load.name,
+            beside=min(self._jobs, len(self._loads)),
             about=load.about,
             tags=load.tags,
             prefetched=fetch.prefetched(),

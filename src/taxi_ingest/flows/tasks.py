@@ -159,6 +159,7 @@ def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: D
             database,
             job,
             flow_run_url=own_url(),
+            beside=follow.beside,
             on_progress=told,
         )
     for note in result.record.notes:

@@ -7,7 +7,7 @@ point is the caller's: here it is only asked.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from itertools import chain
@@ -23,7 +23,7 @@ from psycopg2.extras import Json
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import history, partition, table
+from taxi_ingest.load import history, ledger, partition, table
 from taxi_ingest.load.database import Database, one
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.trust import check_ledger, check_table
@@ -70,6 +70,7 @@ Locate = Callable[[Degrees, Degrees], Zones]
 # The columns that the file had, by the names that its table has for them.
 _WAITING = """
 SELECT load_id FROM taxi_ingest.loads
+-- The first of its parts.
 JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || load_id)
 JOIN pg_inherits ON inhrelid = pg_class.oid AND NOT inhdetachpending
 -- Older ledgers have no such column as assigned_by.
@@ -144,23 +145,23 @@ def assign_zones(
     """Find the zones of a load's coordinates, in one transaction; None where that is not to be done any more.
 
     (Columns that the table lacks are added in one before it, so that its readers need not wait.)
-    `on_progress` gets the bytes of the partition that were read, those that it has, and the rows. Raises
+    `on_progress` gets the bytes of the load's rows that were read, all that they have, and the rows. Raises
     DataError where the table has such columns for something else; DatabaseError for what Postgres refuses.
     """
     with database.transaction() as cursor:
-        check_ledger(cursor)
+        ledger.make_or_upgrade(cursor)
         if holder := partition.table_with(cursor, load_id):
             patiently(cursor, partial(_add_columns, cursor, holder))
     with database.transaction() as cursor:
         wait_for(cursor, [f"zones of load {load_id}"], f"assigning the zones of load {load_id}")
-        holder = partition.table_with(cursor, load_id)
-        if holder is None or not _waiting(cursor, outlines, load_id):
+        parts = partition.attached(cursor, load_id)
+        if not parts or not _waiting(cursor, outlines, load_id):
             return None
-        check_table(cursor, holder)
-        counts = partition.renew(
-            cursor, holder, load_id, partial(_fill, cursor, locate=locate, on_progress=on_progress)
-        )
-        return _noted(cursor, load_id, outlines, counts)
+        for holder in set(parts.values()):
+            check_table(cursor, holder)
+        work = _Work(cursor, locate, on_progress, sum(_bytes_of(cursor, part_id) for part_id in parts))
+        partition.renew(cursor, parts, work.fill)
+        return _noted(cursor, load_id, outlines, work.counts)
 
 
 def _waiting(
@@ -204,27 +205,35 @@ def _add_columns(cursor: Cursor, target: Target) -> None:
             )
 
 
-def _fill(
-    cursor: Cursor,
-    old: Target,
-    new: Target,
-    locate: Locate,
-    on_progress: Callable[[int, int, int], None],
-) -> dict[str, int]:
-    """Copy the rows, in their order, with their zones; count those whose points lie in none."""
-    # Rows are looked at twice, and come in the order in which they lie.
-    cursor.execute("SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0")
-    columns = _columns_of(cursor, old)
-    counts: Counter[str] = Counter()
-    page_bytes, size = _size_of(cursor, old)
-    for start in range(0, size // page_bytes, _PAGES_AT_A_TIME):
-        pages = _pages(start, start + _PAGES_AT_A_TIME)
-        points = _read(cursor, old, pages)
-        zones = [locate(points[longitude], points[latitude]) for longitude, latitude in _POINTS]
-        _copy(cursor, old, new, columns, pages, zones)
-        counts.update(_counted(zones))
-        on_progress(min((start + _PAGES_AT_A_TIME) * page_bytes, size), size, counts["rows"])
-    return counts
+@dataclass
+class _Work:
+    """The work on one load's rows, part by part."""
+
+    cursor: Cursor
+    locate: Locate
+    on_progress: Callable[[int, int, int], None]
+    bytes: int
+    """Of all parts."""
+    bytes_done: int = 0
+    """Of those that are done."""
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def fill(self, old: Target, new: Target) -> None:
+        """Copy the rows, in their order, with their zones; count those whose points lie in none."""
+        cursor = self.cursor
+        # Rows are looked at twice, and come in the order in which they lie.
+        cursor.execute("SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0")
+        columns = _columns_of(cursor, old)
+        page_bytes, size = _size_of(cursor, old)
+        for start in range(0, size // page_bytes, _PAGES_AT_A_TIME):
+            pages = _pages(start, start + _PAGES_AT_A_TIME)
+            points = _read(cursor, old, pages)
+            zones = [self.locate(points[longitude], points[latitude]) for longitude, latitude in _POINTS]
+            _copy(cursor, old, new, columns, pages, zones)
+            self.counts.update(_counted(zones))
+            done = self.bytes_done + min((start + _PAGES_AT_A_TIME) * page_bytes, size)
+            self.on_progress(done, self.bytes, self.counts["rows"])
+        self.bytes_done += size
 
 
 def _columns_of(cursor: Cursor, old: Target) -> list[str]:
@@ -238,6 +247,10 @@ def _columns_of(cursor: Cursor, old: Target) -> list[str]:
         (old.quoted_whole,),
     )
     return [name for (name,) in cursor.fetchall() if name not in COLUMNS]
+
+
+def _bytes_of(cursor: Cursor, part_id: int) -> int:
+    return _size_of(cursor, partition.target_of(part_id))[1]
 
 
 def _size_of(cursor: Cursor, old: Target) -> tuple[int, int]:

@@ -1,16 +1,18 @@
-"""A stream's rows through COPY BINARY.
+"""A stream's rows through COPY BINARY, over one connection or several.
 
-Pieces are cut off by one thread, parsed and encoded by several, and sent in order by the caller's:
-Arrow, pgpq and libpq all let go of the GIL, so the three overlap. At most `_AHEAD` pieces are under
-way, whatever the file's size.
+Pieces are cut off by one thread, parsed and encoded by several, and handed out in order to whichever
+connection asks next, each in a thread of its own: Arrow, pgpq and libpq all let go of the GIL, so all of it
+overlaps. At most `_AHEAD` pieces are under way, whatever the file's size.
 """
 
 import os
+import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import psycopg2
 import pyarrow as pa
@@ -20,7 +22,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.load.types import binary_numeric
 from taxi_ingest.read import Piece, Reject
-from taxi_ingest.transform import Stream
+from taxi_ingest.transform import PlannedColumn, Stream
 
 _WORKERS = min(4, os.cpu_count() or 1)
 _AHEAD = _WORKERS + 1
@@ -75,42 +77,89 @@ class _Encoded:
     oddities: Mapping[str, int]
 
 
+class Supply:
+    """The rows of a stream as COPY wants them, for all connections that ask. Where one fails, all do."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        on_reject: Callable[[Reject], None],
+        on_progress: Callable[[LoadProgress], None],
+    ) -> None:
+        """`on_reject` is called in the order of the file, and nothing is called twice at once."""
+        self.counts = Counts()
+        """Of what was handed out so far, but for the rows that the server says it has."""
+        self._on_reject, self._on_progress = on_reject, on_progress
+        self._workers = ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load")
+        self._pieces = _encode(self._workers, stream)
+        self._parts = self._all_parts()
+        self._one_at_a_time = threading.Lock()
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._one_at_a_time:
+            self._parts.close()
+            self._pieces.close()
+        self._workers.shutdown()
+
+    def next_part(self) -> bytes:
+        """Some rows that nobody else gets; nothing at the end.
+
+        Raises what reading raises, Misjudged, too, and what made another connection fail.
+        """
+        with self._one_at_a_time:
+            if self._failure:
+                raise self._failure
+            try:
+                return next(self._parts, b"")
+            except BaseException as failure:
+                self._failure = failure
+                raise
+
+    def fail(self, failure: BaseException) -> None:
+        """Have all who ask from now on end with this failure, unless there was another before."""
+        with self._one_at_a_time:
+            self._failure = self._failure or failure
+
+    def _all_parts(self) -> Generator[bytes, None, None]:
+        for piece in self._pieces:
+            yield from filter(None, piece.content)
+            for reject in piece.rejects:
+                self._on_reject(reject)
+            self.counts = self.counts.plus(piece)
+            self._on_progress(LoadProgress(self.counts.read, piece.position))
+
+
 def copy_rows(
-    cursor: Cursor,
-    table: sql.Composable,
-    stream: Stream,
-    on_reject: Callable[[Reject], None],
-    on_progress: Callable[[LoadProgress], None],
-    freeze: bool,
-) -> Counts:
-    """Copy all rows of `stream` into `table`; hand over each that could not be represented.
+    cursor: Cursor, table: sql.Composable, columns: Sequence[PlannedColumn], supply: Supply, freeze: bool
+) -> int:
+    """Copy what `supply` hands out into `table`, until it has no more; return how many rows the server took.
 
     `freeze` only for a table made in the same transaction. Raises what reading raises: Misjudged, too.
     """
-    counts = Counts()
-
-    def content(pieces: Iterator[_Encoded]) -> Iterator[bytes]:
-        nonlocal counts
-        yield _HEADER
-        for piece in pieces:
-            yield from filter(None, piece.content)
-            for reject in piece.rejects:
-                on_reject(reject)
-            counts = counts.plus(piece)
-            on_progress(LoadProgress(counts.read, piece.position))
-        yield _TRAILER
-
     statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT binary{})").format(
         table,
-        sql.SQL(", ").join(sql.Identifier(column.name) for column in stream.plan.loaded),
+        sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
         sql.SQL(", FREEZE" if freeze else ""),
     )
-    with (
-        ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load") as pool,
-        closing(_encode(pool, stream)) as pieces,
-    ):
-        _copy(cursor, statement, content(pieces))
-    return replace(counts, loaded=cursor.rowcount)
+    try:
+        _copy(cursor, statement, _content(supply))
+    except BaseException as failure:
+        supply.fail(failure)
+        raise
+    return cursor.rowcount
+
+
+def _content(supply: Supply) -> Iterator[bytes]:
+    yield _HEADER
+    while part := supply.next_part():
+        yield part
+    yield _TRAILER
 
 
 def _copy(cursor: Cursor, statement: sql.Composable, content: Iterator[bytes]) -> None:

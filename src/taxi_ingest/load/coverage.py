@@ -40,10 +40,15 @@ class Coverage:
 _LOADED_PARTITIONS = f"""
 SELECT DISTINCT ON (month) {history.COLUMNS} FROM taxi_ingest.loads
 WHERE status = 'loaded' AND dataset = %(dataset)s AND month = ANY (%(months)s) AND load_id IN (
-    SELECT substring(relname FROM 6)::integer
+    SELECT parts.load_id
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    JOIN taxi_ingest.parts ON _load_id = substring(relname FROM 6)::integer
     WHERE inhparent = to_regclass(%(target)s) AND NOT inhdetachpending
-      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$')
+      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$'
+    GROUP BY parts.load_id
+    HAVING count(*) = (
+        SELECT count(*) FROM (SELECT load_id AS whole_id FROM taxi_ingest.parts) AS whole
+        WHERE whole_id = parts.load_id))
 ORDER BY month, load_id DESC
 """  # noqa: S608
 """From the table's partitions to the ledger, however many loads that has."""
@@ -95,7 +100,8 @@ FROM pg_inherits
 JOIN pg_class AS partition ON partition.oid = inhrelid
 JOIN pg_class AS parent ON parent.oid = inhparent
 JOIN pg_namespace ON pg_namespace.oid = parent.relnamespace
-JOIN taxi_ingest.loads ON load_id = substring(partition.relname FROM 6)::integer
+JOIN taxi_ingest.parts ON _load_id = substring(partition.relname FROM 6)::integer
+JOIN taxi_ingest.loads USING (load_id)
 WHERE partition.relnamespace = to_regnamespace('taxi_ingest') AND NOT inhdetachpending
   AND partition.relname ~ '^load_[0-9]{1,9}$'
   AND status = 'loaded' AND month IS NOT NULL AND dataset IS NOT NULL
@@ -108,7 +114,7 @@ def holders(database: Database) -> list[tuple[str, Target]]:
     with database.connect() as connection, connection.cursor() as cursor:
         if not history.exists(cursor):
             return []
-        cursor.execute(_HOLDERS)
+        history.execute(cursor, _HOLDERS)
         return [(dataset, Target(schema, name)) for dataset, schema, name in cursor.fetchall()]
 
 
@@ -130,7 +136,7 @@ def coverage(database: Database, target: Target, dataset: str, months: Sequence[
 def _loads(cursor: Cursor, values: dict[str, object]) -> dict[str, LoadRecord]:
     found = {}
     for query in (_LOADED_PLAINLY, _LOADED_PARTITIONS):
-        cursor.execute(query, values)
+        history.execute(cursor, query, values)
         records = [LoadRecord(*row) for row in cursor.fetchall()]
         found.update({record.month: record for record in records if record.month})
     return found
@@ -163,7 +169,8 @@ SELECT sum(bytes) / sum(rows_loaded),
 FROM (
     SELECT bytes, rows_loaded, rows_loaded >= 10000 AS telling,
         extract(epoch FROM finished_at - started_at) AS seconds,
-        pg_total_relation_size('taxi_ingest.load_' || load_id) AS size
+        (SELECT sum(pg_total_relation_size(to_regclass('taxi_ingest.load_' || _load_id)))
+            FROM taxi_ingest.parts WHERE parts.load_id = loads.load_id) AS size
     FROM taxi_ingest.loads
     WHERE dataset = %s AND status = 'loaded' AND rows_loaded > 0 AND finished_at > started_at
       AND to_regclass('taxi_ingest.load_' || load_id) IS NOT NULL
@@ -176,7 +183,7 @@ def pace(database: Database, dataset: str) -> Pace | None:
     with database.connect() as connection, connection.cursor() as cursor:
         if not history.exists(cursor):
             return None
-        cursor.execute(_PACE, (dataset,))
+        history.execute(cursor, _PACE, (dataset,))
         file_bytes, rows, table_bytes = (None if fact is None else float(fact) for fact in one(cursor))
         return None if file_bytes is None else Pace(file_bytes, rows, table_bytes)
 

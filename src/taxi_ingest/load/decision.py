@@ -57,6 +57,8 @@ def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job
         raise already_loaded(known, target)
     if known and known.sha256 == file.sha256 and job.if_loaded == "skip":
         return Decision(stream, existing, None, known, None, changed=False)
+    if has_ledger and existing and existing.partitioned:
+        _check_whole(cursor, stream, file, target)
     changed = known is not None and known.sha256 != file.sha256
     if known and changed and not job.keep_both:
         _check_not_there(cursor, file, target, known)
@@ -76,6 +78,17 @@ def already_loaded(previous: LoadRecord, target: Target) -> DataError:
         f"{previous.source} is already in {target}, as load {previous.load_id}.",
         "Leave out --if-loaded fail to skip it, or use --if-loaded replace to load it anew.",
     )
+
+
+def _check_whole(cursor: Cursor, stream: Stream, file: SourceFile, target: Target) -> None:
+    """Refuse a file of which the table has a part of the rows: it would be there one and a half times."""
+    plan = stream.plan
+    if remains := history.find_remains(cursor, target, file.url, file.sha256, plan.dataset, plan.month):
+        raise DataError(
+            f"{target} has a part of load {remains.load_id}, from {remains.source}; someone has detached or "
+            "dropped another.",
+            f"Attach it again, or remove the rest: taxi-ingest undo {remains.load_id}",
+        )
 
 
 def _check_not_there(cursor: Cursor, file: SourceFile, target: Target, known: LoadRecord) -> None:

@@ -1,5 +1,6 @@
 """Where a file's rows go: a partition of their own, a table that the user made, or a lookup table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,17 +25,24 @@ class Destination(Protocol):
     """A place to COPY into, and what makes it part of the target."""
 
     @property
-    def freeze(self) -> bool:
-        """Whether COPY may FREEZE: only into a table made in the same transaction."""
+    def plan(self) -> Plan:
+        """What is loaded of the file."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether it is filled in parts, each a table made in the transaction of its copy: it may FREEZE."""
 
     def check(self, cursor: Cursor) -> None:
         """Change nothing; raise DataError where the target can't take the file."""
 
-    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
-        """The table to copy into."""
+    def prepare(self, cursor: Cursor, part_id: int) -> sql.Composable:
+        """The table to copy into. The first part has the load's number."""
 
-    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
-        """After the copy: make the rows the target's; what the user should know of it."""
+    def finish(self, cursor: Cursor, part_id: int) -> None:
+        """After the copy: what can be done to a part alone."""
+
+    def settle(self, cursor: Cursor, load_id: int, others: Sequence[int]) -> tuple[str, ...]:
+        """Make the rows the target's, of the `others` of the parts, too; what the user should know."""
 
 
 def choose(
@@ -62,14 +70,19 @@ def is_lookup(plan: Plan) -> bool:
 
 @dataclass(frozen=True)
 class Partition:
-    """One load, one partition. Nobody waits for it but while it is attached, at the very end."""
+    """One load, one partition, or several. Nobody waits for it but while it is attached, at the very end."""
 
     stream: Stream
     target: Target
     existing: ExistingTable | None
     replaces: int | None
     indexed: bool
-    freeze: bool = True
+    has_parts: bool = True
+
+    @property
+    def plan(self) -> Plan:
+        """What is loaded of the file."""
+        return self.stream.plan
 
     def check(self, cursor: Cursor) -> None:
         """Raises DataError where a view uses a column that would have to be widened."""
@@ -83,43 +96,45 @@ class Partition:
                 "views` do it with its own), or load into another --table.",
             )
 
-    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
-        """Make the load's own table, as the target will be once this file is in it."""
-        own = partition.target_of(load_id)
+    def prepare(self, cursor: Cursor, part_id: int) -> sql.Composable:
+        """Make the part, as the target will be once this file is in it."""
+        own = partition.target_of(part_id)
         if self.existing is None:
-            partition.create(cursor, self.stream.plan.loaded, load_id)
+            partition.create(cursor, self.plan.loaded, part_id)
         else:
             spared = self.existing.definitions_of(self._unneeded(self.existing))
             kept = [text for text in self.existing.definitions if text not in spared]
-            partition.create_like(cursor, kept, load_id)
+            partition.create_like(cursor, kept, part_id)
             if missing := self._missing(self.existing):
                 table.add_columns(cursor, own, missing)
             for column in self._wider(self.existing):
                 table.widen_column(cursor, own, column)
         return own.sql
 
-    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
-        """Complete the partition and attach it. Raises TableChanged if the target is another now."""
-        own = partition.target_of(load_id)
-        partition.complete(cursor, self._spared, load_id)
-        copied = table.look_up(cursor, own)
-        assert copied, "it was made in this transaction"
-        partition.prove(cursor, own, load_id)
+    def finish(self, cursor: Cursor, part_id: int) -> None:
+        """Complete the part, so that it can be attached in a moment."""
+        partition.complete(cursor, self._spared, part_id)
+        partition.prove(cursor, partition.target_of(part_id), part_id)
         if self.indexed:
-            partition.create_index(cursor, load_id, self.stream.plan)
-        return patiently(cursor, lambda: self._join(cursor, load_id, copied))
+            partition.create_index(cursor, part_id, self.plan)
+
+    def settle(self, cursor: Cursor, load_id: int, others: Sequence[int]) -> tuple[str, ...]:
+        """Attach the parts. Raises TableChanged if the target is another now."""
+        return patiently(cursor, lambda: self._join(cursor, load_id, others))
 
     @property
     def _spared(self) -> list[sql.Composable]:
         """The definitions of the columns that the file lacks, and that its rows need not have."""
         if self.existing is None:
-            return [table.definition(column) for column in self.stream.plan.columns if not column.source]
+            return [table.definition(column) for column in self.plan.columns if not column.source]
         return [sql.SQL(text) for text in self.existing.definitions_of(self._unneeded(self.existing))]
 
     def _unneeded(self, existing: ExistingTable) -> frozenset[str]:
-        return existing.optional - {column.name for column in self.stream.plan.loaded}
+        return existing.optional - {column.name for column in self.plan.loaded}
 
-    def _join(self, cursor: Cursor, load_id: int, copied: ExistingTable) -> tuple[str, ...]:
+    def _join(self, cursor: Cursor, load_id: int, others: Sequence[int]) -> tuple[str, ...]:
+        copied = table.look_up(cursor, partition.target_of(load_id))
+        assert copied, "it was made in this transaction"
         table.lock_definition(cursor, self.target)
         existing = table.look_up(cursor, self.target)
         if existing != self.existing and not self._still_fits(copied, existing):
@@ -128,10 +143,13 @@ class Partition:
             # Undone, dropped or detached meanwhile: what is to become of the file is another question now.
             raise TableChanged
         notes = self._define(cursor, existing)
-        partition.attach(cursor, self.target, load_id)
+        for part_id in others:
+            partition.take_up(cursor, part_id)
+        for part_id in (load_id, *others):
+            partition.attach(cursor, self.target, part_id)
         # Last, as this alone locks out those who read the table.
         if self.replaces is not None:
-            partition.drop(cursor, self.target, self.replaces)
+            partition.drop(cursor, self.replaces)
         return notes
 
     def _still_fits(self, copied: ExistingTable, existing: ExistingTable | None) -> bool:
@@ -143,7 +161,7 @@ class Partition:
         return own >= set(existing.definitions) and set(copied.columns) == {*existing.columns, *added}
 
     def _define(self, cursor: Cursor, existing: ExistingTable | None) -> tuple[str, ...]:
-        plan = self.stream.plan
+        plan = self.plan
         if existing is None:
             table.create(cursor, self.target, plan.columns)
             return tuple(f"New column {name!r}: no known TLC file has it." for name in plan.unknown)
@@ -158,10 +176,10 @@ class Partition:
         )
 
     def _missing(self, existing: ExistingTable) -> list[PlannedColumn]:
-        return [column for column in self.stream.plan.loaded if column.name not in existing.columns]
+        return [column for column in self.plan.loaded if column.name not in existing.columns]
 
     def _wider(self, existing: ExistingTable) -> list[PlannedColumn]:
-        loaded = self.stream.plan.loaded
+        loaded = self.plan.loaded
         return [c for c in loaded if existing.columns.get(c.name) not in (None, name_of(c.type))]
 
 
@@ -173,7 +191,7 @@ class PlainTable:
     target: Target
     existing: ExistingTable
     replaces: int | None
-    freeze: bool = False
+    has_parts: bool = False
 
     def check(self, cursor: Cursor) -> None:
         """Raises DataError for a file that would replace another, and for columns that are not there."""
@@ -194,14 +212,17 @@ class PlainTable:
                 "Add it to the table, or load into a new --table.",
             )
 
-    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+    def prepare(self, cursor: Cursor, part_id: int) -> sql.Composable:
         """The table as it is: nothing of it is ever altered."""
-        del cursor, load_id
+        del cursor, part_id
         return self.target.sql
 
-    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+    def finish(self, cursor: Cursor, part_id: int) -> None:
         """Nothing is left to do: the rows are in the table."""
-        del cursor, load_id
+
+    def settle(self, cursor: Cursor, load_id: int, others: Sequence[int]) -> tuple[str, ...]:
+        """As little."""
+        del cursor, load_id, others
         return ()
 
 
@@ -212,7 +233,7 @@ class Lookup:
     plan: Plan
     target: Target
     exists: bool
-    freeze: bool = False
+    has_parts: bool = False
 
     def check(self, cursor: Cursor) -> None:
         """Raises DataError where the table has rows that others put in: they would be deleted."""
@@ -222,9 +243,9 @@ class Lookup:
                 "Rename or drop the table first, or load into another --table.",
             )
 
-    def prepare(self, cursor: Cursor, load_id: int) -> sql.Composable:
+    def prepare(self, cursor: Cursor, part_id: int) -> sql.Composable:
         """Empty the table, or make it with its key."""
-        del load_id
+        del part_id
         if self.exists:
             patiently(cursor, lambda: table.lock_rows(cursor, self.target))
             self.check(cursor)
@@ -234,7 +255,11 @@ class Lookup:
             add_geometry(cursor, self.target, self.plan)
         return self.target.sql
 
-    def settle(self, cursor: Cursor, load_id: int) -> tuple[str, ...]:
+    def finish(self, cursor: Cursor, part_id: int) -> None:
+        """Nothing is left to do."""
+
+    def settle(self, cursor: Cursor, load_id: int, others: Sequence[int]) -> tuple[str, ...]:
         """Note in the table's comment that taxi-ingest has made it, and which load it holds."""
+        del others
         table.mark(cursor, self.target, load_id)
         return ()

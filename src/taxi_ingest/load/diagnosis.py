@@ -11,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import make_dsn
 
 from taxi_ingest.errors import DatabaseError
+from taxi_ingest.load import partition, parts
 from taxi_ingest.load.database import Database, LibpqDatabase, one, parse_address
 from taxi_ingest.load.refusals import explained
 from taxi_ingest.load.table import LEDGER_SCHEMA
@@ -244,6 +245,15 @@ def _try(cursor: Cursor, statement: str, grant: str) -> None:
 def _quoted(name: str) -> str:
     quoted: str = sql.Identifier(name).strings[0]
     return '"' + quoted.replace('"', '""') + '"'
+
+
+# What is left over
+
+
+def left_parts(database: Database) -> list[str]:
+    """The tables of loads that were ended before they were complete. Raises DatabaseError."""
+    with _undone(database) as cursor:
+        return [str(partition.aside(part_id)) for part_id in parts.find_ownerless(cursor)]
 
 
 # What is slow

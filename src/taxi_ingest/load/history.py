@@ -1,8 +1,9 @@
 """What the ledger tells: which loads there are, whose rows they have, what a table holds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -102,9 +103,12 @@ class LookBack:
 _NAMES = [field.name for field in fields(LoadRecord)]
 COLUMNS = ", ".join(_NAMES)
 
-_HOLDER = """(SELECT inhparent FROM pg_inherits
-    WHERE inhrelid = to_regclass('taxi_ingest.load_' || load_id) AND NOT inhdetachpending)"""
-"""The table that has a load's partition now, whatever it was called then; null while it is detached."""
+_HOLDER = """(
+    SELECT min(inhparent) FROM taxi_ingest.parts
+    LEFT JOIN pg_inherits ON inhrelid = to_regclass('taxi_ingest.load_' || _load_id) AND NOT inhdetachpending
+    WHERE parts.load_id = loads.load_id
+    HAVING count(*) = count(inhparent) AND min(inhparent) = max(inhparent))"""
+"""The table that has a load's parts now, whatever it was called then; null while one is detached."""
 
 _IN_RECORDED = """(is_partition IS NOT TRUE AND (
     SELECT relkind = 'r' AND (description NOT LIKE 'taxi-ingest: load %%'
@@ -149,6 +153,22 @@ WHERE status = 'loaded' AND {_IN_TARGET}
       AND to_regclass(format('%%I.%%I', table_schema, table_name)) IS NOT NULL
 ORDER BY load_id DESC
 LIMIT 1
+"""  # noqa: S608
+
+_REMAINS = f"""
+WITH attached AS (
+    SELECT substring(relname FROM 6)::integer AS _load_id
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))
+      AND NOT inhdetachpending
+      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$')
+SELECT {COLUMNS} FROM taxi_ingest.loads
+WHERE (source = %(source)s OR sha256 = %(sha256)s OR (dataset, month) = (%(dataset)s, %(month)s))
+  AND EXISTS (SELECT FROM taxi_ingest.parts WHERE parts.load_id = loads.load_id
+    AND _load_id IN (SELECT _load_id FROM attached))
+  AND EXISTS (SELECT FROM taxi_ingest.parts WHERE parts.load_id = loads.load_id
+    AND _load_id NOT IN (SELECT _load_id FROM attached))
+ORDER BY load_id LIMIT 1
 """  # noqa: S608
 
 _NOW = {
@@ -201,6 +221,18 @@ _READABLE = 2
 """The ledger's first version that has all columns that are read here."""
 
 
+_PARTS_SINCE = 7
+_ONE_PART_EACH = "(SELECT load_id AS _load_id, load_id FROM taxi_ingest.loads) AS parts"
+"""What stands for `taxi_ingest.parts` in a ledger that has no such table yet."""
+
+
+def execute(cursor: Cursor, query: str, values: Any = None) -> None:
+    """Execute a query about loads and their parts, in a ledger of any version, which stays as it is."""
+    if migrations.version(cursor) < _PARTS_SINCE:
+        query = query.replace("taxi_ingest.parts", _ONE_PART_EACH)
+    cursor.execute(query, values)
+
+
 def exists(cursor: Cursor) -> bool:
     """Whether this database has a ledger that can be read; the very first is brought up to date for it."""
     number = migrations.version(cursor)
@@ -211,14 +243,14 @@ def exists(cursor: Cursor) -> bool:
 
 def find(cursor: Cursor, target: Target, url: str | None, sha256: str | None = None) -> LoadRecord | None:
     """What the table has of the file at `url`, or else of one with the same content."""
-    cursor.execute(_FIND, {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256})
+    execute(cursor, _FIND, {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256})
     row = cursor.fetchone()
     return LoadRecord(*row) if row else None
 
 
 def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
     """What is known of a table; None for one without loads."""
-    cursor.execute(_FIND_TABLE, {"schema": target.schema, "table": target.name})
+    execute(cursor, _FIND_TABLE, {"schema": target.schema, "table": target.name})
     row = cursor.fetchone()
     return TableRecord(*row) if row else None
 
@@ -226,7 +258,7 @@ def find_table(cursor: Cursor, target: Target) -> TableRecord | None:
 def find_run(cursor: Cursor, target: Target, sha256: str, flow_run_url: str) -> LoadRecord | None:
     """What a flow run has loaded of this content into this table."""
     values = {"schema": target.schema, "table": target.name, "sha256": sha256, "run": flow_run_url}
-    cursor.execute(_FIND_RUN, values)
+    execute(cursor, _FIND_RUN, values)
     row = cursor.fetchone()
     return LoadRecord(*row) if row else None
 
@@ -234,14 +266,24 @@ def find_run(cursor: Cursor, target: Target, sha256: str, flow_run_url: str) -> 
 def find_month(cursor: Cursor, target: Target, dataset: str, month: str) -> list[LoadRecord]:
     """What the table has of a dataset's month, from whatever address, oldest first."""
     values = {"schema": target.schema, "table": target.name, "dataset": dataset, "month": month}
-    cursor.execute(_FIND_MONTH, values)
+    execute(cursor, _FIND_MONTH, values)
     return [LoadRecord(*row) for row in cursor.fetchall()]
+
+
+def find_remains(
+    cursor: Cursor, target: Target, url: str, sha256: str, dataset: str | None, month: str | None
+) -> LoadRecord | None:
+    """A load of this file or month of which the table has some parts, while someone has taken out others."""
+    values = {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256}
+    execute(cursor, _REMAINS, {**values, "dataset": dataset, "month": month})
+    row = cursor.fetchone()
+    return LoadRecord(*row) if row else None
 
 
 def known_load(cursor: Cursor, load_id: int) -> LoadRecord:
     """A load by its number, as it is now. Raises UsageError for one that there never was."""
     if exists(cursor):
-        cursor.execute(f"{_LIVE} WHERE load_id = %s", (load_id,))
+        execute(cursor, f"{_LIVE} WHERE load_id = %s", (load_id,))
         if row := cursor.fetchone():
             return LoadRecord(*row)
     raise UsageError(f"There is no load {load_id}.", "`taxi-ingest loads` lists them.")
@@ -273,7 +315,7 @@ def list_loads(database: Database, wanted: Filter) -> list[LoadRecord]:
     with database.connect() as connection, connection.cursor() as cursor:
         if not exists(cursor):
             return []
-        cursor.execute(_LIST, {"schema": schema, "table": name, **values})
+        execute(cursor, _LIST, {"schema": schema, "table": name, **values})
         return [LoadRecord(*row) for row in cursor.fetchall()]
 
 
@@ -281,7 +323,7 @@ def tables_of_datasets(cursor: Cursor) -> list[tuple[str, Target, bool]]:
     """Each dataset of TLC's that was loaded, a table that its files went into, whether any is there still."""
     if not exists(cursor):
         return []
-    cursor.execute(_TABLES, {"statuses": ["loaded", "undone"]})
+    execute(cursor, _TABLES, {"statuses": ["loaded", "undone"]})
     return [(dataset, Target(schema, name), there) for dataset, schema, name, there in cursor.fetchall()]
 
 
@@ -306,6 +348,16 @@ def find_hint(cursor: Cursor, target: Target) -> str:
         if (near := nearest(str(target), known)) and near != str(target):
             return f"Did you mean {near}?"
     return "`taxi-ingest loads` lists what was loaded."
+
+
+def loads_of(cursor: Cursor, part_ids: Sequence[int]) -> dict[int, int]:
+    """The loads whose parts go by these numbers; none where there is no ledger yet."""
+    if not exists(cursor):
+        return {}
+    execute(
+        cursor, "SELECT _load_id, load_id FROM taxi_ingest.parts WHERE _load_id = ANY (%s)", (list(part_ids),)
+    )
+    return dict(cursor.fetchall())
 
 
 def committed_runs(database: Database, flow_run_urls: list[str]) -> set[str]:

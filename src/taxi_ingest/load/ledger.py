@@ -116,6 +116,13 @@ def begin(
     return int(one(cursor)[0])
 
 
+def note_parts(cursor: Cursor, load_id: int, part_ids: Sequence[int]) -> None:
+    """Write down by which numbers the load's rows are known in its table."""
+    cursor.execute(
+        "INSERT INTO taxi_ingest.parts (_load_id, load_id) SELECT unnest(%s), %s", (list(part_ids), load_id)
+    )
+
+
 def finish(
     cursor: Cursor,
     load_id: int,

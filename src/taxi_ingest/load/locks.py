@@ -22,6 +22,8 @@ class Lock(Enum):
     """Make the index of an earlier load, whose partition is the key."""
     MANY = "hashtextextended(%(key)s, 3)"
     """Load several files into the table that is the key: shared by all who do, for as long as they do."""
+    PART = "hashtextextended(%(key)s, 4)"
+    """Fill the part that is the key, for the load that has this lock: its rows are no one's without it."""
     LEDGER = "7482916301"
     """Make the ledger, or bring it up to date."""
 

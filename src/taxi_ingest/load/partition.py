@@ -1,14 +1,17 @@
-"""The partition of a table that holds the rows of one load, and its index on the pickup time.
+"""The partitions of a table that hold the rows of one load, its parts, and their index on the pickup time.
 
-By that a question about a day or a month reads what it needs, and not seventeen years. A BRIN index tells the
-first and last pickup of every few pages, which helps as TLC's files are ordered by pickup, roughly. A stray
-(2008 in a file of 2021) makes its pages look as if they held all years between: the fewer there are to a
-range, the less that costs. Four are enough for `minmax`. `minmax_multi`, which sees strays apart, takes three
-times as long to make (benchmarks/README.md has the figures).
+A load has one part for each connection that copied it, and each has a number of its own in `_load_id`: the
+first that of the load. The ledger's table `parts` tells whose each is.
+
+By the index a question about a day or a month reads what it needs, and not seventeen years. A BRIN index
+tells the first and last pickup of every few pages, which helps as TLC's files are ordered by pickup, roughly.
+A stray (2008 in a file of 2021) makes its pages look as if they held all years between: the fewer there are
+to a range, the less that costs. Four are enough for `minmax`. `minmax_multi`, which sees strays apart, takes
+three times as long to make (benchmarks/README.md has the figures).
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from psycopg2 import sql
@@ -41,36 +44,60 @@ _STATISTICS_TARGET = 10
 # Names that Postgres gives itself have the kind behind the column: load_1_pickup_idx.
 _INDEX_NAME = "load_{}_pickup"
 
+_ASIDE = """
+SELECT substring(relname FROM 9)::integer
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = 'taxi_ingest' AND relkind = 'r' AND relname ~ '^loading_[0-9]{1,9}$'
+  AND pg_has_role(relowner, 'USAGE')
+ORDER BY pg_class.oid
+"""
+
 _WITHOUT_INDEX = """
-SELECT load_id
+SELECT _load_id
 FROM taxi_ingest.loads
-JOIN pg_class ON oid = to_regclass('taxi_ingest.load_' || load_id)
+JOIN taxi_ingest.parts USING (load_id)
+JOIN pg_class ON oid = to_regclass('taxi_ingest.load_' || _load_id)
 JOIN pg_inherits ON inhrelid = oid AND NOT inhdetachpending
 WHERE status = 'loaded' AND inhparent = to_regclass(%s) AND pg_has_role(relowner, 'USAGE')
-  AND to_regclass('taxi_ingest.load_' || load_id || '_pickup') IS NULL
-ORDER BY load_id
+  AND to_regclass('taxi_ingest.load_' || _load_id || '_pickup') IS NULL
+ORDER BY _load_id
+"""
+
+_ATTACHED = """
+SELECT _load_id, nspname, relname
+FROM taxi_ingest.parts
+JOIN pg_inherits ON inhrelid = to_regclass('taxi_ingest.load_' || _load_id) AND NOT inhdetachpending
+JOIN pg_class ON pg_class.oid = inhparent
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE load_id = %s
+ORDER BY _load_id
 """
 
 
-def target_of(load_id: int) -> Target:
-    """The table that holds the rows of a load."""
-    return Target(LEDGER_SCHEMA, f"load_{load_id}")
+def target_of(part_id: int) -> Target:
+    """The table that holds the rows of a part."""
+    return Target(LEDGER_SCHEMA, f"load_{part_id}")
 
 
-def create(cursor: Cursor, columns: Sequence[PlannedColumn], load_id: int) -> None:
+def aside(part_id: int) -> Target:
+    """What the table is called meanwhile that is committed before its load is."""
+    return Target(LEDGER_SCHEMA, f"loading_{part_id}")
+
+
+def create(cursor: Cursor, columns: Sequence[PlannedColumn], part_id: int) -> None:
     """Make the partition of a table that is yet to be made.
 
     A partition is attached only after the copy: COPY can FREEZE into a table of its own transaction.
-    The constant default puts the load's id into rows that COPY brings without it.
+    The constant default puts the part's number into rows that COPY brings without it.
     """
     cursor.execute(
         sql.SQL("CREATE TABLE {} ({} DEFAULT {}, {})").format(
-            target_of(load_id).sql, sql.SQL(LOAD_ID), sql.Literal(load_id), definitions(columns)
+            target_of(part_id).sql, sql.SQL(LOAD_ID), sql.Literal(part_id), definitions(columns)
         )
     )
 
 
-def create_like(cursor: Cursor, definitions: Sequence[str], load_id: int) -> None:
+def create_like(cursor: Cursor, definitions: Sequence[str], part_id: int) -> None:
     """Make a partition of a table that exists, with some of its definitions; see `create`.
 
     Not by LIKE, which would lock that table against a replacement for as long as the copy lasts.
@@ -78,16 +105,16 @@ def create_like(cursor: Cursor, definitions: Sequence[str], load_id: int) -> Non
     cursor.execute(
         sql.SQL(
             "CREATE TABLE {partition} ({definitions});"
-            "ALTER TABLE {partition} ALTER COLUMN _load_id SET DEFAULT {load_id}"
+            "ALTER TABLE {partition} ALTER COLUMN _load_id SET DEFAULT {part_id}"
         ).format(
-            partition=target_of(load_id).sql,
+            partition=target_of(part_id).sql,
             definitions=sql.SQL(", ".join(definitions)),
-            load_id=sql.Literal(load_id),
+            part_id=sql.Literal(part_id),
         )
     )
 
 
-def complete(cursor: Cursor, definitions: Sequence[sql.Composable], load_id: int) -> None:
+def complete(cursor: Cursor, definitions: Sequence[sql.Composable], part_id: int) -> None:
     """Add the columns that none of the rows has.
 
     A row that was written before takes no room for them, where one with nulls has a bit for each of its
@@ -96,67 +123,119 @@ def complete(cursor: Cursor, definitions: Sequence[sql.Composable], load_id: int
     """
     if definitions:
         additions = sql.SQL(", ").join([sql.SQL("ADD COLUMN {}").format(each) for each in definitions])
-        cursor.execute(sql.SQL("ALTER TABLE {} {}").format(target_of(load_id).sql, additions))
+        cursor.execute(sql.SQL("ALTER TABLE {} {}").format(target_of(part_id).sql, additions))
 
 
-def prove(cursor: Cursor, partition: Target, load_id: int) -> None:
+def prove(cursor: Cursor, partition: Target, part_id: int) -> None:
     """Have all rows looked at (0.08 s for 1.4 million), so that attaching them needs no look any more.
 
     A constraint that is there from the start would cost 0.2 s while copying.
     """
     cursor.execute(
         sql.SQL("ALTER TABLE {} ADD CONSTRAINT _load_id_proven CHECK (_load_id = {})").format(
-            partition.sql, sql.Literal(load_id)
+            partition.sql, sql.Literal(part_id)
         )
     )
 
 
-def attach(cursor: Cursor, target: Target, load_id: int) -> None:
-    """Make the load's rows, which are proven to be its, part of the table."""
+def set_aside(cursor: Cursor, part_id: int) -> None:
+    """Let the name of a part tell that it is none yet."""
+    _rename(cursor, target_of(part_id), aside(part_id))
+
+
+def take_up(cursor: Cursor, part_id: int) -> None:
+    """Give it back its name, as it is about to be attached."""
+    _rename(cursor, aside(part_id), target_of(part_id))
+
+
+def _rename(cursor: Cursor, old: Target, new: Target) -> None:
+    cursor.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(old.sql, sql.Identifier(new.name)))
+
+
+def those_aside(cursor: Cursor) -> list[int]:
+    """The parts that are none yet, and that we may drop."""
+    cursor.execute(_ASIDE)
+    return [part_id for (part_id,) in cursor.fetchall()]
+
+
+def discard(cursor: Cursor, part_id: int) -> None:
+    """Drop a part that is none yet, unless it has become one meanwhile."""
+    cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(aside(part_id).sql))
+
+
+def attach(cursor: Cursor, target: Target, part_id: int) -> None:
+    """Make the rows of a part, which are proven to be its, part of the table."""
     cursor.execute(
         sql.SQL(
-            "ALTER TABLE {target} ATTACH PARTITION {partition} FOR VALUES IN ({load_id});"
+            "ALTER TABLE {target} ATTACH PARTITION {partition} FOR VALUES IN ({part_id});"
             "ALTER TABLE {partition} DROP CONSTRAINT _load_id_proven"
-        ).format(target=target.sql, partition=target_of(load_id).sql, load_id=sql.Literal(load_id))
+        ).format(target=target.sql, partition=target_of(part_id).sql, part_id=sql.Literal(part_id))
     )
 
 
-def drop(cursor: Cursor, target: Target, load_id: int) -> None:
-    """Take the rows of a load out of the table."""
-    partition = target_of(load_id).sql
+def attached(cursor: Cursor, load_id: int) -> dict[int, Target]:
+    """The parts of a load that are in a table now, and in which, whatever it was called then."""
+    cursor.execute(_ATTACHED, (load_id,))
+    return {part_id: Target(schema, name) for part_id, schema, name in cursor.fetchall()}
+
+
+def drop(cursor: Cursor, load_id: int) -> None:
+    """Take the rows of a load out of its table."""
+    for part_id, target in attached(cursor, load_id).items():
+        _drop_part(cursor, target, part_id)
+
+
+def _drop_part(cursor: Cursor, target: Target, part_id: int) -> None:
+    partition = target_of(part_id).sql
     cursor.execute(
         sql.SQL("ALTER TABLE {} DETACH PARTITION {}; DROP TABLE {}").format(target.sql, partition, partition)
     )
 
 
-def renew(cursor: Cursor, target: Target, load_id: int, fill: Callable[[Target, Target], Result]) -> Result:
-    """Put a new table in the place of a load's partition: one like it, which `fill` fills from the old one.
+def renew(
+    cursor: Cursor, parts: Mapping[int, Target], fill: Callable[[Target, Target], Result]
+) -> list[Result]:
+    """Put new tables in the place of parts: each like the old one, from which `fill` fills it.
 
-    Nobody else changes the old one meanwhile; who reads it waits only while they are swapped, at the end.
+    `parts` says in which table each is. Nobody else changes the old ones meanwhile; who reads them waits only
+    while they are swapped, at the end.
     """
-    old, new = target_of(load_id), Target(LEDGER_SCHEMA, f"load_{load_id}_new")
+    results = [_rewrite(cursor, part_id, fill) for part_id in parts]
+    patiently(cursor, lambda: _swap_all(cursor, parts))
+    return results
+
+
+def _rewrite(cursor: Cursor, part_id: int, fill: Callable[[Target, Target], Result]) -> Result:
+    old, new = target_of(part_id), _renewed(part_id)
     patiently(cursor, lambda: lock_rows(cursor, old))
     cursor.execute(
         sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES)").format(new.sql, old.sql)
     )
     result = fill(old, new)
-    prove(cursor, new, load_id)
-    name = _INDEX_NAME.format(load_id)
-    column = _indexed_column(cursor, name)
-    if column:
+    prove(cursor, new, part_id)
+    name = _INDEX_NAME.format(part_id)
+    if column := _indexed_column(cursor, name):
         _create_index(cursor, new, f"{name}_new", column)
-
-    def swap() -> None:
-        lock_definition(cursor, target)
-        drop(cursor, target, load_id)
-        cursor.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(new.sql, sql.Identifier(old.name)))
-        if column:
-            index = sql.Identifier(LEDGER_SCHEMA, f"{name}_new")
-            cursor.execute(sql.SQL("ALTER INDEX {} RENAME TO {}").format(index, sql.Identifier(name)))
-        attach(cursor, target, load_id)
-
-    patiently(cursor, swap)
     return result
+
+
+def _swap_all(cursor: Cursor, parts: Mapping[int, Target]) -> None:
+    for part_id, target in parts.items():
+        name = _INDEX_NAME.format(part_id)
+        lock_definition(cursor, target)
+        _drop_part(cursor, target, part_id)
+        _rename(cursor, _renewed(part_id), target_of(part_id))
+        cursor.execute(
+            sql.SQL("ALTER INDEX IF EXISTS {} RENAME TO {}").format(
+                sql.Identifier(LEDGER_SCHEMA, f"{name}_new"), sql.Identifier(name)
+            )
+        )
+        attach(cursor, target, part_id)
+
+
+def _renewed(part_id: int) -> Target:
+    """What the table is called that is about to take a part's place."""
+    return Target(LEDGER_SCHEMA, f"load_{part_id}_new")
 
 
 def _indexed_column(cursor: Cursor, index: str) -> str | None:
@@ -170,29 +249,18 @@ def _indexed_column(cursor: Cursor, index: str) -> str | None:
 
 
 def table_with(cursor: Cursor, load_id: int) -> Target | None:
-    """The table that a load's rows are a partition of now, whatever it was called then."""
-    cursor.execute(
-        """
-        SELECT namespace.nspname, class.relname
-        FROM pg_inherits
-        JOIN pg_class class ON class.oid = inhparent
-        JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
-        WHERE inhrelid = to_regclass(%s) AND NOT inhdetachpending
-        """,
-        (target_of(load_id).quoted_whole,),
-    )
-    row = cursor.fetchone()
-    return Target(*row) if row else None
+    """The table that a load's rows are in now, all or some of them; None where they are in none."""
+    return next(iter(attached(cursor, load_id).values()), None)
 
 
-def create_index(cursor: Cursor, load_id: int, plan: Plan) -> None:
-    """Make a load's partition ready for dates; nothing happens where no column is known to be the pickup.
+def create_index(cursor: Cursor, part_id: int, plan: Plan) -> None:
+    """Make a part ready for dates; nothing happens where no column is known to be the pickup.
 
     Without statistics the planner takes a BRIN index to be of no use, and autovacuum comes a minute later or
     never.
     """
     if column := _pickup(plan):
-        _create_index(cursor, target_of(load_id), _INDEX_NAME.format(load_id), column)
+        _create_index(cursor, target_of(part_id), _INDEX_NAME.format(part_id), column)
 
 
 def _create_index(cursor: Cursor, partition: Target, name: str, column: str) -> None:
@@ -213,25 +281,25 @@ def _create_index(cursor: Cursor, partition: Target, name: str, column: str) -> 
 
 
 def without_index(cursor: Cursor, target: Target, plan: Plan) -> list[int]:
-    """The loads of a table whose partitions lack the index, as earlier versions made none: those of our own
-    that we may give one to."""
+    """The parts of a table that lack the index, as earlier versions made none: those of our own that we may
+    give one to."""
     if _pickup(plan) is None:
         return []
     cursor.execute(_WITHOUT_INDEX, (target.quoted_whole,))
-    return [load_id for (load_id,) in cursor.fetchall()]
+    return [part_id for (part_id,) in cursor.fetchall()]
 
 
-def complete_indexes(database: Database, target: Target, plan: Plan, load_ids: Sequence[int]) -> None:
-    """Make the index of earlier loads, each in a transaction of its own, during which its rows can be read.
+def complete_indexes(database: Database, target: Target, plan: Plan, part_ids: Sequence[int]) -> None:
+    """Make the index of earlier parts, each in a transaction of its own, during which its rows can be read.
 
     What can't be had is told, and left to the next load: it is no reason for this one to fail.
     """
-    if not load_ids:
+    if not part_ids:
         return
-    _log.warning("%s: making the index on the pickup time of %s earlier loads.", target, len(load_ids))
+    _log.warning("%s: making the index on the pickup time of %s earlier loads.", target, len(part_ids))
     try:
         with database.connect() as connection:
-            busy = [load_id for load_id in load_ids if not _create_index_alone(connection, load_id, plan)]
+            busy = [part_id for part_id in part_ids if not _create_index_alone(connection, part_id, plan)]
     except DatabaseError as error:
         _log.warning("%s: earlier loads are still without that index: %s", target, error)
         return
@@ -239,15 +307,15 @@ def complete_indexes(database: Database, target: Target, plan: Plan, load_ids: S
         _log.warning("%s: %s of them are in use; the next load makes their index.", target, len(busy))
 
 
-def _create_index_alone(connection: Connection, load_id: int, plan: Plan) -> bool:
-    """Make the index of one load, unless others use or drop it, or make its index themselves."""
+def _create_index_alone(connection: Connection, part_id: int, plan: Plan) -> bool:
+    """Make the index of one part, unless others use or drop it, or make its index themselves."""
     with connection.cursor() as cursor:
-        partition = target_of(load_id).quoted_whole
+        partition = target_of(part_id).quoted_whole
         free = try_lock(cursor, Lock.INDEX, partition) and _exists(cursor, partition)
         try:
             if free:
                 # Asked for once: whoever wants to write into it waits behind us.
-                patiently(cursor, lambda: create_index(cursor, load_id, plan), patience_seconds=0)
+                patiently(cursor, lambda: create_index(cursor, part_id, plan), patience_seconds=0)
         except DatabaseError:
             free = False
         connection.commit()

@@ -7,32 +7,13 @@ from taxi_ingest.load import table
 from taxi_ingest.load.checks import Comparison, compare
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
+from taxi_ingest.load.space import table_bytes
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_ledger
-from taxi_ingest.load.types import for_postgres, name_of
-from taxi_ingest.read import Format
+from taxi_ingest.load.types import for_postgres
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Plan, Stream
-
-_ROW_OVERHEAD_BYTES = 28 + 4 + 4
-"""Tuple header with its null bitmap, line pointer and `_load_id`
-(https://www.postgresql.org/docs/current/storage-page-layout.html)."""
-
-_TYPE_BYTES = {"smallint": 2, "integer": 4, "real": 4, "date": 4, "boolean": 1, "text": 8}
-_OTHER_TYPE_BYTES = 8
-
-_TABLE_BYTES_PER_FILE_BYTE = {
-    Format.CSV: 1.6,
-    Format.CSV_GZ: 8.0,
-    Format.CSV_ZIP: 8.0,
-    Format.CSV_ZST: 7.3,
-    Format.CSV_XZ: 10.7,
-    Format.CSV_BZ2: 12.8,
-    Format.SHAPEFILE: 6.0,
-    Format.GEOJSON: 2.0,
-}
-"""Measured on TLC's files of 2019 to 2021, and its zones; the rows are not counted before they are read."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +64,7 @@ def preview(stream: Stream, file: SourceFile, target: Target, database: Database
         missing=tuple(column.name for column in plan.columns if column.source is None),
         added=_added(plan, decision.existing),
         ddl=ddl,
-        space_bytes=_space(stream, file),
+        space_bytes=table_bytes(stream, file),
     )
 
 
@@ -118,10 +99,3 @@ def _added(plan: Plan, existing: ExistingTable | None) -> tuple[str, ...]:
     if existing is None:
         return plan.unknown
     return tuple(column.name for column in plan.loaded if column.name not in existing.columns)
-
-
-def _space(stream: Stream, file: SourceFile) -> int:
-    if stream.layout.rows is None:
-        return round(file.bytes * _TABLE_BYTES_PER_FILE_BYTE[stream.layout.format])
-    width = sum(_TYPE_BYTES.get(name_of(column.type), _OTHER_TYPE_BYTES) for column in stream.plan.loaded)
-    return stream.layout.rows * (_ROW_OVERHEAD_BYTES + width)

@@ -18,7 +18,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load.database import Database
-from taxi_ingest.load.history import no_such_table, tables_of_datasets
+from taxi_ingest.load.history import loads_of, no_such_table, tables_of_datasets
 from taxi_ingest.load.table import LEDGER_SCHEMA, Target
 
 Kind = Literal["time", "number", "text"]
@@ -96,12 +96,8 @@ class Part:
 
     target: Target
     pages: int
-
-    @property
-    def load_id(self) -> int | None:
-        """The load whose rows it holds, where it is a partition of ours."""
-        found = _PARTITION.fullmatch(self.target.name) if self.target.schema == LEDGER_SCHEMA else None
-        return int(found[1]) if found else None
+    load_id: int | None
+    """The load whose rows it holds, where it is a partition of ours."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +139,20 @@ def survey(database: Database, target: Target) -> Surveyed:
             raise UsageError(f"{target} is no table that holds rows itself.", "Name the table behind it.")
         cursor.execute(_COLUMNS, (target.quoted_whole,))
         columns = tuple(SurveyedColumn(name, type) for name, type in cursor.fetchall())
-        cursor.execute(_PARTS, {"table": target.quoted_whole})
-        parts = tuple(Part(Target(schema, name), pages) for schema, name, pages in cursor.fetchall())
-        return Surveyed(target, columns, parts)
+        return Surveyed(target, columns, _parts(cursor, target))
+
+
+def _parts(cursor: Cursor, target: Target) -> tuple[Part, ...]:
+    cursor.execute(_PARTS, {"table": target.quoted_whole})
+    found = [(Target(schema, name), pages) for schema, name, pages in cursor.fetchall()]
+    loads = loads_of(cursor, [number for part, _ in found if (number := _number_of(part))])
+    return tuple(Part(part, pages, loads.get(_number_of(part))) for part, pages in found)
+
+
+def _number_of(part: Target) -> int:
+    """The `_load_id` of the rows of a partition of ours; 0 for any other table."""
+    named = _PARTITION.fullmatch(part.name) if part.schema == LEDGER_SCHEMA else None
+    return int(named[1]) if named else 0
 
 
 def ask(

@@ -10,11 +10,13 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest.errors import DataError
 from taxi_ingest.load import history, ledger, partition, table
 from taxi_ingest.load.checks import check_counts, check_month, compare
-from taxi_ingest.load.copy import LoadProgress, copy_rows
+from taxi_ingest.load.connections import connections_for
+from taxi_ingest.load.copy import LoadProgress
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.decision import decide
 from taxi_ingest.load.destination import TableChanged
 from taxi_ingest.load.history import LoadRecord
+from taxi_ingest.load.parts import Parts, remove_ownerless
 from taxi_ingest.load.rejects import RejectSpool
 from taxi_ingest.load.table import Target
 from taxi_ingest.load.trust import check_ledger
@@ -48,6 +50,7 @@ def load_file(
     job: Job,
     *,
     flow_run_url: str | None = None,
+    beside: int = 1,
     on_progress: Callable[[LoadProgress], None] = lambda _: None,
 ) -> LoadResult:
     """Load a file into a table, once, in one transaction; on any error nothing has changed.
@@ -61,6 +64,8 @@ def load_file(
     After the commit, what the table has of earlier versions gets its index too (see partition.py), or a log
     line says why not.
 
+    A large file is copied over several connections; `beside` says how many files are loaded at once.
+
     After a TransientDatabaseError the same call may be made again. `flow_run_url` then tells whose load
     the ledger has: where only the answer to the commit was lost, the result is the one it would have been.
     """
@@ -69,7 +74,8 @@ def load_file(
         try:
             with database.transaction() as cursor:
                 ledger.make_or_upgrade(cursor)
-                result = _load(cursor, stream, file, target, job, flow_run_url, on_progress)
+                remove_ownerless(cursor)
+                result = _load(cursor, database, stream, file, target, job, flow_run_url, beside, on_progress)
                 wanted = job.index and not result.skipped
                 unindexed = partition.without_index(cursor, target, stream.plan) if wanted else []
             partition.complete_indexes(database, target, stream.plan, unindexed)
@@ -82,11 +88,13 @@ def load_file(
 
 def _load(
     cursor: Cursor,
+    database: Database,
     stream: Stream,
     file: SourceFile,
     target: Target,
     job: Job,
     flow_run_url: str | None,
+    beside: int,
     on_progress: Callable[[LoadProgress], None],
 ) -> LoadResult:
     started_at = datetime.now(UTC)
@@ -100,16 +108,19 @@ def _load(
         return LoadResult(decision.known, skipped=True)
     stream, destination = decision.stream, decision.destination
     load_id = ledger.begin(cursor, target, file, stream.plan, decision.replaces, started_at, flow_run_url)
-    with RejectSpool(load_id) as spool:
-        into = destination.prepare(cursor, load_id)
-        counts = copy_rows(cursor, into, stream, spool.add, on_progress, destination.freeze)
+    connections = connections_for(job, stream, file, beside)
+    with (
+        RejectSpool(load_id) as spool,
+        Parts(cursor, database, destination, load_id, connections) as parts,
+    ):
+        counts = parts.fill(stream, spool.add, on_progress)
         check_counts(counts, stream, spool, job.allowance)
         check_month(counts, job.month)
         spool.store(cursor)
-    comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
-    comparison.check(job.verify, job.allow_short)
-    file.check_unchanged()
-    notes = [*stream.plan.warnings, *destination.settle(cursor, load_id)]
+        comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
+        comparison.check(job.verify, job.allow_short)
+        file.check_unchanged()
+        notes = [*stream.plan.warnings, *parts.settle()]
     if job.verify and comparison.known is None and comparison.note is None:
         notes.append("Nothing was verified: no count of rows is known for this file.")
     if decision.replaces is not None:
@@ -125,26 +136,29 @@ def undo(database: Database, load_id: int) -> LoadRecord:
     """
     with database.transaction() as cursor:
         check_ledger(cursor)
+        history.known_load(cursor, load_id)
+        ledger.make_or_upgrade(cursor)
         return patiently(cursor, lambda: _undo(cursor, load_id))
 
 
 def _undo(cursor: Cursor, load_id: int) -> LoadRecord:
     table.lock_definition(cursor, history.known_load(cursor, load_id).target)
     record = history.known_load(cursor, load_id)
-    partition.drop(cursor, _holder(cursor, record), load_id)
+    _check_undoable(cursor, record)
+    partition.drop(cursor, load_id)
     ledger.end(cursor, load_id, "undone")
     return record
 
 
-def _holder(cursor: Cursor, record: LoadRecord) -> Target:
-    """The table that has the load's rows as a partition. Raises DataError."""
+def _check_undoable(cursor: Cursor, record: LoadRecord) -> None:
+    """Raise DataError unless a table has the load's rows as partitions, or some of them."""
     if record.status in ("replaced", "undone"):
         raise DataError(
             f"Load {record.load_id} is {record.status} already: its rows are not in {record.target}.",
             "`taxi-ingest loads` tells what became of each load.",
         )
-    if holder := partition.table_with(cursor, record.load_id):
-        return holder
+    if partition.attached(cursor, record.load_id):
+        return
     existing = table.look_up(cursor, record.target)
     if existing and not existing.partitioned:
         raise DataError(

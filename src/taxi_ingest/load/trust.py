@@ -36,7 +36,7 @@ WHERE (classid, objid) IN (
 _OWNERS_OF_LEDGER = """
 SELECT nspowner FROM pg_namespace WHERE nspname = %(schema)s
 UNION SELECT relowner FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE nspname = %(schema)s AND relname IN ('loads', 'rejects', 'attempts', 'ledger_version')
+WHERE nspname = %(schema)s AND relname IN ('loads', 'parts', 'rejects', 'attempts', 'ledger_version')
 """
 
 

@@ -31,11 +31,17 @@ MONTHS_BACK = 6
 """For how many months a schedule looks for what is new: TLC publishes one two months later, or more."""
 
 _MOST_JOBS = 8
+_MOST_CONNECTIONS = 4
 
 
 def usual_jobs() -> int:
     """How many loads at once the cores bear: each keeps a backend busy, and its client half a core."""
     return min(len(os.sched_getaffinity(0)), _MOST_JOBS)
+
+
+def usual_connections() -> int:
+    """Over how many connections one large file pays to be loaded: each keeps a backend busy."""
+    return min(len(os.sched_getaffinity(0)), _MOST_CONNECTIONS)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class LoadOptions:
     """What separates a CSV's fields, found out unless told: one character, or `tab`."""
     header: bool | None = None
     """Whether a CSV's first row has the names, found out unless told."""
+    connections: int | None = None
+    """Over how many connections a file is copied; as many as pay, if not told."""
     wait: bool = True
     """Whether another run that does the same is waited for, rather than left alone."""
     limit: str | None = None
@@ -106,8 +114,10 @@ class LoadOptions:
     """The block of a bucket or a cloud, with whose credentials files in buckets are read."""
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a `max_rejects` that says nothing."""
+        """Raise UsageError for a `max_rejects` that says nothing, and for no connections."""
         parse_allowance(self.max_rejects)
+        if self.connections is not None and self.connections < 1:
+            raise UsageError("A file takes one connection, at least.", "Give 1 or more, or leave it out.")
 
     @property
     def allowance(self) -> Allowance:

@@ -14,6 +14,7 @@ from taxi_ingest.errors import DatabaseError, DataError, UsageError
 from taxi_ingest.load import Database, Target, parse_target
 from taxi_ingest.load.assignment import count_without_zones
 from taxi_ingest.load.database import one
+from taxi_ingest.load.migrations import upgrade
 from taxi_ingest.load.table import check_schema
 from taxi_ingest.load.trust import check_ledger, strangers_owning
 from taxi_ingest.load.waiting import patiently, wait_for
@@ -73,6 +74,7 @@ def make_views(
     wanted = [parse_target(table) for table in tables]
     with database.transaction() as cursor:
         existing = _entered(cursor, schema)
+        upgrade(cursor)
         sources = find_sources(cursor, wanted, _read_now(cursor, schema))
         return _Making(cursor, schema, sources, existing, materialize).made()
 

@@ -1,6 +1,6 @@
 -- Trips of for-hire vehicles: zones of both ends, duration.
 SELECT
-    trip.load_id,
+    part.load_id,
     load.month AS file_month,
     trip.dispatching_base_num,
     trip.affiliated_base_number,
@@ -16,6 +16,7 @@ SELECT
     dropoff.zone AS dropoff_zone,
     trip.sr_flag
 FROM {fhv} AS trip
-LEFT JOIN taxi_ingest.loads AS load ON load.load_id = trip.load_id
+LEFT JOIN taxi_ingest.parts AS part ON part._load_id = trip._load_id
+LEFT JOIN taxi_ingest.loads AS load ON load.load_id = part.load_id
 LEFT JOIN {schema}.zones AS pickup ON pickup.location_id = trip.pickup_location_id
 LEFT JOIN {schema}.zones AS dropoff ON dropoff.location_id = trip.dropoff_location_id

@@ -1,6 +1,6 @@
 -- Trips by the apps (Uber, Lyft, Via, Juno): the app's name, zones of both ends, waiting, duration and speed.
 SELECT
-    trip.load_id,
+    part.load_id,
     load.month AS file_month,
     trip.hvfhs_license_num,
     coalesce(app.app, trip.hvfhs_license_num) AS app,
@@ -42,7 +42,8 @@ SELECT
     trip.wav_match_flag,
     trip.sr_flag
 FROM {fhvhv} AS trip
-LEFT JOIN taxi_ingest.loads AS load ON load.load_id = trip.load_id
+LEFT JOIN taxi_ingest.parts AS part ON part._load_id = trip._load_id
+LEFT JOIN taxi_ingest.loads AS load ON load.load_id = part.load_id
 LEFT JOIN {schema}.apps AS app ON app.hvfhs_license_num = trip.hvfhs_license_num
 LEFT JOIN {schema}.zones AS pickup ON pickup.location_id = trip.pickup_location_id
 LEFT JOIN {schema}.zones AS dropoff ON dropoff.location_id = trip.dropoff_location_id

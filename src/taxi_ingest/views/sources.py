@@ -70,7 +70,7 @@ class Source:
         for column in self.dataset.columns:
             yield _as(self._value(column), column.snake)
         if self.dataset.kind == "trips":
-            yield _as(_converted(self._named("_load_id"), "integer"), "load_id")
+            yield _as(_converted(self._named("_load_id"), "integer"), "_load_id")
 
     def _value(self, column: tlc.Column) -> sql.Composable:
         type = name_of(pa.type_for_alias(column.type))

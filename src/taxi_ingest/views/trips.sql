@@ -1,7 +1,7 @@
 -- Yellow and green trips as one: codes spelled out, zones of both ends, duration and speed.
 SELECT
     trip.dataset,
-    trip.load_id,
+    part.load_id,
     load.month AS file_month,
     trip.vendor_id,
     coalesce(vendor.vendor, vendor_name.vendor, trip.vendor_name) AS vendor,
@@ -46,7 +46,7 @@ SELECT
 FROM (
     SELECT
         'yellow' AS dataset,
-        yellow.load_id,
+        yellow._load_id,
         coalesce(yellow.vendor_id, CASE yellow.vendor_name {vendor_name_numbers} END) AS vendor_id,
         yellow.vendor_name,
         yellow.pickup_datetime,
@@ -80,7 +80,7 @@ FROM (
     UNION ALL
     SELECT
         'green',
-        green.load_id,
+        green._load_id,
         green.vendor_id,
         NULL,
         green.pickup_datetime,
@@ -111,7 +111,8 @@ FROM (
         green.dropoff_latitude
     FROM {green} AS green
 ) AS trip
-LEFT JOIN taxi_ingest.loads AS load ON load.load_id = trip.load_id
+LEFT JOIN taxi_ingest.parts AS part ON part._load_id = trip._load_id
+LEFT JOIN taxi_ingest.loads AS load ON load.load_id = part.load_id
 LEFT JOIN {schema}.vendors AS vendor ON vendor.vendor_id = trip.vendor_id
 LEFT JOIN {schema}.vendor_names AS vendor_name ON vendor_name.vendor_name = trip.vendor_name
 LEFT JOIN {schema}.rate_codes AS rate_code ON rate_code.ratecode_id = trip.ratecode_id
