@@ -68,7 +68,7 @@ To = Annotated[
 Block = Annotated[str | None, block("Use the database of this Prefect block.")]
 PlaceBlock = Annotated[
     str | None,
-    block("Use the database or bucket of this Prefect block; with --to bigquery://… its credentials."),
+    block("Use the database or bucket of this Prefect block; for BigQuery, named by --to, its credentials."),
 ]
 DatabaseUrl = Annotated[
     str | None,
