@@ -24,6 +24,7 @@ from taxi_ingest import stack, tlc
 from taxi_ingest.load import database_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.tlc.sample import write_sample
+from warm import warmed
 
 ELSEWHERE = {"docs/course.md": "test_course.py"}
 """Pages whose blocks another module runs, in a world of their own."""
@@ -127,12 +128,16 @@ class World:
         return self.home / "work"
 
     @property
+    def programs(self) -> Path:
+        return self.home / "programs"
+
+    @property
     def environment(self) -> dict[str, str]:
         ours = ("TAXI_INGEST_", "PREFECT_", "XDG_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return kept | {
             "HOME": str(self.home),
-            "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}",
+            "PATH": f"{self.programs}:{Path(PROGRAM).parent}:{os.environ['PATH']}",
             "TAXI_INGEST_PREFECT_PORT": str(self.prefect_port),
             "TAXI_INGEST_TLC_URL": self.mirror,
             "TAXI_INGEST_DOWNLOAD_TRIES": "1",
@@ -228,12 +233,15 @@ def new_world(mirror: str) -> Iterator[World]:
     (world.work / "docs").symlink_to(ROOT / "docs")
     (home / ".pgpass").write_text("127.0.0.1:*:*:me:geheim\n")
     (home / ".pgpass").chmod(0o600)
-    try:
-        yield world
-    finally:
-        done = world.run("taxi-ingest down --force --remove-data --yes")
-        assert done.returncode == 0, done.stdout
-        shutil.rmtree(home)
+    world.programs.mkdir()
+    with warmed(PROGRAM, world.environment, world.work) as program:
+        (world.programs / program.name).symlink_to(program)
+        try:
+            yield world
+        finally:
+            done = world.run("taxi-ingest down --force --remove-data --yes")
+            assert done.returncode == 0, done.stdout
+            shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")
