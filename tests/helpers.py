@@ -345,6 +345,21 @@ def loaded(
     )
 
 
+def together(url: str, connections: int) -> Callable[[LoadProgress], None]:
+    """Lets a load go on only when so many of its connections copy, so that each gets rows."""
+
+    begun = threading.Event()
+
+    def wait(_: LoadProgress) -> None:
+        if not begun.is_set():
+            until(lambda: sessions(url, COPYING) >= connections)
+            begun.set()
+        # So that the others have their turn.
+        time.sleep(0.005)
+
+    return wait
+
+
 def looked_ahead(path: Path, database: Database, table: str = "trips", **how: Any) -> Preview:
     """What the library says would become of a file; `how` as for `loaded`."""
     stream = open_stream(path, path.name, 2)

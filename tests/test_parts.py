@@ -1,13 +1,11 @@
 """One file over several connections: still one load, visible at one moment, and all that holds for a load."""
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +21,7 @@ from helpers import (
     query,
     sessions,
     start_cli,
+    together,
     totals,
     until,
     url_with,
@@ -51,21 +50,6 @@ TABLES = """
 SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname = 'taxi_ingest' AND relkind = 'r' AND relname ~ '^load' AND relname <> 'loads' ORDER BY 1
 """
-
-
-def together(url: str, connections: int) -> Callable[[LoadProgress], None]:
-    """Lets a load go on only when so many of its connections copy, so that each gets rows."""
-
-    begun = Event()
-
-    def wait(_: LoadProgress) -> None:
-        if not begun.is_set():
-            until(lambda: sessions(url, COPYING) >= connections)
-            begun.set()
-        # So that the others have their turn.
-        time.sleep(0.005)
-
-    return wait
 
 
 def many(folder: Path, name: str = JANUARY, rows: int = 60, first: int = 0) -> Path:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from builders import ZONES, any_rows, csv_of, plain_table, row, trips, two_squares
-from helpers import PASSWORD, Cli, execute, run_python
+from helpers import PASSWORD, Cli, execute, run_python, together
 from helpers import loaded as load_in_chunks
 from taxi_ingest import tlc
 from taxi_ingest.errors import UsageError
@@ -211,6 +211,21 @@ def test_months_restrict_it_also_in_a_table_of_ones_own(
         assert numbers(report, "days") == {f"2024-02-{day:02}": 1 for day in range(1, 4)}
         assert list(numbers(report, "loads")) == ["2024-02"]
         assert [month.month for month in report.months] == ["2024-02"]
+
+
+def test_a_month_of_several_parts_is_told_whole(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    for month in (1, 2):
+        lines = [row(pickup=f"2024-{month:02}-{day:02} 12:00:00") for day in range(1, 29)]
+        load_in_chunks(
+            trips(tmp_path, lines, f"yellow_tripdata_2024-{month:02}.csv"),
+            embedded_database,
+            connections=2,
+            on_progress=together(embedded_database_url, 2),
+        )
+    assert sum(numbers(reported(embedded_database, months="2024-02"), "days").values()) == 28
+    assert sum(numbers(reported(embedded_database), "days").values()) == 56
 
 
 @pytest.mark.parametrize(("days", "unit"), [(300, "day"), (900, "week"), (4000, "month"), (40_000, "year")])

@@ -18,6 +18,7 @@ from helpers import (
     held,
     loaded,
     query,
+    together,
     url_with,
     value,
 )
@@ -377,6 +378,15 @@ def test_a_table_of_the_users_own_is_read_whatever_its_types_and_columns(
     told = "vendor, pickup_datetime::text, passenger_count, total_amount, load_id, duration_minutes"
     [trip] = query(database_url, f"SELECT {told} FROM trips")
     assert trip == ("Creative Mobile Technologies", "2024-07-01 12:00:00", 3, 2.5, None, None)
+
+
+def test_trips_of_several_parts_are_one_loads(tmp_path: Path, database: Database, database_url: str) -> None:
+    path = trips(tmp_path, [row(number) for number in range(60)])
+    loaded(path, database, "yellow", connections=2, on_progress=together(database_url, 2))
+    make_views(database)
+    told = "SELECT load_id, file_month, count(*), sum(total_amount) FROM trips GROUP BY 1, 2"
+    assert query(database_url, told) == [(1, "2024-01", 60, 1770)]
+    assert query(database_url, "SELECT files, trips FROM loaded_months") == [(1, 60)]
 
 
 def test_of_several_tables_with_a_dataset_the_usual_one_is_read_or_the_one_that_is_named_and_then_stays(

@@ -26,6 +26,7 @@ from helpers import (
     loaded,
     query,
     run_python,
+    together,
     value,
 )
 from taxi_ingest.errors import DataError, SourceError
@@ -390,6 +391,27 @@ def test_loads_of_coordinates_get_zones_whenever_the_outlines_come(
     assert query(database_url, f"SELECT {columns} FROM taxi_ingest.loads WHERE load_id = {load_id}") == before
     assert indexes(database_url) == [f"load_{load_id}_pickup"]
     assert loaded(path, database).status == "skipped"
+
+
+def test_a_load_of_several_parts_gets_its_zones_in_all_of_them(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    points = [(-73.5 if number % 3 else -72.5, 40.5, -73.5, 50) for number in range(50)]
+    progress = together(database_url, 2)
+    loaded(coordinates(tmp_path, *points), database, connections=2, on_progress=progress)
+    read: list[tuple[int, int]] = []
+    loaded(two_zones(tmp_path), database, "shapes", chunk_size=1000)
+    outlines = outlines_in(database, parse_target("shapes"))
+    [load_id] = loads_to_assign(database, outlines)
+    done = assign_zones(
+        database, load_id, outlines, Zones(outlines.texts).at, lambda now, all, _: read.append((now, all))
+    )
+    assert done == Assignment(load_id, "trips", "green", "2014-01", 50, 0, 50)
+    assert zones_of(database_url) == [(1 if number % 3 else 2, None) for number in range(50)]
+    assert indexes(database_url) == ["load_1_pickup", "load_2_pickup"]
+    assert len(read) == 2, "the parts"
+    assert read[-1][0] == read[-1][1]
+    assert loads_to_assign(database, outlines) == []
 
 
 def indexes(url: str) -> list[str]:

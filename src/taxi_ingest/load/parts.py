@@ -60,8 +60,9 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown()
-        for companion in self._companions:
-            companion.close(discard=error is not None)
+        with ExitStack() as all_of_them:
+            for companion in self._companions:
+                all_of_them.callback(companion.close, discard=error is not None)
 
     def fill(
         self,
@@ -125,7 +126,7 @@ class _Companion:
 
     def close(self, discard: bool) -> None:
         """Close the connection; `discard` what it has committed, if it can: otherwise the next load does."""
-        with suppress(psycopg2.Error), self._opened:
+        with self._opened, suppress(psycopg2.Error):
             if discard and self._committed and self._connection:
                 with self._connection.cursor() as cursor:
                     cursor.execute("SET LOCAL lock_timeout = '500ms'")
