@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -163,8 +163,11 @@ def test_each_counted_answer_is_the_sum_of_tlcs_known_rows(question: Question) -
 
 
 @pytest.mark.slow
-def test_each_command_and_program_runs(mirror: Path, tmp_path: Path) -> None:
+def test_each_command_and_program_runs(
+    mirror: Path, tmp_path: Path, with_tables: Callable[[Path], None]
+) -> None:
     home = Path(tempfile.mkdtemp(prefix="ti-"))
+    with_tables(home)
     environment = {
         **os.environ,
         "TAXI_INGEST_HOME": str(home),

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,9 +245,10 @@ def new_world(mirror: str) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def world(mirror: str) -> Iterator[World]:
+def world(mirror: str, with_tables: Callable[[Path], None]) -> Iterator[World]:
     """A world with its local stack up, and there the database `given`, which has TABLES."""
     with new_world(mirror) as world:
+        with_tables(world.stack)
         done = world.run(f"taxi-ingest up --port {world.postgres_port}")
         assert done.returncode == 0, done.stdout
         server = stack.start_database(Settings(home=world.stack))
