@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -262,7 +262,10 @@ def test_the_folder_that_it_is_called_in_is_not_written(
 
 
 @pytest.mark.slow
-def test_both_servers_start_in_a_bare_environment(home: Path, port: int) -> None:
+def test_both_servers_start_in_a_bare_environment(
+    home: Path, port: int, with_tables: Callable[[Path], None]
+) -> None:
+    with_tables(home / "own")
     command = f"umask 077; unset PATH LOGNAME SHELL; exec {PROGRAM} up --quiet <&-"
     environment = bare(home) | {
         "TAXI_INGEST_HOME": str(home / "own"),
