@@ -153,12 +153,27 @@ def _backfill(turns: Turns, inputs: Inputs, rounds: int) -> None:
     )
 
 
+def _lake(turns: Turns, inputs: Inputs, rounds: int) -> None:
+    """A month's file as sorted Parquet."""
+    csv, parquet = inputs.csv("csv", MONTH), inputs.parquet("parquet", MONTH)
+    turns.alternate(
+        rounds,
+        ("lake stage", parquet),
+        ("DuckDB COPY", parquet),
+        ("lake stage", csv),
+        ("DuckDB COPY", csv),
+        ("ingest --to lake", csv),
+    )
+    turns.alternate(1, ("ingest --to lake", inputs.csv("13.7 M", YEAR)))
+
+
 _PARTS: Mapping[str, Callable[[Turns, Inputs, int], None]] = {
     "month": _month,
     "year": _year,
     "small": _small,
     "many": _many,
     "backfill": _backfill,
+    "lake": _lake,
 }
 
 

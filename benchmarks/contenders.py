@@ -30,6 +30,8 @@ class Contender:
     """Whether it tells its seconds itself."""
     is_peer: bool = False
     """Whether the benchmark goes on without it."""
+    into_lake: bool = False
+    """Whether it fills a lake, and no table."""
     by_prefect: bool = False
     """Whether the CPU of Prefect's server is measured with it, for which it is waited."""
     most_rounds: int = sys.maxsize
@@ -79,6 +81,19 @@ def _peer(name: str, most_rounds: int = sys.maxsize) -> Contender:
     return Contender(command, is_peer=True, most_rounds=most_rounds)
 
 
+def _lake_stage(place: Place, input: Input) -> Sequence[str]:
+    return [sys.executable, str(_HERE / "lake_stage.py"), str(place.lake), *map(str, input.paths)]
+
+
+def _duckdb_copy(place: Place, input: Input) -> Sequence[str]:
+    script = str(_HERE / "peers" / "duckdb_lake_peer.py")
+    return [str(place.peers / "bin" / "python"), script, *map(str, input.paths), str(place.lake)]
+
+
+def _ingest_to_lake(place: Place, input: Input) -> Sequence[str]:
+    return [*_ingest(place, input), "--to", str(place.lake)]
+
+
 CONTENDERS = {
     "psql": Contender(_psql, typed=True),
     "zcat | psql": Contender(_psql_unzipped, typed=True),
@@ -89,6 +104,9 @@ CONTENDERS = {
     "backfill, 1 job": _backfill(1),
     "backfill, 2 jobs": _backfill(2),
     "backfill, 4 jobs": _backfill(4),
+    "lake stage": Contender(_lake_stage, own_clock=True, into_lake=True),
+    "DuckDB COPY": Contender(_duckdb_copy, own_clock=True, is_peer=True, into_lake=True),
+    "ingest --to lake": Contender(_ingest_to_lake, into_lake=True),
     "DuckDB": _peer("duckdb"),
     "ADBC": _peer("adbc"),
     # A second round of these would take as long as all others do together.

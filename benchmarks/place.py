@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,15 @@ FROM trips
 """
 # In cents: a sum of floats depends on the order in which parallel workers add them, by cents at 13.7 M rows.
 # As timestamps without a zone: dlt makes columns with one, and means UTC.
+
+_PROOF_OF_LAKE = """
+import sys, duckdb
+found = duckdb.sql(
+    "SELECT count(*), sum(round(total_amount * 100)::bigint), min(tpep_pickup_datetime), "
+    f"max(tpep_pickup_datetime) FROM '{sys.argv[1]}/trips/*/*.parquet'"
+)
+print(*found.fetchone(), sep="|")
+"""
 
 _PSQL = "from taxi_ingest.stack import psql_command; print(psql_command('')[0])"
 
@@ -68,6 +78,11 @@ class Place:
         """The folder of the peers' own environment."""
         return self.folder / "peers"
 
+    @property
+    def lake(self) -> Path:
+        """The folder of the lake that some fill."""
+        return self.folder / "lake"
+
     def sql(self, *statements: str) -> str:
         """Run statements; return what they printed."""
         arguments = [part for statement in statements for part in ("-c", statement)]
@@ -76,9 +91,12 @@ class Place:
     def begin(self, typed: bool) -> None:
         """Begin anew: no table, or an empty typed one; nothing left to be written to the disk."""
         self.sql(*_ANEW, *([self.typed_table] if typed else []), "CHECKPOINT")
+        shutil.rmtree(self.lake, ignore_errors=True)
 
-    def proof(self) -> str:
+    def proof(self, of_lake: bool = False) -> str:
         """`rows|cents|first pickup|last pickup`: the same for all contenders that load the same rows."""
+        if of_lake:
+            return self.run(str(self.peers / "bin" / "python"), "-c", _PROOF_OF_LAKE, str(self.lake))
         return self.sql("SET timezone = 'UTC'", _PROOF)
 
     def server_cpu_seconds(self) -> float:

@@ -67,6 +67,12 @@ TARGETS = (
     Target("peak memory, 1.37 M rows", 500, "ingest, csv", unit="MB", field="peak_mb"),
     Target("peak memory, 13.7 M rows", 500, "ingest, 13.7 M", unit="MB", field="peak_mb"),
     Target("growth of peak memory, 13.7 M / 1.37 M", 1.1, "ingest, 13.7 M", "ingest, csv", field="peak_mb"),
+    Target("lake month, Parquet / DuckDB's COPY TO", 1.0, "lake stage, parquet", "DuckDB COPY, parquet"),
+    Target("lake month, CSV / DuckDB's COPY TO", 1.0, "lake stage, csv", "DuckDB COPY, csv"),
+    Target("peak memory, 1.37 M rows into a lake", 600, "ingest --to lake, csv", unit="MB", field="peak_mb"),
+    Target(
+        "peak memory, 13.7 M rows into a lake", 600, "ingest --to lake, 13.7 M", unit="MB", field="peak_mb"
+    ),
     Target("--help", 0.25, "--help", unit="s"),
     Target("backfill of 12 months / DuckDB, one process", 0.85, _YEAR, "DuckDB, 12 months"),
     Target("backfill of 12 months / psql on the equal CSVs", 0.8, _YEAR, "psql, 12 months as CSV"),

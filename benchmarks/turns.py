@@ -41,9 +41,9 @@ class Turns:
         """Run one of our commands, which finds the database as the run before has left it."""
         self._keep(case, measured(command, self.place.env, self.place.folder))
 
-    def prove(self, case: str, input: Input) -> None:
-        """Raise RuntimeError if the table has other rows than the input."""
-        proof = self.place.proof()
+    def prove(self, case: str, input: Input, of_lake: bool = False) -> None:
+        """Raise RuntimeError if the table, or the lake, has other rows than the input."""
+        proof = self.place.proof(of_lake)
         if proof != self._proofs.setdefault(input.rows, proof) or not proof.startswith(f"{input.rows}|"):
             raise RuntimeError(
                 f"{case} has loaded {proof}, others {self._proofs[input.rows]}, of {input.rows} rows"
@@ -63,7 +63,7 @@ class Turns:
             self.unavailable[case] = str(reason).splitlines()[-1]
             print(f"not available: {case}: {self.unavailable[case]}", flush=True)
             return
-        self.prove(case, input)
+        self.prove(case, input, contender.into_lake)
         self._keep(case, run)
 
     def _run(self, contender: Contender, input: Input) -> Measurement:

@@ -10,9 +10,21 @@ from contextlib import closing
 from itertools import count
 from pathlib import Path
 
+import httpx
 import hypothesis
 import pytest
 
+from bigquery_server import BigQueryServer, bigquery_server
+from bucket_servers import (
+    Bucket,
+    GcsServer,
+    azure_environment,
+    azure_server,
+    gcs_server,
+    make_azure_container,
+    s3_environment,
+    s3_server,
+)
 from builders import TRIPS, written
 from helpers import (
     Cli,
@@ -142,6 +154,72 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """A real HTTP server for the files in the test's folder."""
     with serve(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """An emulator of Google Cloud Storage; the test is skipped where there is none."""
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of an emulator of S3; the test is skipped where there is none."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[str]:
+    """The address of an emulator of Azure's storage; the test is skipped where there is none."""
+    with azure_server() as url:
+        yield url
+
+
+@pytest.fixture
+def gcs_bucket(gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new bucket in Google Cloud Storage, which the environment names."""
+    name = f"taxi-{next(_numbers)}"
+    gcs.make_bucket(name)
+    return _named_by_environment(Bucket("gs", name, gcs.environment), monkeypatch)
+
+
+@pytest.fixture
+def s3_bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new bucket in S3, which the environment names."""
+    name = f"taxi-{next(_numbers)}"
+    httpx.put(f"{s3}/{name}", trust_env=False).raise_for_status()
+    return _named_by_environment(Bucket("s3", name, s3_environment(s3)), monkeypatch)
+
+
+@pytest.fixture
+def azure_bucket(azure: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new container in Azure, which the environment names."""
+    name = f"taxi-{next(_numbers)}"
+    make_azure_container(azure, name)
+    return _named_by_environment(Bucket("az", name, azure_environment(azure)), monkeypatch)
+
+
+@pytest.fixture
+def bigquery(monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryServer]:
+    """A project in BigQuery with one empty dataset, which the environment names."""
+    with bigquery_server() as server:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+        yield server
+
+
+def _named_by_environment(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    return bucket
+
+
+@pytest.fixture(params=["gcs", "s3", "azure"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    """A new bucket in each of the clouds."""
+    made: Bucket = request.getfixturevalue(f"{request.param}_bucket")
+    return made
 
 
 @pytest.fixture

@@ -55,7 +55,8 @@ def set_up_environment(home: Path) -> None:
 
     To be called before anything imports Prefect, which reads its settings then.
     """
-    for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAXI_INGEST_", "PG"))]:
+    clouds = ("GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_", "BIGQUERY_", "AWS_", "AZURE_")
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAXI_INGEST_", "PG", *clouds))]:
         del os.environ[name]
     os.environ |= {
         "PREFECT_HOME": str(home / "prefect-home"),
@@ -63,6 +64,12 @@ def set_up_environment(home: Path) -> None:
         "TAXI_INGEST_CACHE_DIR": str(home / "cache"),
         "TAXI_INGEST_DOWNLOAD_TRIES": "2",
         "TAXI_INGEST_PREFECT_PORT": str(free_port()),
+        # Nor may the user's clouds.
+        "CLOUDSDK_CONFIG": str(home / "gcloud"),
+        "AWS_CONFIG_FILE": str(home / "aws-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(home / "aws-credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_GCE_CHECK": "True",
     }
     _USUAL.update(os.environ)
 

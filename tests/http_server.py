@@ -117,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut_after_bytes is not None:
             self.close_connection = True
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.do_GET()
+
     def _answer(self, server: Server, path: str, fault: Fault) -> tuple[int, dict[str, str], bytes]:
         if fault.redirect_to:
             return HTTPStatus.FOUND, {"Location": fault.redirect_to}, b""
@@ -136,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"ETag": etag, "Last-Modified": date, "Accept-Ranges": "bytes"}
         if etag == self.headers["If-None-Match"] or date == self.headers["If-Modified-Since"]:
             return HTTPStatus.NOT_MODIFIED, headers, b""
+        if self.headers["If-Match"] not in (None, etag):
+            return HTTPStatus.PRECONDITION_FAILED, {}, b""
         wanted = self.headers["Range"]
         heeded = not self.server.server.without_if_range  # type: ignore[attr-defined]
         if wanted and (not heeded or self.headers["If-Range"] in (None, etag)):

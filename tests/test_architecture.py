@@ -19,7 +19,7 @@ PARTS = (
         "report",
         "flows",
         "months",
-        "databases",
+        "places",
         "views",
         "load",
         "transform",
@@ -35,13 +35,19 @@ HOMES = {
     "prefect": ("flows", "stack.prefect_app", "stack.prefect_database"),
     "prefect_sqlalchemy": ("flows",),
     # A TAB does not wait for load/.
-    "psycopg2": ("load", "views", "stack", "databases", "flows.blocks", "cli.completion"),
+    "psycopg2": ("load", "views", "stack", "places.databases", "flows.blocks", "cli.completion"),
     # An extra: without it all else works.
     "shapely": ("read.shapes", "transform.zones"),
     "pyproj": ("read.shapes",),
     "matplotlib": ("report.drawing",),
     "jinja2": ("report.page",),
     "shapefile": ("read.shapes",),
+    "obstore": ("sources", "flows.cloud_blocks"),
+    "boto3": ("sources.bucket_logins",),
+    "botocore": ("sources.bucket_logins",),
+    "google": ("places.bigquery", "flows.cloud_blocks", "sources.bucket_logins"),
+    "prefect_gcp": ("flows",),
+    "prefect_aws": ("flows",),
 }
 """Who may import it: a part with all that is in it, or one module."""
 
@@ -114,6 +120,9 @@ def test_what_is_somebody_elses_is_imported_in_its_home_alone() -> None:
         ("taxi_ingest.cli.shortcut", ("prefect",)),
         ("taxi_ingest.stack", ("prefect",)),
         ("taxi_ingest.stack.prefect_app", ("prefect",)),
+        # Nothing of a cloud's, unless one is asked.
+        ("taxi_ingest.places.bigquery", ("google.cloud", "google.auth", "obstore")),
+        ("taxi_ingest.flows.cloud_blocks", ("google.cloud", "google.auth", "obstore", "boto3")),
     ],
 )
 def test_what_is_imported_later_is_not_imported_at_once(module: str, spared: tuple[str, ...]) -> None:

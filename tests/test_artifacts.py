@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import Artifact
 
+from bigquery_server import BigQueryServer
 from builders import row, trips
 from helpers import PASSWORD, Publish, url_with, value
 from prefect_runs import flow_run, id_of
@@ -66,6 +67,18 @@ def test_rejects_are_a_table_with_the_first_of_them(tmp_path: Path) -> None:
 
 def trips_file(folder: Path, rows: list[str]) -> Path:
     return trips(folder, rows, "yellow_tripdata_2024-03.csv")
+
+
+@pytest.mark.usefixtures("api")
+def test_a_load_into_bigquery_is_shown_as_any_other(tmp_path: Path, bigquery: BigQueryServer) -> None:
+    pytest.importorskip("google.cloud.bigquery", reason="the extra [gcp] is not installed")
+    file = trips_file(tmp_path, [row(1), row(2, "many")])
+    outcome = ingest(url=str(file), table="trips", to=bigquery.address, max_rejects="1")
+    page = page_of(outcome.flow_run_url)
+    for part in (f"`trips` in {bigquery.address}", "1 loaded, 1 rejected", "| extract |", "| load |"):
+        assert part in page
+    rejects = json.loads(str(artifacts_of(outcome.flow_run_url)["table"].data))
+    assert [reject["line"] for reject in rejects] == [3]
 
 
 @pytest.mark.usefixtures("api")

@@ -313,12 +313,15 @@ def test_blocks_are_created_listed_checked_and_loaded_through(cli: Cli, trips: P
     over = cli("blocks", "create", "--name", "system", *where, "--overwrite", env={"PGPASSWORD": PASSWORD})
     assert over.returncode == 0, over.stderr
     listed = json.loads(cli("blocks", "ls", "--json").stdout)["blocks"]
-    assert {"name": "system", "database": f"postgresql://{user}@{host}:{port}/{database}"} in listed
+    address = f"postgresql://{user}@{host}:{port}/{database}"
+    assert {"name": "system", "type": "sqlalchemy-connector", "address": address} in listed
     checked = cli("blocks", "check", "system")
     assert (checked.returncode, "answers, PostgreSQL" in checked.stdout) == (0, True), checked.stderr
     done = cli("ingest", "--block", "system", "--url", trips, "--table", "through_block", "--json")
     assert json.loads(done.stdout)["status"] == "loaded", done.stderr
     assert query(system_url, "SELECT count(*) FROM through_block") == [(2,)]
+    assert cli("blocks", "rm", "system").stdout == "Removed block system\n"
+    assert cli("blocks", "rm", "system").returncode == 2
 
 
 def test_a_block_that_does_not_connect_is_not_saved(cli: Cli) -> None:

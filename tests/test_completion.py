@@ -31,7 +31,7 @@ def offered(*words: str, env: dict[str, str] | None = None, cwd: Path | None = N
     ("words", "found"),
     [
         ("ba", ["backfill"]),
-        ("blocks ", ["create", "ls", "check"]),
+        ("blocks ", ["create", "ls", "check", "rm"]),
         ("help blocks cr", ["create"]),
         ("ingest --max", ["--max-rejects", "--max-failures"]),
         ("ingest --names ", ["tlc", "snake", "lower"]),

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from helpers import PROGRAM, ROOT, SHARED_DATA, Rows, free_port, loaded, query, run_cli
+from bigquery_server import BigQueryServer
+from bucket_servers import GcsServer
+from helpers import PROGRAM, ROOT, SHARED_DATA, Publish, Rows, free_port, loaded, query, run_cli
 from taxi_ingest import stack, tlc
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.settings.environment import Settings
@@ -48,7 +50,16 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """What stands behind a prompt, without its comment."""
+    """What stands behind a prompt, without its comment; but for the chain's."""
+    return [command for command in _prompted() if " --to " not in command]
+
+
+def chain() -> list[str]:
+    """The commands that load from the web into a bucket, and from there into BigQuery."""
+    return [command for command in _prompted() if " --to " in command]
+
+
+def _prompted() -> list[str]:
     return [
         line[2:].partition("  #")[0].strip()
         for block in blocks("console")
@@ -202,3 +213,28 @@ def test_each_command_and_program_runs(
         finally:
             run_cli("down", "--remove-data", "--yes", env=environment)
     assert not home.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server")
+def test_the_chain_from_the_web_over_a_bucket_into_bigquery_is_three_commands(
+    publish: Publish, gcs: GcsServer, bigquery: BigQueryServer
+) -> None:
+    for month in ("2019-02", "2019-03"):
+        publish(month, 200)
+    gcs.make_bucket("my-bucket")
+    environment = {**os.environ, **gcs.environment, "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}"}
+    printed = [
+        subprocess.run(
+            ["bash", "-euc", command], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for command in chain()
+    ]
+    assert [text.splitlines()[0].split()[0] for text in printed] == ["Loaded", "Loaded", "load"]
+    rows = {month: len(rows) for month, rows in bigquery.tables["yellow_tripdata"].partitions.items()}
+    assert rows == {"201902": 200, "201903": 200}
+    sources = sorted(row["source"] for row in bigquery.tables["taxi_ingest_loads"].rows)
+    assert sources == [
+        f"gs://my-bucket/lake/yellow_tripdata/month={month}/yellow_tripdata_{month}.parquet"
+        for month in ("2019-02", "2019-03")
+    ]

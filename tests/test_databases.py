@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from helpers import PASSWORD, query
 from taxi_ingest import Settings, prefect_api, stack
-from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import UsageError
 from taxi_ingest.flows.blocks import BlockDatabase, create_block, find_block
 from taxi_ingest.load import Database, database_at, parse_target, undo
+from taxi_ingest.places.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import local_file
 from taxi_ingest.transform import open_stream

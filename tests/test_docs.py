@@ -17,6 +17,7 @@ import pytest
 import typer.main
 
 import taxi_ingest
+from bucket_servers import GcsServer, service_account_key
 from documents import PAGES, REMARK, RUN, SHOWN, Block, Page
 from helpers import PROGRAM, ROOT, execute, free_port, loaded, url_with
 from http_server import serve
@@ -269,6 +270,19 @@ def world(mirror: str, with_tables: Callable[[Path], None]) -> Iterator[World]:
         yield world
 
 
+@pytest.fixture
+def taxi_data(gcs: GcsServer, world: World) -> str:
+    """The bucket that a page loads from, in an emulator; what its commands find it by."""
+    gcs.make_bucket("taxi-data")
+    for month in ("2024-01", "2024-02"):
+        name = f"green_tripdata_{month}.parquet"
+        gcs.put(
+            "taxi-data", f"green/{name}", write_sample("green", month, world.home / name, 30).read_bytes()
+        )
+    (world.work / "key.json").write_text(json.dumps(service_account_key(gcs.url)))
+    return f"export STORAGE_EMULATOR_HOST={gcs.url}\n"
+
+
 def carry_out(page: Page, world: World, url: str) -> None:
     """Run a page's blocks, one after the other."""
     for block in page.blocks:
@@ -310,13 +324,17 @@ def labels(lines: Iterable[str]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bigquery")
 @pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: page.name)
-def test_each_block_of_a_page_runs_and_prints_what_it_shows(page: Page, world: World) -> None:
+def test_each_block_of_a_page_runs_and_prints_what_it_shows(
+    page: Page, world: World, request: pytest.FixtureRequest
+) -> None:
     server = stack.start_database(Settings(home=world.stack))
     name = f"page_{page.path.stem.lower()}".replace("-", "_")
     execute(server, f"CREATE DATABASE {name} TEMPLATE given")
     url = url_with(server, dbname=name)
-    (world.home / "exported").write_text(f"export TAXI_INGEST_DATABASE_URL='{url}'\n")
+    bucket = request.getfixturevalue("taxi_data") if page.path.name == "buckets.md" else ""
+    (world.home / "exported").write_text(f"export TAXI_INGEST_DATABASE_URL='{url}'\n{bucket}")
     carry_out(page, world, url)
 
 
@@ -339,4 +357,4 @@ def test_the_page_of_the_python_interface_has_every_public_name(tmp_path: Path) 
     page = (tmp_path / "taxi_ingest.html").read_text()
     for name in taxi_ingest.__all__:
         assert f'<section id="{name}">' in page
-    assert 'id="ingest.url"' in page or "Path, file:// or http(s) URL" in page
+    assert 'id="ingest.url"' in page or "Path, or URL (file, http, https" in page

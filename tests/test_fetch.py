@@ -488,7 +488,7 @@ def test_a_path_becomes_an_absolute_address(tmp_path: Path, monkeypatch: pytest.
     assert parse_source("http://u:p@host/x.csv?y=1#z").url == "http://host/x.csv?y=1"
 
 
-@pytest.mark.parametrize("url", ["ftp://u:secret@host/x.csv", "s3://bucket/x", "data:text/csv,a"])
+@pytest.mark.parametrize("url", ["ftp://u:secret@host/x.csv", "s3://user:secret@bucket/x", "data:text/csv,a"])
 def test_other_schemes_are_refused_without_repeating_a_password(url: str) -> None:
     with pytest.raises(UsageError) as failure:
         parse_source(url)

@@ -130,7 +130,7 @@ def test_defaults_are_shown() -> None:
     shown = str(PAGES["taxi-ingest ingest"].groups)
     for default in ("[default: skip]", "[default: 1%]", "[default: 100000]", "[default: --index]"):
         assert default in shown
-    assert "[default: postgres-connector]" in str(PAGES["taxi-ingest blocks create"].groups)
+    assert "[default: sqlalchemy-connector]" in str(PAGES["taxi-ingest blocks create"].groups)
 
 
 # As it is shown

@@ -28,6 +28,7 @@ from taxi_ingest.months import (
     published,
     with_revisions,
 )
+from taxi_ingest.places import Postgres
 from taxi_ingest.settings.job import BackfillJob
 from taxi_ingest.sources import Cache, parse_source
 from taxi_ingest.tlc.sample import write_sample
@@ -55,7 +56,7 @@ def fail(database: Database, month: str, table: str = "trips", message: str = "I
 
 def told(database: Database, table: str = "trips") -> dict[str, Month]:
     """All months of yellow in a table."""
-    found = compare(database, Target("public", table), "yellow", MONTHS, TODAY)
+    found = compare(Postgres(database), Target("public", table), "yellow", MONTHS, TODAY)
     assert tuple(month.month for month in found) == MONTHS
     return {month.month: month for month in found}
 
@@ -192,7 +193,7 @@ def test_months_are_those_of_one_dataset_in_one_table(tmp_path: Path, embedded_d
     fail(embedded_database, "2024-03", "other")
     assert states(told(embedded_database)) == {"2024-01": "loaded"}
     assert states(told(embedded_database, "other")) == {"2024-02": "loaded", "2024-03": "failed"}
-    green = compare(embedded_database, Target("public", "trips"), "green", MONTHS[-5:], TODAY)
+    green = compare(Postgres(embedded_database), Target("public", "trips"), "green", MONTHS[-5:], TODAY)
     assert {month.state for month in green} == {"missing", "unpublished"}
 
 
@@ -404,7 +405,9 @@ def test_a_plan_ends_with_what_is_published_only_where_its_end_is_open(
 
 def plan_of(database: Database, months: str, settings: Settings, **how: Any) -> Plan:
     return plan(
-        database, BackfillJob(datasets=["yellow"], months=months, until=f"{TODAY:%Y-%m}", **how), settings
+        Postgres(database),
+        BackfillJob(datasets=["yellow"], months=months, until=f"{TODAY:%Y-%m}", **how),
+        settings,
     )
 
 
@@ -450,7 +453,7 @@ def test_an_estimate_knows_rows_and_file_at_once_and_the_time_after_a_load(
 ) -> None:
     settings = mirror(tmp_path, "2021-01", "2024-01")
     months = [told(embedded_database)[name] for name in ("2021-01", "2024-01", "2024-02")]
-    first, second, absent = estimates(embedded_database, months, settings)
+    first, second, absent = estimates(Postgres(embedded_database), months, settings)
     length = (tmp_path / "yellow_tripdata_2021-01.csv").stat().st_size
     assert (first.rows, first.file_bytes, first.seconds) == (1_369_769, length, None)
     assert first.table_bytes
@@ -461,11 +464,11 @@ def test_an_estimate_knows_rows_and_file_at_once_and_the_time_after_a_load(
     assert (second.rows, absent.file_bytes) == (2_964_624, None)
     loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
     # One row is no measure of a million.
-    after, *_ = estimates(embedded_database, months, settings)
+    after, *_ = estimates(Postgres(embedded_database), months, settings)
     assert (after.seconds, after.table_bytes) == (None, first.table_bytes)
     path = write_sample("yellow", "2021-02", tmp_path / "yellow_tripdata_2021-02.parquet", 10_000)
     loaded(path, embedded_database, chunk_size=10_000)
-    after, *_ = estimates(embedded_database, months, settings)
+    after, *_ = estimates(Postgres(embedded_database), months, settings)
     assert after.seconds
     assert after.seconds > 0
 
@@ -476,10 +479,10 @@ def test_rows_that_are_not_known_are_reckoned_from_the_files_length(
     settings = mirror(tmp_path, "2009-01", "2009-02")
     assert tlc.known_rows("yellow", "2009-02", "csv") is None
     months = [told(embedded_database)[name] for name in ("2009-02", "2009-03")]
-    before, _ = estimates(embedded_database, months, settings)
+    before, _ = estimates(Postgres(embedded_database), months, settings)
     assert (before.rows, before.table_bytes) == (None, None)
     loaded(tmp_path / "yellow_tripdata_2009-01.csv", embedded_database)
-    after, absent = estimates(embedded_database, months, settings)
+    after, absent = estimates(Postgres(embedded_database), months, settings)
     assert (after.rows, absent.rows) == (1, None)
 
 
@@ -498,10 +501,10 @@ def test_months_that_do_not_fit_on_the_disk_are_refused_before_they_are_begun(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(free, 0, free))
     months = [month for name, month in told(embedded_database).items() if "2019-01" <= name <= "2021-07"]
     if fits:
-        check_room(embedded_database, months, Settings(tlc_url=str(tmp_path)))
+        check_room(Postgres(embedded_database), months, Settings(tlc_url=str(tmp_path)))
         return
     with pytest.raises(DatabaseError, match=r"31 months need about .* GB; the database's disk has 1.0 GB"):
-        check_room(embedded_database, months, Settings(tlc_url=str(tmp_path)))
+        check_room(Postgres(embedded_database), months, Settings(tlc_url=str(tmp_path)))
 
 
 # Which tables have months
@@ -510,7 +513,7 @@ def test_months_that_do_not_fit_on_the_disk_are_refused_before_they_are_begun(
 def calendars_of(
     database: Database, *datasets: str, table: str | None = None
 ) -> list[tuple[str, str, dict[str, int]]]:
-    found = calendars(database, datasets, table, TODAY)
+    found = calendars(Postgres(database), datasets, table, TODAY)
     return [
         (each.dataset, str(each.target), {state: n for state, n in each.counts.items() if n})
         for each in found

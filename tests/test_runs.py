@@ -22,6 +22,7 @@ from taxi_ingest import ingest
 from taxi_ingest.flows.process_marks import machine_tag, process_mark
 from taxi_ingest.flows.runs import end_dead_runs, tied_flow
 from taxi_ingest.load import database_at
+from taxi_ingest.places import Postgres
 
 _STOPS_AT = """
 import signal, sys
@@ -64,7 +65,7 @@ _MOMENTS = {
 
 def put_right() -> None:
     """What the next run does."""
-    end_dead_runs(database_at(os.environ["TAXI_INGEST_DATABASE_URL"]))
+    end_dead_runs(Postgres(database_at(os.environ["TAXI_INGEST_DATABASE_URL"])))
 
 
 def shown(ids: set[UUID]) -> list[str]:
@@ -230,7 +231,7 @@ def test_a_run_that_is_alone_asks_no_database_about_itself(api: str) -> None:
 
     @tied_flow(name="alone")
     def alone() -> bool:
-        end_dead_runs(nowhere)
+        end_dead_runs(Postgres(nowhere))
         return True
 
     assert alone()

@@ -28,6 +28,7 @@ from taxi_ingest.flows.schedule import (
     remove_schedule,
     run_schedule,
 )
+from taxi_ingest.settings.job import LoadOptions
 from taxi_ingest.tlc.sample import write_sample
 
 FIFTH = "0 6 5 * *"
@@ -100,6 +101,8 @@ def test_a_schedule_is_listed_changed_and_removed(cli: Cli) -> None:
         ("yellow", {"timezone": "Mars/Olympus"}, "no time zone 'Mars/Olympus'"),
         ("yellow", {"timezone": ""}, "no time zone ''"),
         ("yellow", {"block": "nowhere"}, "no SqlAlchemyConnector block nowhere"),
+        ("yellow", {"to": "gs://user:geheim@b/p"}, "has a login in it"),
+        ("yellow", {"to": "./lake", "table": "staging.t"}, "no name for a table in a lake"),
         ("yellow", {"pool": "nowhere"}, "no work pool nowhere"),
         ("yellow", {"notify": "nobody"}, "no block nobody that can tell"),
         ("yellow", {"table": ""}, "table"),
@@ -151,6 +154,18 @@ def test_what_is_new_and_what_was_revised_is_loaded_up_to_a_month(
         "2024-03": "loaded",
     }
     assert loaded(embedded_database_url) == {"2024-01": 300, "2024-02": 200, "2024-03": 200}
+
+
+def test_a_schedule_loads_into_a_lake_wherever_its_worker_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = create_schedule("yellow", FIFTH, to="./lake")
+    assert made.to == str(tmp_path / "lake")
+    outcome = load_new("yellow", 3, "2024-03", options=LoadOptions(to=made.to))
+    assert (outcome.database, outcome.count("loaded")) == (made.to, 3)
+    again = load_new("yellow", 3, "2024-03", options=LoadOptions(to=made.to))
+    assert again.count("skipped") == 3
 
 
 def test_what_is_not_published_yet_is_no_failure_and_older_months_are_left_alone(

@@ -12,18 +12,8 @@ from typing import Literal, TypeVar, get_args
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, SourceError, UsageError, without_login
-from taxi_ingest.load import (
-    Attempt,
-    Database,
-    LoadRecord,
-    Pace,
-    Target,
-    coverage,
-    free_bytes,
-    holders,
-    pace,
-    parse_target,
-)
+from taxi_ingest.load import Attempt, LoadRecord, Pace, Target, parse_target
+from taxi_ingest.places import Place, place_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import BackfillJob, Reprocess
 from taxi_ingest.sources import Found, Source, Validators, logins_of, parse_source
@@ -81,14 +71,12 @@ class Month:
         )
 
 
-def compare(
-    database: Database, target: Target, dataset: str, months: Sequence[str], today: date
-) -> list[Month]:
+def compare(place: Place, target: Target, dataset: str, months: Sequence[str], today: date) -> list[Month]:
     """What the ledger says of these months (`2024-01`) of a dataset; no file is asked for.
 
     A month that TLC has hardly published yet is `unpublished`.
     """
-    known = coverage(database, target, dataset, months)
+    known = place.coverage(target, dataset, months)
     lately = tlc.months_before(today, _LAG_MONTHS)
 
     def state_of(month: str) -> State:
@@ -164,18 +152,18 @@ class Calendar:
         return [month for month in self.months if month.state == "failed"]
 
 
-def calendars(database: Database, datasets: Sequence[str], table: str | None, today: date) -> list[Calendar]:
+def calendars(place: Place, datasets: Sequence[str], table: str | None, today: date) -> list[Calendar]:
     """All months of each dataset in each table that has loads of it, or whose last try of one failed.
 
     Only of these datasets and of this table, where any are named; a dataset that is named and has none gets
     the calendar of its usual table. Raises UsageError for what is no dataset, or has no months.
     """
     wanted = datasets or [dataset.name for dataset in tlc.datasets() if dataset.kind == "trips"]
-    held = holders(database)
+    held = place.holders()
     found = []
     for dataset in dict.fromkeys(wanted):
         targets = _targets(dataset, table, held)
-        every = [_calendar(database, tlc.trips_named(dataset), target, today) for target in targets]
+        every = [_calendar(place, tlc.trips_named(dataset), target, today) for target in targets]
         begun = [
             calendar for calendar in every if any(month.load or month.attempt for month in calendar.months)
         ]
@@ -189,9 +177,9 @@ def _targets(dataset: str, table: str | None, held: Sequence[tuple[str, Target]]
     return [usual, *sorted(others, key=str)]
 
 
-def _calendar(database: Database, dataset: tlc.Dataset, target: Target, today: date) -> Calendar:
+def _calendar(place: Place, dataset: tlc.Dataset, target: Target, today: date) -> Calendar:
     every = tlc.parse_range("all", dataset, today).months
-    return Calendar(dataset.name, target, tuple(compare(database, target, dataset.name, every, today)))
+    return Calendar(dataset.name, target, tuple(compare(place, target, dataset.name, every, today)))
 
 
 def published(months: Sequence[Month], settings: Settings) -> list[Month]:
@@ -261,9 +249,9 @@ class Estimate:
     seconds: float | None
 
 
-def estimates(database: Database, months: Sequence[Month], settings: Settings) -> list[Estimate]:
+def estimates(place: Place, months: Sequence[Month], settings: Settings) -> list[Estimate]:
     """What each month would take, by its known rows, its file's length and the pace of earlier loads."""
-    paces = paces_of(database, months)
+    paces = paces_of(place, months)
     files = _side_by_side(lambda month: _file(month, settings), months)
     return [
         _estimate(month, file.bytes if file else None, paces[month.dataset])
@@ -288,20 +276,20 @@ def _usual_row_bytes(dataset: str) -> int:
     return _ROW_OVERHEAD_BYTES + _VALUE_BYTES * len(tlc.dataset_named(dataset).columns)
 
 
-def check_room(database: Database, months: Sequence[Month], settings: Settings) -> None:
+def check_room(place: Place, months: Sequence[Month], settings: Settings) -> None:
     """Raise DatabaseError where the months surely don't fit on the disk of a server on this machine.
 
     One that replaces its rows takes no more room in the end.
     """
-    free = free_bytes(database)
+    free = place.free_bytes()
     if free is None:
         return
     months = [month for month in months if month.load is None]
-    paces = paces_of(database, months)
+    paces = paces_of(place, months)
     planned = [_estimate(month, None, paces[month.dataset]) for month in months]
     if _room(planned) > free - _SPARE_BYTES:
         # Before it is said the files are looked at, which takes a request each.
-        planned = estimates(database, months, settings)
+        planned = estimates(place, months, settings)
     needed = _room(planned)
     if needed > free - _SPARE_BYTES:
         raise DatabaseError(
@@ -315,9 +303,9 @@ def _room(planned: Sequence[Estimate]) -> int:
     return sum(estimate.table_bytes or 0 for estimate in planned)
 
 
-def paces_of(database: Database, months: Sequence[Month]) -> dict[str, Pace | None]:
+def paces_of(place: Place, months: Sequence[Month]) -> dict[str, Pace | None]:
     """How fast the datasets of these months were loaded."""
-    return {dataset: pace(database, dataset) for dataset in {month.dataset for month in months}}
+    return {dataset: place.pace(dataset) for dataset in {month.dataset for month in months}}
 
 
 @dataclass(frozen=True)
@@ -331,13 +319,23 @@ class Plan:
 
 
 def check(job: BackfillJob) -> None:
-    """Raise UsageError for what is no dataset, no range of its months or no table of theirs."""
+    """Raise UsageError for what is no dataset, no range of its months, no table of theirs or no place."""
     if job.table is not None:
         parse_target(job.table)
     if job.table is not None and len(set(job.datasets)) > 1:
         raise UsageError("A table holds one dataset.", "Leave --table out, or name one dataset.")
     for name in job.datasets:
         tlc.parse_range(job.months, tlc.trips_named(name), _today(job))
+    if job.options.to is not None:
+        _check_reprocess(job.reprocess, place_at(job.options.to))
+
+
+def _check_reprocess(reprocess: Reprocess, place: Place) -> None:
+    if reprocess == "failed" and not place.keeps_failures:
+        raise UsageError(
+            f"What has failed is not known in {place.address}: only what was loaded is.",
+            "Leave --reprocess out: all that is missing is loaded then, what has failed, too.",
+        )
 
 
 def _today(job: BackfillJob) -> date:
@@ -345,16 +343,17 @@ def _today(job: BackfillJob) -> date:
     return tlc.first_day(job.until) if job.until else date.today()
 
 
-def plan(database: Database, job: BackfillJob, settings: Settings) -> Plan:
+def plan(place: Place, job: BackfillJob, settings: Settings) -> Plan:
     """Compare a range of months with the ledger, and with what is published where its end is open.
 
     Raises UsageError for what is no dataset or no range, SourceError where no file can be found at all.
     """
     check(job)
+    _check_reprocess(job.reprocess, place)
     found = [
         month
         for name in dict.fromkeys(job.datasets)
-        for month in _months(database, tlc.trips_named(name), job, settings)
+        for month in _months(place, tlc.trips_named(name), job, settings)
     ]
     if job.reprocess in ("revised", "new"):
         found = with_revisions(found, settings)
@@ -367,10 +366,10 @@ def _order(month: Month) -> str:
     return month.month
 
 
-def _months(database: Database, dataset: tlc.Dataset, job: BackfillJob, settings: Settings) -> list[Month]:
+def _months(place: Place, dataset: tlc.Dataset, job: BackfillJob, settings: Settings) -> list[Month]:
     wanted = tlc.parse_range(job.months, dataset, _today(job))
     target = target_of(dataset.name, job.table)
-    found = compare(database, target, dataset.name, wanted.months, _today(job))
+    found = compare(place, target, dataset.name, wanted.months, _today(job))
     if not wanted.open_end:
         return named(found)
     found = published(found, settings)

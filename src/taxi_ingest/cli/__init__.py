@@ -48,6 +48,8 @@ from taxi_ingest.flows.log_line import LogLine
 _CHANGING = ("ingest", "backfill", "zones", "views", "undo", "up", "down")
 """Commands that are done once they have changed something, whether or not they can tell of it."""
 
+_CHANGING_BLOCKS = (["blocks", "create"], ["blocks", "rm"])
+
 _EXIT_SECONDS = 5
 _KEPT_BYTES = 100_000
 
@@ -182,7 +184,7 @@ def _told(output: _Stream) -> int:
     """Say on stderr what stdout did not take; return the exit code."""
     if output.failure is None:
         return 0
-    changing = sys.argv[1:2] and (sys.argv[1] in _CHANGING or sys.argv[1:3] == ["blocks", "create"])
+    changing = sys.argv[1:2] and (sys.argv[1] in _CHANGING or sys.argv[1:3] in _CHANGING_BLOCKS)
     if isinstance(output.failure, BrokenPipeError) and not changing:
         # Who reads, as `head` does, has seen enough.
         return 0

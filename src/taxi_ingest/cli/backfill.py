@@ -12,12 +12,13 @@ from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE
 from taxi_ingest.cli.shared import (
     check_environment,
     check_text,
-    chosen_database,
+    chosen_place,
     chosen_settings,
     given,
     stdout,
+    told_apart,
 )
-from taxi_ingest.cli.views import AtEnd
+from taxi_ingest.cli.views import AtEnd, check_views
 from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess, usual_jobs
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from taxi_ingest.flows.outcome import BackfillOutcome
-    from taxi_ingest.load import Database
     from taxi_ingest.months import Estimate, Month, Plan
+    from taxi_ingest.places import Place
 
 app = typer.Typer()
 
@@ -54,10 +55,12 @@ def backfill(
     ],
     transform: options.Transform = LoadOptions.transform,
     cache: options.Cached = LoadOptions.cache,
+    source_block: options.SourceBlock = LoadOptions.source_block,
     table: options.Table = BackfillJob.table,
     names: options.Spelling = LoadOptions.names,
     index: options.Index = LoadOptions.index,
-    block: options.Block = LoadOptions.block,
+    to: options.To = LoadOptions.to,
+    block: options.PlaceBlock = LoadOptions.block,
     database_url: options.DatabaseUrl = None,
     reprocess: Annotated[
         Reprocess,
@@ -105,13 +108,17 @@ def backfill(
     on where it was.
     """
     with failures_told(json, months=[]) as known:
-        check_text(table=table, block=block, work_pool=work_pool)
+        check_text(table=table, block=block, work_pool=work_pool, source_block=source_block)
+        to, database_url = told_apart(to, block, database_url)
+        check_views(views, to)
         datasets, months = _told_apart(words)
-        options_of_load = given(context, LoadOptions)
+        options_of_load = replace(given(context, LoadOptions), to=to)
         job = given(context, BackfillJob, datasets=datasets, months=months, options=options_of_load)
-        from taxi_ingest.months import check
+        from taxi_ingest.cli.watch import check_options
+        from taxi_ingest.months import check, target_of
 
         check(job)
+        check_options(job.options, [str(target_of(dataset, table)) for dataset in datasets])
         act = _plan if dry_run else _load
         act(context, job, database_url, known)
 
@@ -140,10 +147,8 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
     # Before an import that would end us without a word where the system has too little of something.
     check_environment()
     from taxi_ingest.cli.several import Several, noted_by_ledger
-    from taxi_ingest.cli.watch import check_options
 
-    check_options(job.options)
-    settings, block = chosen_settings(job.options.block, database_url)
+    settings, block = chosen_settings(job.options.block, database_url, job.options.source_block)
     called = replace(job, options=replace(job.options, block=block))
 
     def run() -> "BackfillOutcome":
@@ -153,9 +158,10 @@ def _load(context: typer.Context, job: BackfillJob, database_url: str | None, kn
 
     def again(outcome: "BackfillOutcome") -> list[str]:
         changes = {
-            "reprocess": "failed" if noted_by_ledger(outcome) else job.reprocess,
+            "reprocess": "failed" if job.options.to is None and noted_by_ledger(outcome) else job.reprocess,
             # Without its password.
             "database_url": outcome.database if database_url else None,
+            "to": job.options.to,
             **dict.fromkeys(("max_failures", "json", "quiet")),
         }
         return options.same_again(context, [*job.datasets, job.months], changes)
@@ -169,15 +175,15 @@ def _plan(context: typer.Context, job: BackfillJob, database_url: str | None, kn
     """Print what would be loaded, and what it takes. Raises DatabaseError where there is no room."""
     from taxi_ingest.months import check_room, estimates, plan
 
-    settings, _ = chosen_settings(job.options.block, database_url)
+    settings, _ = chosen_settings(job.options.block, database_url, job.options.source_block)
     quiet = context.params["quiet"] or context.params["json"]
-    database = chosen_database(job.options.block, database_url, quiet)
-    planned = plan(database, job, settings)
-    taken = _Taken(planned, estimates(database, planned.loading, settings), job.jobs or usual_jobs())
-    known.update(taken.as_json(job.table, database))
+    place = chosen_place(job.options.to, job.options.block, database_url, quiet)
+    planned = plan(place, job, settings)
+    taken = _Taken(planned, estimates(place, planned.loading, settings), job.jobs or usual_jobs())
+    known.update(taken.as_json(job.table, place))
     if not quiet:
         stdout().print(taken.shown())
-    check_room(database, planned.loading, settings)
+    check_room(place, planned.loading, settings)
     if context.params["json"]:
         print_json({"status": "planned", **known})
 
@@ -202,7 +208,7 @@ class _Taken:
         longest = max((estimate.seconds or 0 for estimate in self.estimates), default=0)
         return None if total is None else max(total / self.jobs, longest)
 
-    def as_json(self, table: str | None, database: "Database") -> dict[str, Any]:
+    def as_json(self, table: str | None, place: "Place") -> dict[str, Any]:
         by_name = {estimate.month.name: estimate for estimate in self.estimates}
         return {
             "months": [_month(month, by_name.get(month.name), table) for month in self.plan.months],
@@ -211,7 +217,7 @@ class _Taken:
             "table_bytes": self.total("table_bytes"),
             "seconds": self.seconds,
             "jobs": self.jobs,
-            "database": database.address,
+            "database": place.address,
         }
 
     def shown(self) -> "Table":

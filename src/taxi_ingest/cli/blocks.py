@@ -1,8 +1,9 @@
-"""The commands of Prefect blocks that name a database: blocks create, ls, check."""
+"""The commands of Prefect blocks that name a database, a bucket or a cloud: blocks create, ls, check, rm."""
 
 import os
 import sys
 from getpass import getuser
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,12 +15,12 @@ from taxi_ingest.cli.help import BEHAVIOUR, SOURCE, TARGET
 from taxi_ingest.cli.options import DatabaseUrl, Json, Quiet
 from taxi_ingest.cli.shared import prefect_context, read_settings, stderr
 from taxi_ingest.errors import UsageError
-from taxi_ingest.settings.job import DEFAULT_BLOCK
+from taxi_ingest.settings.job import DEFAULT_BLOCK, BlockType
 
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Keep databases as Prefect blocks, which flows load by name.",
+    help="Keep databases, buckets and clouds as blocks of Prefect's.",
     epilog="""taxi-ingest blocks create --embedded
 taxi-ingest blocks ls""",
 )
@@ -28,12 +29,28 @@ taxi-ingest blocks ls""",
 @app.command(
     "create",
     epilog="""taxi-ingest blocks create --host localhost --user me --database ny_taxi
-taxi-ingest blocks create --name warehouse --embedded""",
+taxi-ingest blocks create --name warehouse --embedded
+taxi-ingest blocks create --type gcs-bucket --bucket taxi --key-file a.json""",
 )
 def blocks_create(
+    context: typer.Context,
+    type: Annotated[
+        BlockType,
+        typer.Option(
+            metavar="TYPE",
+            rich_help_panel=TARGET,
+            help="What it is: sqlalchemy-connector (a database), gcs-bucket, s3-bucket, gcp-credentials or "
+            "bigquery-warehouse.",
+        ),
+    ] = "sqlalchemy-connector",
     name: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=TARGET, help="The block's name.")
-    ] = DEFAULT_BLOCK,
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=TARGET,
+            help="The block's name; postgres-connector, or else its type, unless told.",
+        ),
+    ] = None,
     host: Annotated[
         str | None,
         typer.Option(metavar="HOST", rich_help_panel=TARGET, help="Host, or folder of the Unix socket."),
@@ -63,39 +80,127 @@ def blocks_create(
             help="Read the password from standard input.",
         ),
     ] = False,
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUCKET", rich_help_panel=TARGET, help="The bucket of a gcs-bucket or s3-bucket."
+        ),
+    ] = None,
+    folder: Annotated[
+        str, typer.Option(metavar="PREFIX", rich_help_panel=TARGET, help="With what its keys begin.")
+    ] = "",
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROJECT", rich_help_panel=TARGET, help="Google's project; that of the key unless told."
+        ),
+    ] = None,
+    key_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=BEHAVIOUR,
+            help="The cloud's key: Google's JSON, Amazon's CSV or credentials; - is stdin. Without one the "
+            "usual credentials of where it is used.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", rich_help_panel=BEHAVIOUR, help="Replace a block of this name."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Save a database as a Prefect block, after trying to connect to it.
+    """Save a database, a bucket or a cloud as a block, after trying it.
 
-    The password comes from standard input, the URL, PGPASSWORD or a prompt.
+    A database's password comes from standard input, the URL, PGPASSWORD or a prompt.
 
     Without any flags it names TAXI_INGEST_DATABASE_URL's; without that either, a terminal is asked.
     """
     with failures_told(json=False):
+        _check_flags(context, type)
+        if type != "sqlalchemy-connector":
+            _create_of_cloud(type, name or type, bucket, folder, project, key_file, overwrite, quiet)
+            return
         parts = {"host": host, "port": port, "user": user, "dbname": database}
         given = {key: str(value) for key, value in parts.items() if value is not None}
         dsn = _chosen_dsn(database_url, given, embedded, password_stdin)
         with prefect_context(quiet):
             from taxi_ingest.flows.blocks import create_block
 
-            block = create_block(name, dsn, overwrite)
+            block = create_block(name or DEFAULT_BLOCK, dsn, overwrite)
             if not quiet:
                 typer.echo(f"Saved block {block.name}: {block.address}")
 
 
+_FLAGS = {
+    "sqlalchemy-connector": (
+        "host",
+        "port",
+        "user",
+        "database",
+        "database_url",
+        "embedded",
+        "password_stdin",
+    ),
+    "gcs-bucket": ("bucket", "folder", "project", "key_file"),
+    "s3-bucket": ("bucket", "folder", "key_file"),
+    "gcp-credentials": ("project", "key_file"),
+    "bigquery-warehouse": ("project", "key_file"),
+}
+"""Which flags a type has, beside those that all have."""
+
+
+def _check_flags(context: typer.Context, type: BlockType) -> None:
+    """Raise UsageError for a flag of another type, and for a bucket that is not named."""
+    for name in {name for names in _FLAGS.values() for name in names} - set(_FLAGS[type]):
+        if context.params[name]:
+            raise UsageError(
+                f"--{name.replace('_', '-')} says nothing of a {type}.",
+                "Leave it out, or give another --type.",
+            )
+    if "bucket" in _FLAGS[type] and not context.params["bucket"]:
+        raise UsageError("Which bucket?", "Give --bucket.")
+
+
+def _create_of_cloud(
+    type: BlockType,
+    name: str,
+    bucket: str | None,
+    folder: str,
+    project: str | None,
+    key_file: str | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Save a block of a cloud's, and print which."""
+    key = _key_in(key_file) if key_file else None
+    with prefect_context(quiet):
+        from taxi_ingest.flows.cloud_blocks import create_cloud_block
+
+        block = create_cloud_block(type, name, bucket or "", folder, key, project, overwrite)
+        if not quiet:
+            typer.echo(f"Saved block {block.name}: {block.address}")
+
+
+def _key_in(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"The key file {path} can't be read: {reason}.", "Check --key-file.") from None
+
+
 @app.command("ls", epilog="taxi-ingest blocks ls --json")
 def blocks_ls(json: Json = False) -> None:
-    """List the blocks that name a database."""
+    """List the blocks that name a database, a bucket or a cloud."""
     with failures_told(json), prefect_context(quiet=True):
-        from taxi_ingest.flows.blocks import list_blocks
+        from taxi_ingest.flows.blocks import BlockInfo, list_blocks
+        from taxi_ingest.flows.cloud_blocks import CloudBlock, cloud_blocks
 
-        blocks = list_blocks()
+        blocks: list[BlockInfo | CloudBlock] = [*list_blocks(), *cloud_blocks()]
         if json:
-            print_json({"blocks": [{"name": block.name, "database": block.address} for block in blocks]})
+            told = [{"name": block.name, "type": block.type, "address": block.address} for block in blocks]
+            print_json({"blocks": told})
         elif not blocks:
             stderr().print("No blocks yet: `taxi-ingest blocks create` makes one.")
         for block in blocks if not json else []:
@@ -109,20 +214,46 @@ def blocks_check(
         typer.Argument(
             metavar="NAME",
             rich_help_panel=SOURCE,
-            autocompletion=completion.blocks,
+            autocompletion=completion.all_blocks,
             help="The block's name.",
         ),
     ],
 ) -> None:
-    """Try a connection through a block."""
+    """Try what a block names."""
     with failures_told(json=False), prefect_context(quiet=True):
-        from taxi_ingest.databases import no_such_block
         from taxi_ingest.flows.blocks import find_block
+        from taxi_ingest.flows.cloud_blocks import find_cloud_block
+        from taxi_ingest.places.databases import no_such_block
 
+        if block := find_cloud_block(name):
+            typer.echo(f"{name}: {block.address} {block.check()}")
+            return
         database = find_block(name)
         if database is None:
             raise no_such_block(name)
         typer.echo(f"{name}: {database.address} answers, {database.server_version()}")
+
+
+@app.command("rm", epilog="taxi-ingest blocks rm warehouse")
+def blocks_rm(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            rich_help_panel=SOURCE,
+            autocompletion=completion.all_blocks,
+            help="The block's name, or TYPE/NAME.",
+        ),
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """Have Prefect forget a block. What it names stays as it is."""
+    with failures_told(json=False), prefect_context(quiet=True):
+        from taxi_ingest.flows.blocks import remove_block
+
+        remove_block(name)
+        if not quiet:
+            typer.echo(f"Removed block {name}")
 
 
 def _chosen_dsn(database_url: str | None, parts: dict[str, str], embedded: bool, from_stdin: bool) -> str:

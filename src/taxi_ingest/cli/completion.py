@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import date
 from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import typer
+
+from taxi_ingest.settings.job import BlockType
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -24,6 +26,9 @@ _PATIENCE_SECONDS = 2
 
 _MOST_MONTHS = 24
 """Of those that an unfinished year leaves open."""
+
+_DATABASE, *_CLOUDS = get_args(BlockType)
+"""The types of Prefect's blocks."""
 
 _YEAR = len("2024")
 
@@ -94,9 +99,21 @@ def loads(context: typer.Context, incomplete: str) -> list[Offer]:
 
 
 def blocks(context: typer.Context, incomplete: str) -> list[Offer]:
-    """The blocks that the local Prefect server has, if it runs."""
+    """The blocks of databases that the local Prefect server has, if it runs."""
     del context
-    return [name for name in _blocks() if name.startswith(incomplete)]
+    return [name for name in _blocks(_DATABASE) if name.startswith(incomplete)]
+
+
+def cloud_blocks(context: typer.Context, incomplete: str) -> list[Offer]:
+    """Those of buckets and clouds."""
+    del context
+    return [name for name in _blocks(*_CLOUDS) if name.startswith(incomplete)]
+
+
+def all_blocks(context: typer.Context, incomplete: str) -> list[Offer]:
+    """All of them."""
+    del context
+    return [name for name in _blocks(_DATABASE, *_CLOUDS) if name.startswith(incomplete)]
 
 
 def commands(context: typer.Context, incomplete: str) -> list[Offer]:
@@ -189,14 +206,14 @@ def _asked(connection: "Connection") -> list[Row]:
             return cursor.fetchall()
 
 
-def _blocks() -> list[str]:
+def _blocks(*types: str) -> list[str]:
     with suppress(Exception):
         from taxi_ingest.cli.local_api import block_names, local_api
         from taxi_ingest.settings.environment import Settings
 
         if api := local_api(Settings()):
             with api:
-                return _soon(lambda: block_names(api))
+                return _soon(lambda: block_names(api, types))
     return []
 
 

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from taxi_ingest.errors import printable
-from taxi_ingest.load import Attempt, Database
+from taxi_ingest.load import Attempt
 from taxi_ingest.months import Calendar, Month, State, calendars, target_of, with_revisions
+from taxi_ingest.places import Place
 from taxi_ingest.settings.environment import Settings
 
 _SIGNS: Mapping[State, tuple[str, str]] = {
@@ -31,12 +32,12 @@ _CUT = " ..."
 
 
 def look(
-    database: Database | None, datasets: Sequence[str], table: str | None, settings: Settings | None
+    place: Place | None, datasets: Sequence[str], table: str | None, settings: Settings | None
 ) -> list[Calendar]:
     """What has become of the months (see `calendars`); with `settings` the sources are asked, too."""
-    if database is None:
+    if place is None:
         return []
-    found = calendars(database, datasets, table, date.today())
+    found = calendars(place, datasets, table, date.today())
     if settings is None:
         return found
     return [replace(each, months=tuple(with_revisions(each.months, settings))) for each in found]

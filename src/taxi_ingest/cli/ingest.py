@@ -15,16 +15,17 @@ from taxi_ingest.cli.shared import (
     check_text,
     chosen_settings,
     given,
-    read_settings,
     stderr,
     stdout,
+    told_apart,
 )
-from taxi_ingest.cli.views import AtEnd
+from taxi_ingest.cli.views import AtEnd, check_views
 from taxi_ingest.errors import UsageError, without_login
 from taxi_ingest.settings.job import Job, LoadOptions
 
 if TYPE_CHECKING:
     from taxi_ingest.flows.outcome import Outcome
+    from taxi_ingest.settings.environment import Settings
 
 app = typer.Typer()
 
@@ -43,7 +44,7 @@ def ingest(
         typer.Argument(
             metavar="FILE",
             rich_help_panel=SOURCE,
-            help="Files, as for --url; also folders, and patterns such as 'data/*.parquet'.",
+            help="Files, as for --url; also folders, and patterns such as 'data/*.parquet', in buckets too.",
         ),
     ] = None,
     url: Annotated[
@@ -51,8 +52,8 @@ def ingest(
         typer.Option(
             metavar="URL",
             rich_help_panel=SOURCE,
-            help="A file: path or URL (file, http, https) of a CSV (also packed) or Parquet; - is stdin. "
-            "May be given several times.",
+            help="A file: path or URL (file, http, https, gs, s3, az) of a CSV (also packed) or Parquet; - "
+            "is stdin. May be given several times.",
         ),
     ] = None,
     dataset: Annotated[
@@ -67,10 +68,12 @@ def ingest(
     header: options.Header = Job.header,
     transform: options.Transform = Job.transform,
     cache: options.Cached = Job.cache,
+    source_block: options.SourceBlock = Job.source_block,
     table: options.Table = None,
     names: options.Spelling = Job.names,
     index: options.Index = Job.index,
-    block: options.Block = None,
+    to: options.To = Job.to,
+    block: options.PlaceBlock = None,
     database_url: options.DatabaseUrl = None,
     if_loaded: options.WhenLoaded = Job.if_loaded,
     keep_both: options.KeepBoth = Job.keep_both,
@@ -94,6 +97,7 @@ def ingest(
     The same file again is skipped; a file that has changed since replaces its own rows and no others.
     """
     with failures_told(json, table=table, url=None) as known:
+        to, database_url = told_apart(to, block, database_url)
         addresses = [*(files or ()), *(url or ())]
         if addresses and (dataset or month):
             raise UsageError(
@@ -102,18 +106,20 @@ def ingest(
         if not addresses and not (dataset and month):
             raise UsageError("Which file?", _lacking(dataset, month))
         named = [] if table is None else [table]
+        settings, _ = chosen_settings(None, None, source_block)
         if dataset and month:
             from taxi_ingest.sources.months import month_address
             from taxi_ingest.tlc import trips_named
 
-            addresses = [month_address(dataset, month, read_settings())]
+            addresses = [month_address(dataset, month, settings)]
             table = table or trips_named(dataset).table
         _check_no_dataset(addresses)
         if table is None:
             raise UsageError("Which table?", "Give --table.")
-        how = given(context, LoadOptions)
+        how = replace(given(context, LoadOptions), to=to)
+        check_views(views, to)
         at_end = AtEnd(views, named, block, database_url) if views or dataset else None
-        found = _files(addresses)
+        found = _files(addresses, settings)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
             outcome = run_load(job, database_url, known, quiet, verbose)
@@ -144,10 +150,11 @@ def _check_no_dataset(addresses: Sequence[str]) -> None:
         raise UsageError(f"There is no file {first}, which is a dataset.", f"Did you mean {hint}?")
 
 
-def _files(addresses: Sequence[str]) -> list[str]:
-    from taxi_ingest.sources import files_of
+def _files(addresses: Sequence[str], settings: "Settings") -> list[str]:
+    from taxi_ingest.sources import files_of, logins_of
 
-    return list(dict.fromkeys(file for address in addresses for file in files_of(address)))
+    logins = logins_of(settings)
+    return list(dict.fromkeys(file for address in addresses for file in files_of(address, logins)))
 
 
 def run_load(
@@ -160,9 +167,9 @@ def run_load(
     from taxi_ingest.cli.watch import Watch, run_ingest
     from taxi_ingest.sources import parse_source, with_login_in
 
-    check_text(table=job.table, block=job.block)
+    check_text(table=job.table, block=job.block, source_block=job.source_block)
     known["url"] = parse_source(job.url).url
-    settings, block = chosen_settings(job.block, database_url)
+    settings, block = chosen_settings(job.block, database_url, job.source_block)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
     settings = with_login_in(job.url, settings)
     return run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
@@ -171,9 +178,8 @@ def run_load(
 def print_loaded(outcome: "Outcome", offer: Sequence[tuple[str, str]] = ()) -> None:
     """Print what was loaded, how to look at it, and what else is on offer."""
     from taxi_ingest.cli.watch import summary
-    from taxi_ingest.stack import psql_command
 
-    stdout().print(summary(outcome, psql_command(outcome.database), offer))
+    stdout().print(summary(outcome, offer))
 
 
 def _tell(outcome: "Outcome", views: AtEnd | None, known: dict[str, Any], json: bool, quiet: bool) -> None:
@@ -206,16 +212,14 @@ def _load_all(
     from taxi_ingest.cli.several import Several
     from taxi_ingest.cli.watch import check_options
     from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
-    from taxi_ingest.load import parse_target
     from taxi_ingest.sources import logins_of, parse_source, with_login_in
 
-    check_text(table=table, block=how.block)
-    parse_target(table)
-    check_options(how)
-    settings, block = chosen_settings(how.block, database_url)
+    check_text(table=table, block=how.block, source_block=how.source_block)
+    settings, block = chosen_settings(how.block, database_url, how.source_block)
     for file in files:
         settings = with_login_in(file, settings)
     sources = [parse_source(file, logins_of(settings)) for file in files]
+    check_options(how, [table], sources)
     # Of two names of one file the first.
     named: dict[str, str] = {}
     for source in sources:
@@ -235,7 +239,11 @@ def _load_all(
         ]
         # A database's address without its password.
         address = outcome.database if database_url else None
-        changes = {"database_url": address, **dict.fromkeys(("url", "max_failures", "json", "quiet"))}
+        changes = {
+            "database_url": address,
+            "to": how.to,
+            **dict.fromkeys(("url", "max_failures", "json", "quiet")),
+        }
         return options.same_again(context, words, changes)
 
     Several("files", run, again, context, settings, known, views).told()

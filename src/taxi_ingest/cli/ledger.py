@@ -10,12 +10,13 @@ import typer
 from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import LOOK, OUTPUT, SOURCE, UNDO
-from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet, choices
-from taxi_ingest.cli.shared import chosen_database, stderr, stdout
+from taxi_ingest.cli.options import DatabaseUrl, Json, PlaceBlock, Quiet, To, choices
+from taxi_ingest.cli.shared import chosen_place, stderr, stdout
 from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
-    from taxi_ingest.load import Database, Filter, LoadRecord
+    from taxi_ingest.load import Filter, LoadRecord
+    from taxi_ingest.places import Place
 
 _SHOWN_REJECTS = 50
 _WIDEST = 1000
@@ -84,7 +85,8 @@ def loads(
         StatusChoice | None,
         typer.Option(metavar=choices(StatusChoice), rich_help_panel=SOURCE, help="Only those in this state."),
     ] = None,
-    block: Block = None,
+    to: To = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     limit: Annotated[
         int | None,
@@ -98,11 +100,11 @@ def loads(
     one piece.
     """
     with failures_told(json):
-        from taxi_ingest.load import Filter, find_load, list_loads, parse_target
+        from taxi_ingest.load import Filter, parse_target
         from taxi_ingest.tlc import dataset_named, parse_month
 
         if load_id is not None:
-            record = find_load(chosen_database(block, database_url, json), load_id)
+            record = chosen_place(to, block, database_url, json).find_load(load_id)
             print_json(_as_json(record)) if json else _print_record(record)
             return
         wanted = Filter(
@@ -112,14 +114,14 @@ def loads(
             status.value if status else None,
             limit,
         )
-        database = chosen_database(block, database_url, json)
-        found = list_loads(database, wanted)
+        place = chosen_place(to, block, database_url, json)
+        found = place.list_loads(wanted)
         if json:
             print_json({"loads": [_as_json(load) for load in found]})
         elif found:
             _print_table(found)
         else:
-            stderr().print(_none(database, wanted), markup=False)
+            stderr().print(_none(place, wanted), markup=False)
 
 
 @app.command(
@@ -129,7 +131,8 @@ taxi-ingest rejects 7 --csv > rejects.csv""",
 )
 def rejects(
     load_id: LoadId,
-    block: Block = None,
+    to: To = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     csv: Annotated[
         bool, typer.Option("--csv", rich_help_panel=OUTPUT, help="Print all of them as CSV.")
@@ -140,13 +143,13 @@ def rejects(
     Those that the table could not represent, whole.
     """
     with failures_told(json=False):
-        from taxi_ingest.load import rejects_of, write_rejects
-
-        database = chosen_database(block, database_url, quiet=csv)
+        place = chosen_place(to, block, database_url, quiet=csv)
+        target = place.find_load(load_id).target
         if csv:
-            write_rejects(database, load_id, _Terminal() if sys.stdout.isatty() else sys.stdout.buffer)
+            file = _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
+            place.write_rejects(target, load_id, file)
             return
-        found = rejects_of(database, load_id, _SHOWN_REJECTS + 1)
+        found = place.rejects(target, load_id, _SHOWN_REJECTS + 1)
         for reject in found[:_SHOWN_REJECTS]:
             column = f"{reject.column}: " if reject.column else ""
             typer.echo("\t".join(map(printable, (str(reject.number), column + reject.reason, reject.raw))))
@@ -159,7 +162,8 @@ def rejects(
 @app.command(rich_help_panel=UNDO, epilog="taxi-ingest undo 7")
 def undo(
     load_id: LoadId,
-    block: Block = None,
+    to: To = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -170,9 +174,7 @@ def undo(
     not come back.
     """
     with failures_told(json, load_id=load_id):
-        from taxi_ingest.load import undo as undo_load
-
-        undone = undo_load(chosen_database(block, database_url, quiet or json), load_id)
+        undone = chosen_place(to, block, database_url, quiet or json).undo(load_id)
         if json:
             print_json(_as_json(undone) | {"status": "undone"})
         elif not quiet:
@@ -186,14 +188,14 @@ def undo(
             )
 
 
-def _none(database: "Database", wanted: "Filter") -> str:
+def _none(place: "Place", wanted: "Filter") -> str:
     """What is said where no load fits."""
-    from taxi_ingest.load import Filter, table_hint
+    from taxi_ingest.load import Filter
 
     if wanted == Filter(limit=wanted.limit):
         return "Nothing was loaded yet."
     if wanted.target and wanted == Filter(wanted.target):
-        return printable(f"No such loads. {table_hint(database, wanted.target)}")
+        return printable(f"No such loads. {place.table_hint(wanted.target)}")
     return "No such loads."
 
 

@@ -3,6 +3,7 @@ the second of importing Prefect."""
 
 import os
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -56,8 +57,8 @@ def may_have_block(api: httpx.Client, name: str) -> bool:
     return api.get(path).status_code != httpx.codes.NOT_FOUND
 
 
-def block_names(api: httpx.Client) -> list[str]:
-    """The blocks that name a database. Raises httpx.HTTPError."""
-    wanted = {"block_types": {"slug": {"any_": ["sqlalchemy-connector"]}}, "include_secrets": False}
+def block_names(api: httpx.Client, types: Sequence[str]) -> list[str]:
+    """The blocks of these types. Raises httpx.HTTPError."""
+    wanted = {"block_types": {"slug": {"any_": types}}, "include_secrets": False}
     found = api.post("/block_documents/filter", json=wanted).raise_for_status().json()
     return sorted(document["name"] for document in found if document["name"])

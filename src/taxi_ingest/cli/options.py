@@ -20,6 +20,11 @@ def table(help: str, group: str = SOURCE) -> Any:
     return typer.Option(metavar="TABLE", rich_help_panel=group, autocompletion=completion.tables, help=help)
 
 
+def block(help: str) -> Any:
+    """A flag that names a block of Prefect's."""
+    return typer.Option(metavar="NAME", rich_help_panel=TARGET, autocompletion=completion.blocks, help=help)
+
+
 def dataset(help: str) -> Any:
     """A flag that names a dataset of TLC's."""
     return typer.Option(metavar="NAME", rich_help_panel=SOURCE, autocompletion=completion.datasets, help=help)
@@ -49,14 +54,21 @@ Table = Annotated[
     str | None,
     table("The table, or SCHEMA.TABLE; made if it is missing.", TARGET),
 ]
-Block = Annotated[
+To = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME",
+        "--to",
+        metavar="URL",
         rich_help_panel=TARGET,
-        autocompletion=completion.blocks,
-        help="Use the database of this Prefect block.",
+        help="Where the table is: postgresql://user@host/database; bigquery://project/dataset; or a lake of "
+        "Parquet files in a folder (./lake) or a bucket, as gs://bucket/prefix, s3://bucket/prefix or "
+        "az://container/prefix.",
     ),
+]
+Block = Annotated[str | None, block("Use the database of this Prefect block.")]
+PlaceBlock = Annotated[
+    str | None,
+    block("Use the database or bucket of this Prefect block; with --to bigquery://… its credentials."),
 ]
 DatabaseUrl = Annotated[
     str | None,
@@ -112,6 +124,16 @@ Transform = Annotated[
         metavar="MODULE:FUNCTION",
         rich_help_panel=SOURCE,
         help="Your own step: this function gets each chunk as a pandas DataFrame and returns one.",
+    ),
+]
+SourceBlock = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=SOURCE,
+        autocompletion=completion.cloud_blocks,
+        help="Read files in buckets with the credentials of this Prefect block; with the usual ones unless "
+        "told.",
     ),
 ]
 Cached = Annotated[

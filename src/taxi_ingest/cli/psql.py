@@ -63,8 +63,8 @@ def _check_flags(arguments: Sequence[str]) -> None:
 def _ready(database: "Database") -> "Database":
     """The database, started if it is the local stack's."""
     from taxi_ingest import stack
-    from taxi_ingest.databases import EmbeddedDatabase
     from taxi_ingest.load import database_at
+    from taxi_ingest.places.databases import EmbeddedDatabase
 
     if isinstance(database, EmbeddedDatabase):
         return database_at(stack.start_database(read_settings()))

@@ -8,8 +8,8 @@ from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.command import Group
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, SOURCE, TARGET
-from taxi_ingest.cli.options import Block, Json, Quiet
-from taxi_ingest.cli.shared import prefect_context, stderr
+from taxi_ingest.cli.options import Json, PlaceBlock, Quiet, To
+from taxi_ingest.cli.shared import prefect_context, stderr, told_apart
 from taxi_ingest.cli.usage import meant_command, no_such_command
 from taxi_ingest.errors import UsageError
 from taxi_ingest.settings.job import MONTHS_BACK, NEW_YORK
@@ -97,7 +97,9 @@ def schedule_create(
         str | None,
         options.table("The table, DATASET_tripdata unless told.", TARGET),
     ] = None,
-    block: Block = None,
+    to: To = None,
+    block: PlaceBlock = None,
+    source_block: options.SourceBlock = None,
     timezone: Annotated[
         str, typer.Option(metavar="ZONE", rich_help_panel=BEHAVIOUR, help="The time zone of --cron.")
     ] = NEW_YORK,
@@ -124,13 +126,16 @@ def schedule_create(
         from taxi_ingest.flows.deployments import USUAL_POOL
         from taxi_ingest.flows.schedule import create_schedule
 
+        to, database_url = told_apart(to, block, None)
         made = create_schedule(
             dataset,
             cron,
             timezone,
             months_back=months_back,
             table=table,
+            to=to or database_url,
             block=block,
+            source_block=source_block,
             pool=work_pool,
             notify=notify,
         )
@@ -217,7 +222,7 @@ def schedule_serve(
 
 def _show(schedule: "Schedule") -> None:
     when = f"next {schedule.next_run:%Y-%m-%d %H:%M %Z}" if schedule.next_run else "paused"
-    where = f"block {schedule.block}" if schedule.block else "its worker's database"
+    where = schedule.to or (f"block {schedule.block}" if schedule.block else "its worker's database")
     told = f", failures told by {schedule.notify}" if schedule.notify else ""
     typer.echo(
         f"{schedule.name}\t{schedule.cron}\t{schedule.timezone}\t{when}\t{schedule.table} in {where}, "

@@ -14,12 +14,10 @@ from taxi_ingest.cli.display import Display, display
 from taxi_ingest.cli.failures import Interrupted, print_json
 from taxi_ingest.cli.shared import stderr, stdout
 from taxi_ingest.cli.views import AtEnd
-from taxi_ingest.cli.watch import Watch, show_download, show_load
+from taxi_ingest.cli.watch import Watch, look_command, show_download, show_load
 from taxi_ingest.errors import DataError, SourceError, printable
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, NotLoaded, Outcome, is_new, name_of
-from taxi_ingest.load import parse_target
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.stack import psql_command
 
 _TITLES = {"failed": "Not all were loaded", "loaded": "Loaded", "skipped": "Skipped: all are there already"}
 _NOTHING = "Nothing to load"
@@ -150,8 +148,7 @@ def summary(outcome: BackfillOutcome, noun: str, again: str | None, views: AtEnd
     ]
     if any(isinstance(month, Outcome) for month in outcome.months):
         rows.extend(views.offer(outcome.database) if views and not outcome.failures else [])
-        look = f"TABLE {parse_target(_a_table(outcome)).quoted} LIMIT 5"
-        rows.append(("open it", shlex.join((*psql_command(outcome.database), "-c", look))))
+        rows.append(("open it", look_command(outcome.database, _a_table(outcome))))
     nothing = outcome.status == "skipped" and outcome.count("skipped") < len(outcome.months)
     title = _NOTHING if nothing else _TITLES[outcome.status]
     style = "bold red" if outcome.failures else "bold green"

@@ -17,6 +17,7 @@ from taxi_ingest.errors import UsageError
 if TYPE_CHECKING:
     from taxi_ingest.cli.display import PlainConsole
     from taxi_ingest.load import Database
+    from taxi_ingest.places import Place
     from taxi_ingest.settings.environment import Settings
 
 Request = TypeVar("Request")
@@ -107,11 +108,55 @@ def prefect_context(quiet: bool) -> Iterator[None]:
         yield
 
 
-def chosen_settings(block: str | None, database_url: str | None) -> "tuple[Settings, str | None]":
-    """The settings with the database that is named, and the block, which a named database goes before."""
+def told_apart(to: str | None, block: str | None, database_url: str | None) -> tuple[str | None, str | None]:
+    """What `--to` and `--database-url` name: a place by its whole address, or a database.
+
+    Raises UsageError for what is no place, and where several flags name one.
+    """
+    if to is None:
+        return None, database_url
+    # A block says who opens a dataset of BigQuery's, which its address names.
+    says_where = block if not to.lower().startswith("bigquery://") else None
+    others = {"--database-url": database_url, "--block": says_where}
+    if also := [flag for flag, value in others.items() if value is not None]:
+        raise UsageError(f"Where to? Both --to and {also[0]} say it.", "Leave one of them out.")
+    check_text(to=to)
+    from taxi_ingest.places import is_postgres, place_at
+
+    return (None, to) if is_postgres(to) else (place_at(to).address, None)
+
+
+def chosen_place(to: str | None, block: str | None, database_url: str | None, quiet: bool) -> "Place":
+    """The place that `ingest` would load into with these flags."""
+    from taxi_ingest.places import Postgres, place_at
+
+    to, database_url = told_apart(to, block, database_url)
+    if block is not None:
+        with prefect_context(quiet):
+            from taxi_ingest.flows.cloud_blocks import find_place
+
+            if place := find_place(block, to):
+                return place
+    if to is not None:
+        return place_at(to)
+    return Postgres(chosen_database(block, database_url, quiet))
+
+
+def chosen_settings(
+    block: str | None, database_url: str | None, source_block: str | None = None
+) -> "tuple[Settings, str | None]":
+    """The settings with the database that is named, and the block, which a named database goes before.
+
+    With them goes what `source_block` opens buckets with. Raises UsageError where there is no such block.
+    """
     from pydantic import SecretStr
 
     settings = read_settings()
+    if source_block:
+        with prefect_context(quiet=True):
+            from taxi_ingest.flows.cloud_blocks import with_source_block
+
+            settings = with_source_block(settings, source_block)
     if database_url is None:
         return settings, block
     return settings.model_copy(update={"database_url": SecretStr(database_url)}), None
@@ -119,7 +164,7 @@ def chosen_settings(block: str | None, database_url: str | None) -> "tuple[Setti
 
 def chosen_database(block: str | None, database_url: str | None, quiet: bool) -> "Database":
     """The database that `ingest` would load into with these flags."""
-    from taxi_ingest.databases import choose_database
+    from taxi_ingest.places.databases import choose_database
 
     settings, block = chosen_settings(block, database_url)
 
@@ -134,8 +179,8 @@ def chosen_database(block: str | None, database_url: str | None, quiet: bool) ->
 
 def running_database(block: str | None, database_url: str | None) -> "Database | None":
     """The same database, to be looked at; None where something would have to be started for it."""
-    from taxi_ingest.databases import EmbeddedDatabase, choose_database
     from taxi_ingest.load import database_at
+    from taxi_ingest.places.databases import EmbeddedDatabase, choose_database
 
     settings, block = chosen_settings(block, database_url)
     try:
@@ -145,6 +190,17 @@ def running_database(block: str | None, database_url: str | None) -> "Database |
     if not isinstance(database, EmbeddedDatabase):
         return database
     return database_at(database.address) if database.runs else None
+
+
+def running_place(to: str | None, block: str | None, database_url: str | None) -> "Place | None":
+    """The same for any place."""
+    from taxi_ingest.places import Postgres
+
+    to, database_url = told_apart(to, block, database_url)
+    if to is not None:
+        return chosen_place(to, block, None, quiet=True)
+    database = running_database(block, database_url)
+    return Postgres(database) if database else None
 
 
 class _Stopped(Exception):

@@ -9,18 +9,19 @@ import time
 import httpx
 
 from taxi_ingest.cli.local_api import local_api, may_have_block, prefect_may_be_configured
-from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows import process_marks
 from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.outcome import Outcome
-from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, look_back, parse_target
+from taxi_ingest.load import Database, LoadRecord, LoadResult, Target, parse_target
+from taxi_ingest.places import Place, Postgres, place_at
+from taxi_ingest.places.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import Source
 from taxi_ingest.stack.prefect_app import LOOK
 
 
-def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | None:
+def skip_if_loaded(source: Source, table: str, settings: Settings, to: str | None = None) -> Outcome | None:
     """The outcome if the table surely has the file already; None if anything is in doubt.
 
     It asks the ledger first: for a file that it doesn't know, nothing is read or fetched here.
@@ -32,9 +33,9 @@ def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | 
     target = parse_target(table)
     with api:
         try:
-            database = _database(api, settings)
-            previous = look_back(database, target, source.url).file if database else None
-            if database is None or previous is None:
+            place = place_at(to) if to is not None else _postgres(api, settings)
+            previous = place.look_back(target, source).file if place else None
+            if place is None or previous is None:
                 return None
             if not source.is_unchanged(previous.sha256, previous.validators) or _a_run_was_left(api):
                 return None
@@ -42,21 +43,22 @@ def skip_if_loaded(source: Source, table: str, settings: Settings) -> Outcome | 
         except (TaxiIngestError, httpx.HTTPError):
             # The flow meets the same difficulty, and reports it where it is seen.
             return None
-    return Outcome.of(LoadResult(previous, skipped=True), target, database, time.monotonic() - began, run_url)
+    return Outcome.of(LoadResult(previous, skipped=True), target, place, time.monotonic() - began, run_url)
 
 
-def _database(api: httpx.Client, settings: Settings) -> Database | None:
+def _postgres(api: httpx.Client, settings: Settings) -> Place | None:
     """The database, if it needs no block and runs."""
 
-    def find_block(name: str) -> None:
+    def find_block(name: str) -> Database | None:
         if may_have_block(api, name):
             raise _Doubt
+        return None
 
     try:
         database = choose_database(settings, None, find_block)
     except _Doubt:
         return None
-    return None if isinstance(database, EmbeddedDatabase) and not database.runs else database
+    return None if isinstance(database, EmbeddedDatabase) and not database.runs else Postgres(database)
 
 
 class _Doubt(Exception):

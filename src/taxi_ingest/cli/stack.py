@@ -10,15 +10,15 @@ import typer
 from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, STACK
-from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet
-from taxi_ingest.cli.shared import read_settings, running_database, stderr, stdout
+from taxi_ingest.cli.options import DatabaseUrl, Json, PlaceBlock, Quiet, To
+from taxi_ingest.cli.shared import read_settings, running_place, stderr, stdout
 from taxi_ingest.errors import DatabaseError, TaxiIngestError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from taxi_ingest.load import Database
     from taxi_ingest.months import Calendar
+    from taxi_ingest.places import Place
     from taxi_ingest.stack import Removal, StackStatus, Ways
 
 _UNSEEN = "can't be looked at while the local stack is stopped: `taxi-ingest up` starts it."
@@ -230,7 +230,8 @@ def status(
             help="Print nothing and exit with 0 if all is well; else say what is not, for monitoring.",
         ),
     ] = False,
-    block: Block = None,
+    to: To = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     show_password: Annotated[
         bool,
@@ -257,36 +258,36 @@ def status(
         known |= _stack(shown=not (json or check), with_password=show_password)
         from taxi_ingest.cli import grid
 
-        database = running_database(block, database_url)
+        place = running_place(to, block, database_url)
         unreachable: TaxiIngestError | None = None
         try:
-            found = grid.look(database, dataset or [], table, read_settings() if revised else None)
+            found = grid.look(place, dataset or [], table, read_settings() if revised else None)
         except DatabaseError as error:
             if not check:
                 raise
             found, unreachable = [], error
-        named = (("--block", block), ("--database-url", database_url and database and database.address))
+        address = place.address if place else None
+        named = (("--to", to and address), ("--block", block), ("--database-url", database_url and address))
         where = [part for flag, value in named if value for part in (flag, value)]
         if check:
-            _check_all(known, database, table, found, unreachable, where)
+            _check_all(known, place, table, found, unreachable, where)
             if not json:
                 return
         if json:
-            known["notes"] += [] if database else [f"The months {_UNSEEN}"]
-            ledger = database.address if database else None
-            print_json({**known, "ledger": ledger, "datasets": [grid.as_json(months) for months in found]})
+            known["notes"] += [] if place else [f"The months {_UNSEEN}"]
+            print_json({**known, "ledger": address, "datasets": [grid.as_json(months) for months in found]})
             return
         if not found:
-            typer.echo(f"Months    {_no_months(database, table)}")
-        elif database and database.address != known["database"]:
-            typer.echo(f"Months    in {database.address}")
+            typer.echo(f"Months    {_no_months(place, table)}")
+        elif place and address != known["database"]:
+            typer.echo(f"Months    in {address}")
         for months in found:
             grid.show(months, where)
 
 
 def _check_all(
     known: dict[str, Any],
-    database: "Database | None",
+    place: "Place | None",
     table: str | None,
     found: "Sequence[Calendar]",
     unreachable: TaxiIngestError | None,
@@ -296,28 +297,28 @@ def _check_all(
     from taxi_ingest.cli.health import problems, stopped, summed_up
 
     settings = read_settings()
-    if database and table and not found and not unreachable:
+    if place and table and not found and not unreachable:
         # A table that is misspelled would look well for ever.
-        raise UsageError(f"Nothing was loaded into {table}.", _meant_table(database, table))
-    wrong = list(problems(settings, found, unreachable if database else stopped(settings), where))
+        raise UsageError(f"Nothing was loaded into {table}.", _meant_table(place, table))
+    wrong = list(problems(settings, found, unreachable if place else stopped(settings), where))
     known["problems"] = [vars(each) for each in wrong]
     if wrong:
         raise summed_up(wrong)
 
 
-def _no_months(database: "Database | None", table: str | None) -> str:
+def _no_months(place: "Place | None", table: str | None) -> str:
     """What stands in the place of the grid."""
-    if database is None:
+    if place is None:
         return _UNSEEN
     if table is None:
         return _NOTHING
-    return printable(f"none was loaded into {table}. {_meant_table(database, table)}")
+    return printable(f"none was loaded into {table}. {_meant_table(place, table)}")
 
 
-def _meant_table(database: "Database", table: str) -> str:
-    from taxi_ingest.load import parse_target, table_hint
+def _meant_table(place: "Place", table: str) -> str:
+    from taxi_ingest.load import parse_target
 
-    return table_hint(database, parse_target(table))
+    return place.table_hint(parse_target(table))
 
 
 @app.command(

@@ -148,6 +148,12 @@ def _titled(title: str, rows: list[tuple[str, str]]) -> "Text":
     return Text("\n").join((Text(title, style="bold green"), *lines))
 
 
+def check_views(wanted: bool, to: str | None) -> None:
+    """Raise UsageError for views that are wanted of what is in no database."""
+    if wanted and to is not None:
+        raise UsageError("--views makes views in a Postgres.", "Leave it, or --to, out.")
+
+
 @dataclass(frozen=True)
 class AtEnd:
     """What a command that loads does about the views when all is loaded: it makes or offers them."""
@@ -175,8 +181,10 @@ class AtEnd:
         return {**outcome, "views": as_json(made)}
 
     def offer(self, address: str) -> list[tuple[str, str]]:
-        """The line of a summary that offers them; `address` is the database's, without its password."""
-        if self.wanted:
+        """The line of a summary that offers them; `address` is where the tables are, without a password."""
+        from taxi_ingest.places import is_postgres
+
+        if self.wanted or not is_postgres(address):
             return []
         given = [*(("--table", table) for table in self.tables), ("--block", self.block)]
         given.append(("--database-url", address if self.database_url else None))

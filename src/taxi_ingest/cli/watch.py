@@ -17,6 +17,7 @@ from taxi_ingest.cli.shortcut import skip_if_loaded
 from taxi_ingest.errors import printable
 from taxi_ingest.flows.outcome import Outcome
 from taxi_ingest.load import LoadProgress, Preview, parse_target
+from taxi_ingest.places import is_postgres, place_at
 from taxi_ingest.read import parse_delimiter
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Job, LoadOptions
@@ -87,19 +88,21 @@ def run_ingest(job: Job, watch: Watch) -> Outcome:
     """
     source = parse_source(job.url, logins_of(watch.settings))
     source.check()
-    parse_target(job.table)
-    check_options(job)
+    check_options(job, [job.table], [source])
     # Without a login, and in characters that Prefect can store.
     job = replace(job, url=source.named_url)
     may_skip = job.block is None and job.if_loaded == "skip" and not job.dry_run
-    if may_skip and (outcome := skip_if_loaded(source, job.table, watch.settings)):
+    if may_skip and (outcome := skip_if_loaded(source, job.table, watch.settings, job.to)):
         return outcome
     with display(watch.console, watch.quiet) as shown, ExitStack() as lasting:
         return _Run(job, source, watch, shown, lasting).watched()
 
 
-def check_options(how: LoadOptions) -> None:
-    """Raise UsageError for what is wrong with them, before anything starts."""
+def check_options(how: LoadOptions, tables: Sequence[str], sources: Sequence[Source] = ()) -> None:
+    """Raise UsageError for what is wrong with them, and for what can't be done there."""
+    targets = [parse_target(table) for table in tables]
+    if how.to is not None:
+        place_at(how.to).check(how, targets, sources)
     parse_delimiter(how.delimiter)
     if how.transform:
         load_step(how.transform)
@@ -180,9 +183,13 @@ def show_load(shown: Display, load: str, file: SourceFile, progress: LoadProgres
     shown.update("Loading", load, progress.bytes, file.bytes, progress.rows)
 
 
-def summary(outcome: Outcome, psql: Sequence[str], offer: Sequence[tuple[str, str]] = ()) -> Text:
-    """What was done, line by line, with what is on offer now and the command that opens the database as
-    `psql`."""
+def look_command(address: str, table: str) -> str:
+    """The command that shows a table's first rows."""
+    return shlex.join(place_at(address).look(parse_target(table)))
+
+
+def summary(outcome: Outcome, offer: Sequence[tuple[str, str]] = ()) -> Text:
+    """What was done, line by line, with what is on offer now."""
     name = " ".join(filter(None, (outcome.dataset, outcome.month)))
     rows = [
         ("table", outcome.table),
@@ -193,9 +200,8 @@ def summary(outcome: Outcome, psql: Sequence[str], offer: Sequence[tuple[str, st
         *(("note", note) for note in outcome.notes),
     ]
     if outcome.plan is None:
-        look = f"TABLE {parse_target(outcome.table).quoted} LIMIT 5"
         rows.extend(offer)
-        rows.append(("open it", shlex.join((*psql, "-c", look))))
+        rows.append(("open it", look_command(outcome.database, outcome.table)))
     lines = [Text.assemble((f"{name:<9}", "cyan"), printable(value)) for name, value in rows]
     return Text("\n").join((Text(_TITLES[outcome.status], style="bold green"), *lines))
 
@@ -222,12 +228,16 @@ def _plan_rows(outcome: Outcome, plan: Preview) -> list[tuple[str, str]]:
         ("layout", plan.layout),
         ("rows", "not counted before they are read" if plan.rows is None else f"{plan.rows:,}"),
         *_verdict(outcome),
-        ("space", f"about {plan.space_bytes / 1e6:,.0f} MB in the database"),
+        ("space", f"about {plan.space_bytes / 1e6:,.0f} MB in {_kind_of(outcome.database)}"),
         ("columns", ", ".join(_mapping(name, source) for name, source in plan.mapped.items())),
         *([("null", ", ".join(plan.missing))] if plan.missing else []),
         *([("added", ", ".join(plan.added))] if plan.added else []),
         *([("ddl", plan.ddl)] if plan.ddl else []),
     ]
+
+
+def _kind_of(address: str) -> str:
+    return "the database" if is_postgres(address) else address
 
 
 def _verdict(outcome: Outcome) -> list[tuple[str, str]]:

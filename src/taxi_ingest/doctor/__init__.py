@@ -9,11 +9,11 @@ has set what. Here they stand in the order in which a load needs them.
 from collections.abc import Iterator
 
 from taxi_ingest import stack
-from taxi_ingest.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.doctor.finding import Finding, failed, looked_at, note, ok
 from taxi_ingest.doctor.machine import examine_folders, examine_python
 from taxi_ingest.errors import SourceError
 from taxi_ingest.load import Database
+from taxi_ingest.places.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.origin import setting_origins, unknown_variables
 from taxi_ingest.sources import logins_of, parse_source

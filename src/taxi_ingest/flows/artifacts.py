@@ -26,7 +26,8 @@ from prefect.exceptions import PrefectException
 from taxi_ingest.errors import DatabaseError, printable
 from taxi_ingest.flows.labels import file_label
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
-from taxi_ingest.load import Database, rejects_of
+from taxi_ingest.load import parse_target
+from taxi_ingest.places import Place
 from taxi_ingest.read import Reject
 from taxi_ingest.transform import Plan
 
@@ -41,7 +42,7 @@ class Story:
     """What a run that loaded a file has to tell."""
 
     outcome: Outcome
-    database: Database
+    place: Place
     plan: Plan | None = None
     """None where the file was there already."""
     seconds: Mapping[str, float] | None = None
@@ -76,7 +77,7 @@ def of_load(story: Story) -> Iterator[ArtifactCreate]:
         key=key_of(outcome.table), type="markdown", description=_headline(outcome), data=_page(story)
     )
     if outcome.rows_rejected and outcome.load_id is not None:
-        rejects = rejects_of(story.database, outcome.load_id, _SHOWN_REJECTS)
+        rejects = story.place.rejects(parse_target(outcome.table), outcome.load_id, _SHOWN_REJECTS)
         yield ArtifactCreate(
             key=key_of(outcome.table, "rejects"),
             type="table",

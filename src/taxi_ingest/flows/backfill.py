@@ -9,16 +9,17 @@ from typing import Any, Literal
 from prefect.runtime import flow_run
 
 from taxi_ingest.flows.artifacts import leave, of_several
-from taxi_ingest.flows.blocks import check_block
 from taxi_ingest.flows.caller import caller, settings_in_use
-from taxi_ingest.flows.ingest import chosen_database, ingest_month, log_table_name
+from taxi_ingest.flows.cloud_blocks import source_opened
+from taxi_ingest.flows.ingest import check_target, chosen_place, ingest_month, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
 from taxi_ingest.flows.pool import BACKFILL, check_pool, load_in_pool
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.several import Result
 from taxi_ingest.flows.side_by_side import Load, load_side_by_side
-from taxi_ingest.load import Database, LoadResult, loading_many
+from taxi_ingest.load import LoadResult
 from taxi_ingest.months import Month, Plan, check, check_room, likely_url, plan, target_of
+from taxi_ingest.places import Place
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, Reprocess
 from taxi_ingest.sources import logins_of, parse_source
@@ -37,7 +38,7 @@ def _tags(parameters: dict[str, Any]) -> set[str]:
 def _check(parameters: dict[str, Any]) -> None:
     job = BackfillJob(**parameters)
     check(job)
-    check_block(job.options.block)
+    check_target([str(target_of(dataset, job.table)) for dataset in job.datasets], job.options)
     check_pool(job.work_pool)
 
 
@@ -84,46 +85,45 @@ def backfill(
 
 def _load_months(job: BackfillJob) -> BackfillOutcome:
     began = time.monotonic()
-    with known_to_down(f"backfill {' '.join(job.datasets)} {job.months}"):
-        database = chosen_database(job.options.block)
+    named = f"backfill {' '.join(job.datasets)} {job.months}"
+    with known_to_down(named), source_opened(job.options.source_block):
+        place = chosen_place(job.options.to, job.options.block)
         targets = [target_of(dataset, job.table) for dataset in job.datasets]
-        with loading_many(database, targets, job.options.wait):
+        with place.loading_many(targets, job.options.wait):
             # With who loads but one of them each month waits all the same.
-            outcome = _planned_and_loaded(
-                replace(job, options=replace(job.options, wait=True)), database, began
-            )
+            outcome = _planned_and_loaded(replace(job, options=replace(job.options, wait=True)), place, began)
         tell_first(outcome)
         leave(of_several(outcome, "-".join((BACKFILL, *job.datasets))))
         return outcome.checked()
 
 
-def _planned_and_loaded(job: BackfillJob, database: Database, began: float) -> BackfillOutcome:
-    planned = plan(database, job, settings_in_use())
-    _announce(planned, job.table, database)
+def _planned_and_loaded(job: BackfillJob, place: Place, began: float) -> BackfillOutcome:
+    planned = plan(place, job, settings_in_use())
+    _announce(planned, job.table, place)
     if job.reprocess == "all":
         job = replace(job, options=replace(job.options, if_loaded="replace"))
-    with parent_of_loads(database) if planned.loading else nullcontext():
-        results = _loaded(planned.loading, job, database)
+    with parent_of_loads(place) if planned.loading else nullcontext():
+        results = _loaded(planned.loading, job, place)
     done = {month.name: result for month, result in zip(planned.loading, results, strict=True)}
     return BackfillOutcome(
-        months=tuple(_become(month, done, job.table, database) for month in planned.months),
+        months=tuple(_become(month, done, job.table, place) for month in planned.months),
         seconds=round(time.monotonic() - began, 3),
         flow_run_url=own_url(),
-        database=database.address,
+        database=place.address,
     )
 
 
-def _loaded(loading: Sequence[Month], job: BackfillJob, database: Database) -> list[Result | None]:
+def _loaded(loading: Sequence[Month], job: BackfillJob, place: Place) -> list[Result | None]:
     if job.work_pool:
-        return load_in_pool(loading, job, database)
+        return load_in_pool(loading, job, place)
     loads = [_load(month, job, settings_in_use()) for month in loading]
     cache = job.options.cache
     return load_side_by_side(loads, ingest_month, jobs=job.jobs, cache=cache, max_failures=job.max_failures)
 
 
-def _announce(planned: Plan, table: str | None, database: Database) -> None:
+def _announce(planned: Plan, table: str | None, place: Place) -> None:
     """Say what is going to be loaded, and into which tables. Raises DatabaseError where there is no room."""
-    check_room(database, planned.loading, settings_in_use())
+    check_room(place, planned.loading, settings_in_use())
     caller().on_plan({month.name: month.known_rows for month in planned.loading})
     for dataset in dict.fromkeys(month.dataset for month in planned.loading):
         log_table_name(str(target_of(dataset, table)))
@@ -147,12 +147,12 @@ def _load(month: Month, job: BackfillJob, settings: Settings) -> Load:
     )
 
 
-def _become(month: Month, done: Mapping[str, Result | None], table: str | None, database: Database) -> Result:
+def _become(month: Month, done: Mapping[str, Result | None], table: str | None, place: Place) -> Result:
     """What has become of a month of the plan."""
     target = target_of(month.dataset, table)
     if month.name in done:
         return done[month.name] or NotLoaded("waiting", str(target), None, month.dataset, month.month)
     if month.load:
-        return Outcome.of(LoadResult(month.load, skipped=True), target, database, 0, None)
+        return Outcome.of(LoadResult(month.load, skipped=True), target, place, 0, None)
     status: Literal["unpublished", "waiting"] = "unpublished" if month.state == "unpublished" else "waiting"
     return NotLoaded(status, str(target), None, month.dataset, month.month)

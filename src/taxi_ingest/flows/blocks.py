@@ -4,21 +4,22 @@ A block is made of ConnectionComponents, whose password Prefect stores encrypted
 stand in its database in the clear.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
+from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from taxi_ingest.databases import no_such_block
 from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.load.database import address_of, secrets_at
-from taxi_ingest.settings.job import DEFAULT_BLOCK
+from taxi_ingest.places.databases import no_such_block
+from taxi_ingest.settings.job import DEFAULT_BLOCK, BlockType
 
 if TYPE_CHECKING:
     from prefect_sqlalchemy import SqlAlchemyConnector
@@ -34,6 +35,7 @@ class BlockInfo:
 
     name: str
     address: str
+    type: str = _BLOCK_TYPE
 
 
 def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
@@ -77,17 +79,41 @@ def _check_name(name: str) -> None:
 
 def list_blocks() -> list[BlockInfo]:
     """All SqlAlchemyConnector blocks that Prefect has, by name."""
+    return [BlockInfo(name, _connector_address(_load(name))) for name in _names()]
+
+
+def _names() -> list[str]:
+    return [document["name"] for document in documents([_BLOCK_TYPE])]
+
+
+def documents(types: Sequence[str], secrets: bool = False) -> list[dict[str, Any]]:
+    """The blocks of these types as Prefect's API has them, by name; their secrets are masked unless told."""
+    wanted = {"block_types": {"slug": {"any_": types}}, "include_secrets": secrets}
     with get_client(sync_client=True) as client:
-        names = _names(client)
-    return [BlockInfo(name, _connector_address(_load(name))) for name in names]
+        found = client.request("POST", "/block_documents/filter", json=wanted).json()
+    return sorted((document for document in found if document["name"]), key=lambda each: str(each["name"]))
 
 
-def _names(client: SyncPrefectClient) -> list[str]:
-    documents = client.request("POST", "/block_documents/filter", json=_FILTER).json()
-    return sorted(document["name"] for document in documents if document["name"])
+def named(found: Iterable[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """The one of these documents that is called so, or as Prefect writes it, `gcs-bucket/NAME`.
+
+    Raises UsageError where several types have one.
+    """
+    by_path = {f"{document['block_type']['slug']}/{document['name']}": document for document in found}
+    paths = [path for path in by_path if name in (path, path.partition("/")[2])]
+    if len(paths) > 1:
+        raise UsageError(f"There are {len(paths)} blocks {name}.", f"Name one: {', '.join(paths)}.")
+    return by_path[paths[0]] if paths else None
 
 
-_FILTER = {"block_types": {"slug": {"any_": [_BLOCK_TYPE]}}, "include_secrets": False}
+def remove_block(name: str) -> None:
+    """Have Prefect forget a block of a database or a cloud. Raises UsageError where there is none."""
+    found = documents(get_args(BlockType))
+    document = named(found, name)
+    if document is None:
+        raise no_such_block(name, [each["name"] for each in found], "block")
+    with get_client(sync_client=True) as client:
+        client.delete_block_document(UUID(document["id"]))
 
 
 @dataclass(frozen=True)
@@ -138,7 +164,7 @@ def find_block(name: str) -> Database | None:
         except ObjectNotFound:
             if name == DEFAULT_BLOCK:
                 return None
-            raise no_such_block(name, _names(client)) from None
+            raise no_such_block(name, _names()) from None
     connector = _load(name)
     _check_driver(name, _url_of(connector).drivername)
     return BlockDatabase(_connector_address(connector), connector)

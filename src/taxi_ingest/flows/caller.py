@@ -10,7 +10,8 @@ from uuid import UUID
 
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded, Outcome
-from taxi_ingest.load import Database, LoadProgress
+from taxi_ingest.load import LoadProgress
+from taxi_ingest.places import Place
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.sources import DownloadProgress, SourceFile
 
@@ -30,9 +31,9 @@ class Caller:
 
     settings: Settings | None = None
     """Secrets included; None for those of the environment."""
-    database: Database | None = None
-    """The database of a parent flow, which has chosen it, and has said which tables are loaded, for all of
-    its children."""
+    place: Place | None = None
+    """The place of a parent flow, which has chosen it, and has said which tables are loaded, for all of its
+    children."""
     tags: frozenset[str] = frozenset()
     """The flow run's, and not its tasks'."""
     child: Child | None = None

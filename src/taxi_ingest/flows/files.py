@@ -9,11 +9,12 @@ from prefect.runtime import flow_run
 
 from taxi_ingest.flows.artifacts import key_of, leave, of_several
 from taxi_ingest.flows.caller import caller, settings_in_use
-from taxi_ingest.flows.ingest import check_target, chosen_database, ingest, log_table_name
+from taxi_ingest.flows.cloud_blocks import source_opened
+from taxi_ingest.flows.ingest import check_target, chosen_place, ingest, log_table_name
 from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
 from taxi_ingest.flows.runs import known_to_down, own_url, parent_of_loads, tell_first, tied_flow
 from taxi_ingest.flows.side_by_side import Load, load_side_by_side
-from taxi_ingest.load import loading_many, parse_target
+from taxi_ingest.load import parse_target
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, LoadOptions, check_numbers
 from taxi_ingest.sources import Source, logins_of, parse_source
 from taxi_ingest.tlc import parse_file_name
@@ -26,9 +27,8 @@ def _name() -> str:
 
 def _check(parameters: dict[str, Any]) -> None:
     check_numbers(parameters["jobs"], parameters["max_failures"])
-    for url in parameters["urls"]:
-        parse_source(url)
-    check_target(parameters["table"], parameters["options"].block)
+    sources = [parse_source(url) for url in parameters["urls"]]
+    check_target([parameters["table"]], parameters["options"], sources)
 
 
 @tied_flow(name="ingest-files", flow_run_name=_name, check=_check)
@@ -42,7 +42,7 @@ def ingest_files(
     """Load several files into one table, each exactly once.
 
     Args:
-        urls: Paths, file:// or http(s) URLs, without logins, which Prefect would store.
+        urls: Paths or URLs (file, http, https, gs, s3, az), without logins, which Prefect would store.
         table: Table, or schema.table; made where it is missing.
         jobs: How many to load at once; as many as the cores bear if not told.
         max_failures: After how many failures no other file is begun.
@@ -55,14 +55,14 @@ def ingest_files(
         MonthsFailed: some files failed; it has the whole outcome. All others were loaded.
         TaxiIngestError: nothing was begun.
     """
-    began, settings = time.monotonic(), settings_in_use()
-    sources = [parse_source(url, logins_of(settings)) for url in urls]
-    with known_to_down(table):
-        database = chosen_database(options.block)
+    began = time.monotonic()
+    with known_to_down(table), source_opened(options.source_block):
+        sources = [parse_source(url, logins_of(settings_in_use())) for url in urls]
+        place = chosen_place(options.to, options.block)
         # With who loads but one of them each file waits all the same.
         waiting = replace(options, wait=True)
         loads = [_load(source, sources, table, waiting) for source in sources]
-        with loading_many(database, [parse_target(table)], options.wait), parent_of_loads(database):
+        with place.loading_many([parse_target(table)], options.wait), parent_of_loads(place):
             log_table_name(table)
             caller().on_plan({load.name: None for load in loads})
             results = load_side_by_side(
@@ -75,7 +75,7 @@ def ingest_files(
             ),
             seconds=round(time.monotonic() - began, 3),
             flow_run_url=own_url(),
-            database=database.address,
+            database=place.address,
         )
         tell_first(outcome)
         leave(of_several(outcome, key_of(table, "files")))

@@ -33,7 +33,7 @@ def _as_of(month: str | None, timezone: str, begin: datetime) -> date:
 def _check(parameters: dict[str, Any]) -> None:
     parse_range(parameters["month"] or "all", trips_named(parameters["dataset"]), date.today())
     check_numbers(parameters["months_back"])
-    check_target(parameters["table"], parameters["options"].block)
+    check_target([parameters["table"] or trips_named(parameters["dataset"]).table], parameters["options"])
 
 
 @tied_flow(name="load-new", flow_run_name=_name, check=_check)

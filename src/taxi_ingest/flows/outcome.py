@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeGuard
 
 from taxi_ingest.errors import TaxiIngestError, bug
-from taxi_ingest.load import Database, LoadResult, Preview, Target
+from taxi_ingest.load import LoadResult, Preview, Target
+from taxi_ingest.places import Place
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
 
@@ -35,7 +36,7 @@ class Outcome:
     quality: Mapping[str, int]
     notes: tuple[str, ...]
     database: str
-    """Where the table is: a libpq URL without a password."""
+    """Where the table is: a libpq URL without a password, or the address of what `--to` names."""
     plan: Preview | None = None
 
     @classmethod
@@ -43,7 +44,7 @@ class Outcome:
         cls,
         result: LoadResult,
         target: Target,
-        database: Database,
+        place: Place,
         seconds: float,
         flow_run_url: str | None,
     ) -> "Outcome":
@@ -68,7 +69,7 @@ class Outcome:
             flow_run_url=flow_run_url,
             quality=load.quality,
             notes=tuple(load.notes),
-            database=database.address,
+            database=place.address,
         )
 
     @classmethod
@@ -78,7 +79,7 @@ class Outcome:
         stream: Stream,
         source: SourceFile,
         target: Target,
-        database: Database,
+        place: Place,
         seconds: float,
         flow_run_url: str | None,
     ) -> "Outcome":
@@ -104,7 +105,7 @@ class Outcome:
             flow_run_url=flow_run_url,
             quality={},
             notes=(*stream.plan.warnings, *notes),
-            database=database.address,
+            database=place.address,
             plan=plan,
         )
 
@@ -161,7 +162,7 @@ class BackfillOutcome:
     seconds: float
     flow_run_url: str | None
     database: str
-    """Where the tables are: a libpq URL without a password."""
+    """Where the tables are: a libpq URL without a password, or the address of what `--to` names."""
     notes: tuple[str, ...] = ()
 
     @property

@@ -44,8 +44,9 @@ from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, LOST, Pulse
 from taxi_ingest.flows.runs import end_run
 from taxi_ingest.flows.several import Result, carry_out
-from taxi_ingest.load import Database, LoadResult
+from taxi_ingest.load import LoadResult
 from taxi_ingest.months import Month, compare, likely_url, target_of
+from taxi_ingest.places import Place
 from taxi_ingest.settings.job import BackfillJob, LoadOptions, usual_jobs
 from taxi_ingest.tlc import TLC_URL
 
@@ -74,10 +75,10 @@ def check_pool(name: str | None) -> None:
             find_pool(client, name)
 
 
-def load_in_pool(months: Sequence[Month], job: BackfillJob, database: Database) -> list[Result | None]:
+def load_in_pool(months: Sequence[Month], job: BackfillJob, place: Place) -> list[Result | None]:
     """What has become of each month, in their order; None for those not begun after `max_failures`.
 
-    Called in a flow run, whose children the months' runs are; its caller is told of each end. `database` is
+    Called in a flow run, whose children the months' runs are; its caller is told of each end. `place` is
     that of this process, and must be the workers'.
 
     Raises UsageError where there is no such pool, DatabaseError where the workers load into another database.
@@ -85,13 +86,13 @@ def load_in_pool(months: Sequence[Month], job: BackfillJob, database: Database) 
     """
     with get_client(sync_client=True) as client:
         pool = find_pool(client, job.work_pool or "")
-        _check_within_reach(database, pool, job.options)
+        _check_within_reach(place, pool, job.options)
         if job.limit:
             limit = make_limit(client, job.limit, forget=not _any_running(client))
             job = replace(job, options=replace(job.options, limit=limit))
         # How many share a machine is not known here.
         job = replace(job, options=replace(job.options, connections=job.options.connections or 1))
-        workers = _Workers(client, pool, months, job, database)
+        workers = _Workers(client, pool, months, job, place)
         try:
             return carry_out([month.name for month in months], workers, job.max_failures)
         except BaseException:
@@ -99,9 +100,9 @@ def load_in_pool(months: Sequence[Month], job: BackfillJob, database: Database) 
             raise
 
 
-def _check_within_reach(database: Database, pool: WorkPool, options: LoadOptions) -> None:
+def _check_within_reach(place: Place, pool: WorkPool, options: LoadOptions) -> None:
     """Raise UsageError where the workers' runs surely can't reach the database: each would start its own."""
-    embedded = stack.is_embedded(settings_in_use(), database.address)
+    embedded = stack.is_embedded(settings_in_use(), place.address)
     if embedded and options.block is None and pool.type != PROCESS:
         raise UsageError(
             f"This machine's embedded Postgres is out of reach for the work pool {pool.name}.",
@@ -124,10 +125,10 @@ class _Workers:
         pool: WorkPool,
         months: Sequence[Month],
         job: BackfillJob,
-        database: Database,
+        place: Place,
     ) -> None:
         self._client, self._pool, self._months, self._job = client, pool, months, job
-        self._database = database
+        self._place = place
         self._settings = settings_in_use()
         self._deployment = deploy(client, ingest_month, pool.name, pool.name)
         self._pulse = Pulse(client, starts_at_once=pool.type == PROCESS)
@@ -246,7 +247,7 @@ class _Workers:
 
     def _now(self, month: Month) -> Month:
         target = target_of(month.dataset, self._job.table)
-        [now] = compare(self._database, target, month.dataset, [month.month], date.today())
+        [now] = compare(self._place, target, month.dataset, [month.month], date.today())
         return now
 
     def _loaded(self, number: int, run: FlowRun) -> Outcome:
@@ -254,7 +255,7 @@ class _Workers:
         load = self._now(month).load
         if load is None:
             raise DatabaseError(
-                f"A worker has loaded {month.name}, but not into {self._database.address}.",
+                f"A worker has loaded {month.name}, but not into {self._place.address}.",
                 "Workers use the --block that is named here, else the TAXI_INGEST_DATABASE_URL that is set"
                 " where they run: let both be one database.",
             )
@@ -262,7 +263,7 @@ class _Workers:
         return Outcome.of(
             LoadResult(load, skipped=not own),
             target_of(month.dataset, self._job.table),
-            self._database,
+            self._place,
             run.total_run_time.total_seconds(),
             load.flow_run_url if own else url_for(run),
         )

@@ -26,7 +26,7 @@ from taxi_ingest.flows.caller import caller, calling, settings_in_use
 from taxi_ingest.flows.child_run import run_child
 from taxi_ingest.flows.outcome import BackfillOutcome, MonthsFailed, Outcome
 from taxi_ingest.flows.process_marks import is_dead, machine_tag, process_mark
-from taxi_ingest.load import Database, committed_runs, prepare_ledger
+from taxi_ingest.places import Place
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class TiedFlow(Flow[Parameters, Result]):
         )
         # The same settings once more: their end ends what part_from_prefect sets.
         with _some_api(), following, _tagged(), _settings_with():
-            if caller().database is None:
+            if caller().place is None:
                 self.check(self.validate_parameters(parameters))
             try:
                 child = caller().child
@@ -180,14 +180,14 @@ def tell_first(outcome: AnyOutcome) -> AnyOutcome:
 
 
 @contextmanager
-def parent_of_loads(database: Database) -> Iterator[None]:
-    """Let a flow have children that load into a database: all of their failures are kept by its ledger."""
-    prepare_ledger(database)
-    with calling(database=database):
+def parent_of_loads(place: Place) -> Iterator[None]:
+    """Let a flow have children that load into a place: a ledger keeps all of their failures."""
+    place.prepare()
+    with calling(place=place):
         yield
     # Children that Prefect could not be told the end of, as its server restarted in between.
     with suppress(PrefectError, DatabaseError), failures_explained():
-        end_dead_runs(database)
+        end_dead_runs(place)
 
 
 def interruptible(call: Callable[[], Result]) -> Result:
@@ -249,10 +249,10 @@ def own_url() -> str | None:
     return url_for("flow-run", flow_run.id)
 
 
-def end_dead_runs(database: Database) -> None:
+def end_dead_runs(place: Place) -> None:
     """Give the runs of ours on this machine that only seem to go on, and their parts, their final state.
 
-    Where the ledger has a run's load, Prefect could not be told of it: Completed. Else, where the process
+    Where the place has a run's load, Prefect could not be told of it: Completed. Else, where the process
     is gone: Crashed.
     """
     context = FlowRunContext.get()
@@ -262,7 +262,7 @@ def end_dead_runs(database: Database) -> None:
         if not left:
             return
         urls = {run.id: url_for("flow-run", run.id) or "" for run in left}
-        done = committed_runs(database, list(urls.values()))
+        done = place.committed_runs(list(urls.values()))
         for run in left:
             if urls[run.id] in done:
                 end_run(client, run, Completed(message="Loaded; Prefect was gone when it ended."))

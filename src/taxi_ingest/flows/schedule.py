@@ -18,11 +18,12 @@ from prefect.server.schemas.schedules import CronSchedule as Calendar
 from prefect.utilities.urls import url_for
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.flows.blocks import check_block
+from taxi_ingest.flows.cloud_blocks import check_source_block
 from taxi_ingest.flows.deployments import TAG, USUAL_POOL, deploy, find_pool, make_process_pool
+from taxi_ingest.flows.ingest import check_target
 from taxi_ingest.flows.load_new import load_new, run_name
 from taxi_ingest.flows.notify import find_notification, tell_of_failures, told_by
-from taxi_ingest.load import parse_target
+from taxi_ingest.places import place_at
 from taxi_ingest.settings.job import DEFAULT_OPTIONS, MONTHS_BACK, NEW_YORK
 from taxi_ingest.tlc import parse_month, parse_range, trips_named
 
@@ -38,8 +39,10 @@ class Schedule:
     timezone: str
     pool: str
     table: str
+    to: str | None
+    """The address of the place that its table is in."""
     block: str | None
-    """The block of its database; without one, its worker's settings say which it is."""
+    """The block of its database; without one, and without `to`, its worker's settings say which it is."""
     notify: str | None
     """The block that tells of runs that fail."""
     paused: bool
@@ -57,7 +60,9 @@ def create_schedule(
     *,
     months_back: int = MONTHS_BACK,
     table: str | None = None,
+    to: str | None = None,
     block: str | None = None,
+    source_block: str | None = None,
     pool: str | None = None,
     notify: str | None = None,
 ) -> Schedule:
@@ -67,10 +72,12 @@ def create_schedule(
     not there; nothing has changed then.
     """
     parse_range("all", trips_named(dataset), date.today())
-    if table is not None:
-        parse_target(table)
     schedule = _cron_schedule(cron, timezone)
-    check_block(block)
+    # A worker has another current folder.
+    to = place_at(to).address if to is not None else None
+    options = replace(DEFAULT_OPTIONS, to=to, block=block, source_block=source_block)
+    check_target([table if table is not None else trips_named(dataset).table], options)
+    check_source_block(source_block)
     with get_client(sync_client=True) as client:
         told = find_notification(client, notify) if notify else None
         if pool:
@@ -87,7 +94,7 @@ def create_schedule(
                 "months_back": months_back,
                 "timezone": timezone,
                 "table": table,
-                "options": asdict(replace(DEFAULT_OPTIONS, block=block)),
+                "options": asdict(options),
             },
             schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
             tags=[dataset],
@@ -182,6 +189,7 @@ def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
 
 def _schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> Schedule:
     parameters = deployment.parameters
+    options = parameters.get("options") or {}
     crons = [each for each in deployment.schedules if isinstance(each.schedule, CronSchedule)]
     cron = crons[0].schedule if crons else None
     active = bool(crons and crons[0].active and not deployment.paused)
@@ -192,7 +200,8 @@ def _schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> Sche
         timezone=(cron.timezone if cron else None) or "UTC",
         pool=deployment.work_pool_name or "",
         table=parameters.get("table") or trips_named(parameters["dataset"]).table,
-        block=(parameters.get("options") or {}).get("block"),
+        to=options.get("to"),
+        block=options.get("block"),
         notify=told_by(client, deployment.name),
         paused=not active,
         next_run=_next(cron) if cron and active else None,

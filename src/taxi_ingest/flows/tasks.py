@@ -16,13 +16,13 @@ from prefect.context import TaskRunContext
 from prefect.states import Failed, get_state_exception
 from prefect.tasks import Task, exponential_backoff
 
-from taxi_ingest import load as loading
 from taxi_ingest.errors import TaxiIngestError, TransientDatabaseError
 from taxi_ingest.flows.artifacts import progress_shown
 from taxi_ingest.flows.caller import caller
 from taxi_ingest.flows.limit import holding
 from taxi_ingest.flows.runs import own_url
-from taxi_ingest.load import Database, LoadProgress, LoadRecord, LoadResult, LookBack, Target
+from taxi_ingest.load import LoadProgress, LoadRecord, LoadResult, LookBack, Target
+from taxi_ingest.places import Place
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import Job, Names
 from taxi_ingest.sources import Source, SourceFile, chosen_cache
@@ -94,14 +94,14 @@ def _is_tried_again(error: object, run: TaskRun) -> bool:
     return isinstance(error, TransientDatabaseError) and run.run_count <= _RETRIES
 
 
-def look_back(database: Database, target: Target, source: Source) -> LookBack:
-    """What the ledger knows; where the connection is lost, a moment later. The load itself waits longer."""
+def look_back(place: Place, target: Target, source: Source) -> LookBack:
+    """What is known; where the connection is lost, a moment later. The load itself waits longer."""
     for delay_seconds in _LOOK_BACK_DELAYS_SECONDS:
         try:
-            return loading.look_back(database, target, source.url)
+            return place.look_back(target, source)
         except TransientDatabaseError:
             time.sleep(delay_seconds)
-    return loading.look_back(database, target, source.url)
+    return place.look_back(target, source)
 
 
 @plain_task("extract {source.name}")
@@ -143,8 +143,8 @@ def transform(job: Job, file: SourceFile, names: Names) -> Stream:
 
 
 @plain_task("load into {target}")
-def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: Database) -> LoadResult:
-    """Copy the rows into a partition of their own and attach it, in one transaction."""
+def load(job: Job, stream: Stream, file: SourceFile, target: Target, place: Place) -> LoadResult:
+    """Load the rows, all or nothing."""
     follow, logger = caller(), get_run_logger()
 
     def told(now: LoadProgress) -> None:
@@ -152,15 +152,8 @@ def load(job: Job, stream: Stream, file: SourceFile, target: Target, database: D
         follow.on_load(follow.load, file, now)
 
     with holding(job.limit), progress_shown(file.name, str(target)) as progress:
-        result = loading.load_file(
-            stream,
-            file,
-            target,
-            database,
-            job,
-            flow_run_url=own_url(),
-            beside=follow.beside,
-            on_progress=told,
+        result = place.load(
+            stream, file, target, job, flow_run_url=own_url(), beside=follow.beside, on_progress=told
         )
     for note in result.record.notes:
         logger.warning(note)

@@ -51,13 +51,13 @@ def preview(stream: Stream, file: SourceFile, target: Target, database: Database
         ddl = (
             "" if decision.existing else table.create_statement(target, stream.plan.columns).as_string(cursor)
         )
-    comparison = _comparison(stream, decision.changed)
+    comparison = compare_before(stream, decision.changed)
     if comparison and decision.destination:
         comparison.check(job.verify, job.allow_short)
     plan = stream.plan
     return Preview(
         action=decision.action,
-        layout=_described(stream),
+        layout=described(stream),
         rows=stream.layout.rows,
         comparison=comparison,
         mapped={column.name: column.source for column in plan.loaded if column.source},
@@ -68,7 +68,7 @@ def preview(stream: Stream, file: SourceFile, target: Target, database: Database
     )
 
 
-def _comparison(stream: Stream, changed: bool) -> Comparison | None:
+def compare_before(stream: Stream, changed: bool) -> Comparison | None:
     """What is known of the rows before all are read; the first ones tell of which month they are."""
     if stream.layout.rows is None:
         return None
@@ -85,7 +85,8 @@ def _comparison(stream: Stream, changed: bool) -> Comparison | None:
     return compare(stream, stream.layout.rows, 0, oddities, changed)
 
 
-def _described(stream: Stream) -> str:
+def described(stream: Stream) -> str:
+    """The file's format, and what is odd about how it is written."""
     layout = stream.layout
     text = f"{layout.format}, {len(layout.header)} columns"
     if layout.trailing_fields:

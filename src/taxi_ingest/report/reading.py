@@ -23,6 +23,7 @@ from taxi_ingest.load import (
 )
 from taxi_ingest.load.survey import MOST_PAGES
 from taxi_ingest.months import Month, compare
+from taxi_ingest.places import Postgres
 from taxi_ingest.report import pictures
 from taxi_ingest.report.pictures import Picture
 from taxi_ingest.report.questions import ASSIGNED, BINS, KINDS, ROLES, questions_for
@@ -118,7 +119,7 @@ def make_report(
         tuple(_facts(loads, answers, surveyed, known)),
         tuple(_notes(surveyed, columns, answers, known)),
         (*_of_rows(answers, shown, known, zones.names if zones else {}), *_of_loads(loads)),
-        tuple(compare(database, target, known.name, shown, today)) if known and shown else (),
+        tuple(compare(Postgres(database), target, known.name, shown, today)) if known and shown else (),
         tuple(loads),
         zones.outlines if zones else {},
     )

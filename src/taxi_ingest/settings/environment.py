@@ -6,12 +6,13 @@ for `--help` too, which need not wait a quarter of a second for pydantic.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn, Self
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_ingest.tlc import TLC_URL
@@ -48,6 +49,20 @@ def _usual(path_of: Callable[[str], Path]) -> Path:
 Folder = Annotated[Path, AfterValidator(_whole)]
 
 
+@dataclass(frozen=True)
+class BucketLogin:
+    """What opens the buckets of one cloud instead of what the environment has; neither shown nor stored."""
+
+    scheme: str
+    """That of the cloud's addresses: gs, s3 or az."""
+    options: Mapping[str, Any] = field(repr=False)
+    """What obstore's store of this cloud is made with."""
+
+    def __reduce__(self) -> NoReturn:
+        # Prefect stores what it pickles.
+        raise TypeError("A login is not to be pickled.")
+
+
 class Settings(BaseSettings):
     """What can be set once instead of on every command line; .env.example explains each.
 
@@ -71,8 +86,8 @@ class Settings(BaseSettings):
     for its own host. A bare `user:password` is for the host that the command line names."""
 
     tlc_url: str = TLC_URL
-    """Where TLC's files lie: an http(s) or file:// address, or a folder. `{dataset}` in it stands for the
-    dataset's name."""
+    """Where TLC's files lie: an address (http, https, file, gs, s3, az), or a folder. `{dataset}` in it
+    stands for the dataset's name, `{month}` for the month."""
 
     home: Folder = Field(default_factory=lambda: _usual(user_data_path))
     """The folder of the local stack: the embedded Postgres, Prefect's SQLite, logs."""
@@ -92,6 +107,19 @@ class Settings(BaseSettings):
     postgres_port: int | None = Field(default=None, ge=1024, le=65535)
     """The port on 127.0.0.1 of the embedded Postgres, for programs that can't use its socket; without it, the
     one that `up --port` has set, if any."""
+
+    _bucket_login: BucketLogin | None = PrivateAttr(default=None)
+
+    @property
+    def bucket_login(self) -> BucketLogin | None:
+        """What a block of Prefect's opens buckets with. It is never set, but handed on with the settings."""
+        return self._bucket_login
+
+    def with_bucket_login(self, login: BucketLogin) -> Self:
+        """The same settings with it."""
+        copy = self.model_copy()
+        copy._bucket_login = login
+        return copy
 
     @property
     def cache_bytes(self) -> int:

@@ -10,6 +10,11 @@ from taxi_ingest.errors import UsageError
 DEFAULT_BLOCK = "postgres-connector"
 """The Prefect block whose database is used, if there is one and no other is named."""
 
+BlockType = Literal[
+    "sqlalchemy-connector", "gcs-bucket", "s3-bucket", "gcp-credentials", "bigquery-warehouse"
+]
+"""The types of Prefect's blocks that are of use here, by its names: a database's, and those of clouds."""
+
 IfLoaded = Literal["skip", "replace", "fail"]
 Names = Literal["tlc", "snake", "lower"]
 """How a table's columns are spelled: as TLC spells them now; in snake_case, or as TLC does but in lower case,
@@ -75,8 +80,10 @@ class LoadOptions:
 
     chunk_size: int = 100_000
     """Rows to take at a time."""
+    to: str | None = None
+    """The address of the place that the table is in, without a password; without one, see places/."""
     block: str | None = None
-    """The SqlAlchemyConnector block of the database; without one, see databases.py."""
+    """The block of the place; without one, see places/databases.py."""
     if_loaded: IfLoaded = "skip"
     """What to do with a file that the table has already."""
     max_rejects: str = "1%"
@@ -105,6 +112,8 @@ class LoadOptions:
     """Whether another run that does the same is waited for, rather than left alone."""
     limit: str | None = None
     """The global concurrency limit of Prefect's of which the load holds a slot."""
+    source_block: str | None = None
+    """The block of a bucket or a cloud, with whose credentials files in buckets are read."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a `max_rejects` that says nothing, and for no connections."""
@@ -129,7 +138,7 @@ class Job(LoadOptions):
     """
 
     url: str
-    """Path, file:// or http(s) URL of a CSV (also packed) or Parquet file."""
+    """Path, or URL (file, http, https, gs, s3, az), of a CSV (also packed) or Parquet file."""
     table: str
     """Table, or schema.table; made where it is missing."""
     dry_run: bool = False

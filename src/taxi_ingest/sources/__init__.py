@@ -1,14 +1,15 @@
 """A URL or a path -> a local file, whole, with its sha256.
 
 `parse_source` makes a Source of it, which can say "unchanged" and fetch itself. Downloads go through a
-cache: what was cut is resumed, what has not changed is not downloaded again. Another kind of source, an
-object store say, is one new module with a subclass of Source, and one row in the table below.
+cache: what was cut is resumed, what has not changed is not downloaded again. Another kind of source is one
+new module with a subclass of Source, and one row in the table below.
 """
 
 from collections.abc import Callable, Mapping
 
 from taxi_ingest.errors import SourceError, UsageError
 from taxi_ingest.sources.address import HINT, NO_LOGINS, Logins, logins_of, scheme_of, with_login_in
+from taxi_ingest.sources.buckets import is_bucket_url
 from taxi_ingest.sources.cache import (
     Cache,
     Validators,
@@ -19,6 +20,7 @@ from taxi_ingest.sources.cache import (
 )
 from taxi_ingest.sources.http import parse_http
 from taxi_ingest.sources.local import LocalFile, files_at, parse_file_url, parse_path
+from taxi_ingest.sources.objects import objects_at, parse_object
 from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
 
 __all__ = [
@@ -44,6 +46,7 @@ _KINDS: Mapping[str, Callable[[str, Logins], Source]] = {
     "file": parse_file_url,
     "http": parse_http,
     "https": parse_http,
+    **dict.fromkeys(("gs", "s3", "az"), parse_object),
 }
 """What parses an address, by its scheme; all others are paths."""
 
@@ -61,11 +64,14 @@ def parse_source(text: str, logins: Logins = NO_LOGINS) -> Source:
     return parse(text.strip(), logins) if parse else parse_path(text)
 
 
-def files_of(text: str) -> list[str]:
-    """The files that a path, a folder or a pattern (`data/*.parquet`) names; any other address is its own.
+def files_of(text: str, logins: Logins = NO_LOGINS) -> list[str]:
+    """The files that a path, a folder or a pattern (`data/*.parquet`) names, also in a bucket.
 
-    Raises SourceError for a folder that has none, UsageError for a pattern that matches none.
+    Any other address is its own. Raises SourceError for a folder that has none, UsageError for a pattern that
+    matches none.
     """
+    if is_bucket_url(text):
+        return objects_at(text.strip(), logins)
     return [text] if scheme_of(text.strip()) in _KINDS else files_at(text)
 
 

@@ -16,7 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from taxi_ingest.errors import UsageError
-from taxi_ingest.settings.environment import LOGIN_FORM, Settings
+from taxi_ingest.settings.environment import LOGIN_FORM, BucketLogin, Settings
 from taxi_ingest.tlc import TLC_URL
 
 HINT = "Check --url."
@@ -166,6 +166,8 @@ class Logins:
     by_origin: Mapping[str, Login] = field(default_factory=dict)
     bare: Login | None = None
     """For whatever host is asked, but for TLC's own site, which asks nobody for a login."""
+    bucket: BucketLogin | None = None
+    """For a cloud's buckets."""
 
     def login_for(self, url: str) -> Login | None:
         """The login for an http URL in its one spelling."""
@@ -187,9 +189,9 @@ def logins_of(settings: Settings) -> Logins:
         of_mirror = _by_origin(settings.tlc_url)
     if text and not text.lower().startswith(("http://", "https://")):
         user, _, password = text.partition(":")
-        return Logins(of_mirror, Login(user, password))
+        return Logins(of_mirror, Login(user, password), settings.bucket_login)
     try:
-        return Logins({**of_mirror, **_by_origin(*text.split())})
+        return Logins({**of_mirror, **_by_origin(*text.split())}, bucket=settings.bucket_login)
     except UsageError:
         raise UsageError(
             f"TAXI_INGEST_SOURCE_LOGIN is wrong: {LOGIN_FORM}.",

@@ -57,6 +57,8 @@ class Downloader:
     known: Validators
     """Those of a version that need not be downloaded."""
     on_progress: Callable[[DownloadProgress], None]
+    is_damaged: Callable[[httpx.Response, Path, bytes], bool]
+    """Whether a file, its sha256 known, is not the one that the answer has checksums of."""
 
     def run(self, tries: int) -> SourceFile | None:
         """The file, whole, in the cache; None if the server says that it is still the `known` one.
@@ -114,7 +116,7 @@ class Downloader:
     def _save(self, response: httpx.Response) -> SourceFile:
         """Write the body behind what is there, or anew; check its length and its checksum."""
         begun = self._begin(response)
-        digest, done = _digest(self.entry.partial), _length(self.entry.partial)
+        digest, done = digest_of(self.entry.partial), _length(self.entry.partial)
         with self.entry.append() as file:
             # As it comes in: httpx would keep back, and on a cut lose, what doesn't fill a larger block.
             for block in response.iter_raw():
@@ -145,12 +147,7 @@ class Downloader:
 
     def _check(self, response: httpx.Response, sha256: bytes) -> None:
         """Compare the file with the checksums that came with it. Raises PassingError."""
-        md5 = _decoded(response.headers.get("Content-MD5"), 16)
-        if md5 and response.status_code == httpx.codes.OK:
-            right = md5 == _digest(self.entry.partial, "md5").digest()
-        else:
-            right = _sha256(response) in (None, sha256)
-        if not right:
+        if self.is_damaged(response, self.entry.partial, sha256):
             self.entry.drop(self.entry.partial)
             raise PassingError(f"{self.url} was damaged on its way: its checksum is another.", _ANEW)
 
@@ -198,6 +195,14 @@ def _continues(response: httpx.Response, now: Version, begun: Version, length: i
     )
 
 
+def differs_from_headers(response: httpx.Response, file: Path, sha256: bytes) -> bool:
+    """Whether a file has other checksums than an answer's headers say."""
+    md5 = _decoded(response.headers.get("Content-MD5"), 16)
+    if md5 and response.status_code == httpx.codes.OK:
+        return md5 != digest_of(file, "md5").digest()
+    return _sha256(response) not in (None, sha256)
+
+
 def _sha256(response: httpx.Response) -> bytes | None:
     """The whole file's sha256 as its server gives it (RFC 9530; S3's own header), if it does."""
     for name in ("Repr-Digest", "Digest"):
@@ -238,7 +243,8 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _digest(path: Path, algorithm: str = "sha256") -> "hashlib._Hash":
+def digest_of(path: Path, algorithm: str = "sha256") -> "hashlib._Hash":
+    """That of a file, of none as of an empty one."""
     if not path.exists():
         return hashlib.new(algorithm)
     with path.open("rb") as file:

@@ -3,20 +3,18 @@
 import logging
 import netrc
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from taxi_ingest.errors import SourceError
-from taxi_ingest.settings.environment import DOWNLOAD_TRIES
 from taxi_ingest.sources.address import Login, Logins, file_name, http_url, login_in
-from taxi_ingest.sources.cache import Cache, DiskFull, Validators, linked, storing
-from taxi_ingest.sources.download import Downloader, PassingError, check_status
-from taxi_ingest.sources.source import DownloadProgress, Found, Source, SourceFile
+from taxi_ingest.sources.download import PassingError
+from taxi_ingest.sources.remote import Remote
+from taxi_ingest.sources.source import Found, Source
 
 _CONNECT_SECONDS = 10
 _SILENCE_SECONDS = 60
@@ -37,66 +35,20 @@ def parse_http(text: str, logins: Logins) -> Source:
 
 
 @dataclass(frozen=True)
-class Http(Source):
+class Http(Remote):
     """A file on a server of http or https."""
 
     login: Login | None = field(default=None, repr=False, compare=False)
 
-    is_remote = True
-
-    def fetch(
-        self,
-        folder: Path,
-        cache: Cache,
-        *,
-        known: Validators | None = None,
-        tries: int = DOWNLOAD_TRIES,
-        on_progress: Callable[[DownloadProgress], None] = lambda _: None,
-    ) -> SourceFile | None:
-        """The file, downloaded into `cache` and linked into `folder`.
-
-        On a full disk the other downloads that the cache keeps make room.
-        """
-        ask = partial(_request, self.url, self.login)
-
-        def downloaded() -> SourceFile | None:
-            with cache.entry(self.url) as entry:
-                downloader = Downloader(self.url, self.name, ask, entry, known or Validators(), on_progress)
-                found = downloader.run(tries)
-                with storing(folder):
-                    return found and replace(found, path=linked(found.path, folder, self.name))
-
-        try:
-            file = downloaded()
-        except DiskFull:
-            if not cache.make_room(keep=self.url):
-                raise
-            file = downloaded()
-        cache.trim()
-        return file
-
-    def is_unchanged(self, sha256: str, validators: Validators) -> bool:
-        """Whether its server says that it is still this version; one round trip."""
-        del sha256
-        return self._answer_unless_same(validators) == httpx.codes.NOT_MODIFIED
-
-    def is_changed(self, sha256: str, validators: Validators) -> bool:
-        """Whether its server says that it is another version; one round trip."""
-        del sha256
-        return self._answer_unless_same(validators) == httpx.codes.OK
-
-    def _answer_unless_same(self, validators: Validators) -> int | None:
-        """The status of the answer to a conditional request; None where there is no condition."""
-        if not validators:
-            return None
-        with _request(self.url, self.login, validators.unless_same()) as response:
-            return response.status_code
+    def ask(self, headers: dict[str, str]) -> AbstractContextManager[httpx.Response]:
+        """The answer to a GET with these headers."""
+        return _request(self.url, self.login, headers)
 
     def find(self) -> Found | None:
         """Whether its server has it, and what it says of its length."""
         try:
             # Not every server knows HEAD; the body of this answer is not waited for.
-            with _request(self.url, self.login, {}) as response:
+            with self.ask({}) as response:
                 if response.status_code in _NOT_THERE:
                     return None
                 length = response.headers.get("Content-Length", "")
@@ -104,12 +56,6 @@ class Http(Source):
         except SourceError:
             # Fetching it meets the same difficulty, tries again, and says what it is.
             return Found()
-
-    def peek(self, length: int) -> bytes:
-        """The first bytes of what its server sends."""
-        with _request(self.url, self.login, {"Range": f"bytes=0-{length - 1}"}) as response:
-            check_status(self.url, response)
-            return next(response.iter_bytes(length), b"")
 
 
 @contextmanager

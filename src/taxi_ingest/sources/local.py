@@ -29,7 +29,8 @@ _STDIN_URL = f"{_PIPE}{_STDIN}"
 
 _BLOCK_BYTES = 1 << 20
 
-_DATA_NAME = re.compile(r"^[^._].*\.(parquet|csv|tsv|zip)(\.(gz|zst|xz|bz2|zip))?$", re.IGNORECASE)
+DATA_NAME = re.compile(r"^[^._].*\.(parquet|csv|tsv|zip)(\.(gz|zst|xz|bz2|zip))?$", re.IGNORECASE)
+"""What a CSV or a Parquet file is called."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def files_at(text: str) -> list[str]:
         return [text]
     path = Path(os.path.expanduser(text))  # noqa: PTH111
     if path.is_dir():
-        found = [file for file in path.iterdir() if _DATA_NAME.search(file.name) and file.is_file()]
+        found = [file for file in path.iterdir() if DATA_NAME.search(file.name) and file.is_file()]
         if not found:
             raise SourceError(
                 f"The folder {text} has no CSV or Parquet files in it.",

@@ -25,7 +25,8 @@ def month_sources(dataset: str, month: str, settings: Settings) -> list[Source]:
 
 def _addresses(dataset: str, month: str, settings: Settings) -> Sequence[str]:
     found = tlc.trips_named(dataset)
-    addresses = tlc.addresses(found, month, _base(found, settings), date.today())
+    base = _base(found, settings).replace("{month}", month)
+    addresses = tlc.addresses(found, month, base, date.today())
     return addresses[:1] if settings.tlc_url == tlc.TLC_URL else addresses
 
 

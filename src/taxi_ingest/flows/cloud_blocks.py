@@ -1,0 +1,411 @@
+"""GcsBucket, S3Bucket, GcpCredentials and BigQueryWarehouse blocks: what Prefect knows of clouds by name.
+
+They are read as documents of Prefect's API: the packages of their classes, prefect-gcp and prefect-aws, take
+seconds to import, which only who makes a block waits for.
+"""
+
+import configparser
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+from taxi_ingest.errors import DatabaseError, SourceError, UsageError
+from taxi_ingest.flows.blocks import documents, named
+from taxi_ingest.flows.caller import calling, settings_in_use
+from taxi_ingest.places import Place, place_at
+from taxi_ingest.places.bigquery import BigQuery
+from taxi_ingest.places.databases import no_such_block
+from taxi_ingest.settings.environment import BucketLogin, Settings
+from taxi_ingest.settings.job import BlockType
+from taxi_ingest.sources.bucket_logins import UnusableCredentials, amazon_session_login
+from taxi_ingest.sources.buckets import check_installed, is_bucket_url, keys_below, parse_bucket_url
+
+Data = dict[str, Any]
+
+_OPENING = "Name a GcsBucket, an S3Bucket or GcpCredentials: `taxi-ingest blocks ls` lists them."
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class CloudBlock:
+    """A block of a cloud's, as it may be shown."""
+
+    name: str
+    type: str
+    """Prefect's name of its kind, `gcs-bucket`."""
+    data: Data = field(repr=False)
+    """What stands in it, secrets too."""
+
+    @property
+    def address(self) -> str:
+        """What it opens: `gs://bucket/folder/`, `bigquery://project`, or who it is."""
+        return _TYPES[self.type].address(self.data)
+
+    @property
+    def login(self) -> BucketLogin | None:
+        """What it opens buckets with; None for the usual credentials of where it is used.
+
+        Raises SourceError where it names a file or a profile that is not here.
+        """
+        return _TYPES[self.type].login(self.data)
+
+    def check(self) -> str:
+        """Try it, and say what was found.
+
+        Raises SourceError or DatabaseError where it doesn't work, UsageError where the extra isn't installed.
+        """
+        check_installed()
+        return _TYPES[self.type].check(self)
+
+
+# What stands in a block
+
+
+def _google(data: Data) -> Data:
+    """The credentials of a block, or of one that has a block of them."""
+    found: Data = data.get("gcp_credentials", data)
+    return found
+
+
+def _google_key(data: Data) -> Data | None:
+    """The key of a service account that is in a block, or in the file that it names."""
+    credentials = _google(data)
+    if path := credentials.get("service_account_file"):
+        try:
+            with open(path) as file:  # noqa: PTH123
+                return google_key(file.read())
+        except OSError as error:
+            raise SourceError(f"{path} can't be read: {error.strerror}.", "The block names it.") from None
+    key: Data | None = credentials.get("service_account_info")
+    return key
+
+
+def _google_login(data: Data) -> BucketLogin | None:
+    key = _google_key(data)
+    return BucketLogin("gs", {"service_account_key": json.dumps(key)}) if key else None
+
+
+def _google_name(data: Data) -> str:
+    """Who a key is, or which file has it."""
+    credentials = _google(data)
+    key = credentials.get("service_account_info") or {}
+    return str(key.get("client_email") or credentials.get("service_account_file") or "the usual credentials")
+
+
+def _project(data: Data) -> str:
+    credentials = _google(data)
+    key = credentials.get("service_account_info") or {}
+    return str(credentials.get("project") or key.get("project_id") or "")
+
+
+_AMAZON_NAMES = {
+    "aws_access_key_id": "access_key_id",
+    "aws_secret_access_key": "secret_access_key",
+    "aws_session_token": "token",
+    "minio_root_user": "access_key_id",
+    "minio_root_password": "secret_access_key",
+    "region_name": "region",
+}
+"""A field of AwsCredentials or MinIOCredentials -> what obstore calls it."""
+
+
+def _amazon_login(data: Data) -> BucketLogin | None:
+    credentials = data.get("credentials") or {}
+    if credentials.get("assume_role_arn"):
+        raise UsageError(
+            "A block that assumes a role can't be used.", "Put the role into a profile: AWS_PROFILE."
+        )
+    options = {ours: credentials[name] for name, ours in _AMAZON_NAMES.items() if credentials.get(name)}
+    if endpoint := (credentials.get("aws_client_parameters") or {}).get("endpoint_url"):
+        options["endpoint"] = endpoint
+    if profile := credentials.get("profile_name"):
+        try:
+            options |= amazon_session_login(profile_name=profile)
+        except UnusableCredentials as error:
+            raise SourceError(
+                f"The block's profile can't be used: {error}.", "Check ~/.aws/config."
+            ) from None
+    return BucketLogin("s3", options) if options else None
+
+
+# Trying it
+
+
+def _list_one(block: CloudBlock) -> str:
+    found = next(keys_below(parse_bucket_url(block.address), block.login), None)
+    return "answers" if found else "answers, and is empty"
+
+
+def _google_credentials(block: CloudBlock) -> Any:
+    """What Google's own libraries take of a block; None for the usual credentials. Raises ValueError."""
+    from google.oauth2.service_account import Credentials
+
+    key = _google_key(block.data)
+    return key and Credentials.from_service_account_info(key, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+
+
+def _get_token(block: CloudBlock) -> str:
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import Request
+
+    try:
+        credentials = _google_credentials(block) or google.auth.default([_SCOPE])[0]
+        credentials.refresh(Request())
+    except (GoogleAuthError, ValueError):
+        # What Google says may repeat the key.
+        raise SourceError(
+            "Google gives no token for the block's credentials.",
+            "The key may be deleted or not whole, or your network is down.",
+        ) from None
+    return "gets a token"
+
+
+def _list_datasets(block: CloudBlock) -> str:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud import bigquery
+
+    project = _project(block.data)
+    try:
+        client: Any = bigquery.Client(project, _google_credentials(block))
+        list(client.list_datasets(max_results=1, retry=None, timeout=_SECONDS))
+    except (GoogleAPICallError, GoogleAuthError, OSError, ValueError) as error:
+        code = f" ({error.code})" if isinstance(error, GoogleAPICallError) else ""
+        raise DatabaseError(
+            f"BigQuery does not answer for the project {project}{code}.",
+            "Check the project, its key's roles and your network.",
+        ) from None
+    return "answers"
+
+
+# The kinds
+
+
+@dataclass(frozen=True)
+class _Type:
+    """A kind of block."""
+
+    title: str
+    """Its class."""
+    address: Callable[[Data], str]
+    login: Callable[[Data], BucketLogin | None]
+    check: Callable[[CloudBlock], str]
+
+
+_TYPES: Mapping[str, _Type] = {
+    "gcs-bucket": _Type(
+        "GcsBucket",
+        lambda data: f"gs://{data['bucket']}/{data.get('bucket_folder') or ''}",
+        _google_login,
+        _list_one,
+    ),
+    "s3-bucket": _Type(
+        "S3Bucket",
+        lambda data: f"s3://{data['bucket_name']}/{data.get('bucket_folder') or ''}",
+        _amazon_login,
+        _list_one,
+    ),
+    "gcp-credentials": _Type(
+        "GcpCredentials",
+        _google_name,
+        _google_login,
+        _get_token,
+    ),
+    "bigquery-warehouse": _Type(
+        "BigQueryWarehouse",
+        lambda data: f"bigquery://{_project(data)}",
+        _google_login,
+        _list_datasets,
+    ),
+}
+
+
+# Those that there are
+
+
+def cloud_blocks() -> list[CloudBlock]:
+    """All that Prefect has, by name."""
+    return [_block(document) for document in documents(list(_TYPES), secrets=True)]
+
+
+def find_cloud_block(name: str) -> CloudBlock | None:
+    """The one of this name, which may also be written as Prefect does, `gcs-bucket/NAME`.
+
+    Raises UsageError where several kinds have one.
+    """
+    document = named(documents(list(_TYPES), secrets=True), name)
+    return _block(document) if document else None
+
+
+def _block(document: Data) -> CloudBlock:
+    return CloudBlock(document["name"], document["block_type"]["slug"], document["data"])
+
+
+# Loading into what one opens
+
+
+def find_place(name: str, to: str | None = None) -> Place | None:
+    """The lake in the bucket that a block opens; or BigQuery, at the address `to`, opened with what it has.
+
+    None where there is no block of a cloud's of this name. Raises UsageError for a block that says who it
+    is where it should say where, and the other way round.
+    """
+    block = find_cloud_block(name)
+    if to is not None:
+        return _with_credentials(to, name, block)
+    if block is None:
+        return None
+    if not is_bucket_url(block.address):
+        raise UsageError(
+            f"The block {name}, {_TYPES[block.type].title}, does not say where to load into.",
+            "Name a GcsBucket or an S3Bucket, or the dataset, too: --to bigquery://project/dataset.",
+        )
+    from taxi_ingest.places.lake import lake_in
+
+    return lake_in(block.address, block.login)
+
+
+def _with_credentials(to: str, name: str, block: CloudBlock | None) -> Place:
+    """BigQuery, opened with what a block has."""
+    place = place_at(to)
+    if not isinstance(place, BigQuery):
+        raise UsageError("Where to? Both --to and --block say it.", "Leave one of them out.")
+    if block is None or block.type not in _WITH_BIGQUERY:
+        raise no_such_block(name, [b.name for b in cloud_blocks() if b.type in _WITH_BIGQUERY], _OF_BIGQUERY)
+    check_installed()
+    try:
+        return replace(place, credentials=_google_credentials(block))
+    except ValueError:
+        # What Google says may repeat the key.
+        raise DatabaseError(f"The key in the block {name} is not whole.", _OVERWRITE) from None
+
+
+_WITH_BIGQUERY = ("bigquery-warehouse", "gcp-credentials")
+_OF_BIGQUERY = "BigQueryWarehouse or GcpCredentials block"
+_OVERWRITE = "`taxi-ingest blocks create --overwrite` makes it anew."
+
+
+# Reading sources with one
+
+
+def check_source_block(name: str | None) -> None:
+    """Raise UsageError for a block that is named, and opens no bucket or is not there."""
+    if name:
+        _source_block(name)
+
+
+def with_source_block(settings: Settings, name: str) -> Settings:
+    """The same settings, with what a block opens buckets with. Raises UsageError where there is none."""
+    login = _source_block(name).login
+    return settings.with_bucket_login(login) if login else settings
+
+
+def _source_block(name: str) -> CloudBlock:
+    block = find_cloud_block(name)
+    if block is None:
+        if named(documents(get_args(BlockType)), name):
+            raise UsageError(f"The block {name} names a database, and opens no bucket.", _OPENING)
+        raise no_such_block(name, [each.name for each in cloud_blocks()], "cloud block")
+    return block
+
+
+@contextmanager
+def source_opened(block: str | None) -> Iterator[None]:
+    """Inside, buckets are read with what a block opens them with, unless the caller has brought that."""
+    settings = settings_in_use()
+    if block is None or settings.bucket_login:
+        yield
+        return
+    with calling(settings=with_source_block(settings, block)):
+        yield
+
+
+# Making one
+
+
+def google_key(text: str) -> Data:
+    """The key of a service account, as Google's console gives it. Raises UsageError, and never repeats it."""
+    try:
+        key = json.loads(text)
+        if key["type"] == "service_account" and key["private_key"]:
+            return dict(key)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UsageError(
+        "The key is no key of a service account.", "Take the JSON file that Google's console makes for one."
+    )
+
+
+def amazon_key(text: str) -> tuple[str, str]:
+    """Id and secret of an access key: the CSV of Amazon's console, or a file like ~/.aws/credentials.
+
+    Raises UsageError, and never repeats it.
+    """
+    rows = list(csv.DictReader(text.lstrip("\ufeff").splitlines()))
+    if rows and "Secret access key" in rows[0]:
+        return rows[0]["Access key ID"], rows[0]["Secret access key"]
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+        profile = parser[parser.sections()[0]]
+        return profile["aws_access_key_id"], profile["aws_secret_access_key"]
+    except (configparser.Error, IndexError, KeyError):
+        raise UsageError(
+            "The key is no access key of Amazon's.",
+            "Take the CSV that its console makes, or a file like ~/.aws/credentials.",
+        ) from None
+
+
+def create_cloud_block(
+    type: BlockType,
+    name: str,
+    bucket: str,
+    folder: str,
+    key: str | None,
+    project: str | None,
+    overwrite: bool,
+) -> CloudBlock:
+    """Try what a block is to open, then save it; its key is encrypted by Prefect.
+
+    `key` is the text of a key file; without one the block uses the usual credentials of where it is used.
+    Raises UsageError for a name that is taken or a key that is none, and what trying it raises; then nothing
+    is saved.
+    """
+    if not overwrite and find_cloud_block(f"{type}/{name}"):
+        raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
+    data = _data(type, bucket, folder, key, project)
+    block = _block({"name": name, "block_type": {"slug": type}, "data": data})
+    block.check()
+    _made(type, data).save(name, overwrite=overwrite)
+    return block
+
+
+def _data(type: BlockType, bucket: str, folder: str, key: str | None, project: str | None) -> Data:
+    """What the block is made of, as its document has it."""
+    folder = folder.strip("/") and f"{folder.strip('/')}/"
+    if type == "s3-bucket":
+        names = ("aws_access_key_id", "aws_secret_access_key")
+        credentials: Data = dict(zip(names, amazon_key(key), strict=True)) if key else {}
+        return {"bucket_name": bucket, "bucket_folder": folder, "credentials": credentials}
+    google = {"service_account_info": google_key(key) if key else None, "project": project}
+    if type == "gcs-bucket":
+        return {"bucket": bucket, "bucket_folder": folder, "gcp_credentials": google}
+    return {"gcp_credentials": google} if type == "bigquery-warehouse" else google
+
+
+def _made(type: BlockType, data: Data) -> Any:
+    if type == "s3-bucket":
+        from prefect_aws import AwsCredentials, S3Bucket
+
+        return S3Bucket(**data | {"credentials": AwsCredentials(**data["credentials"])})
+    import prefect_gcp
+
+    google = prefect_gcp.GcpCredentials(**_google(data))
+    if type == "gcp-credentials":
+        return google
+    return getattr(prefect_gcp, _TYPES[type].title)(**data | {"gcp_credentials": google})

@@ -1,0 +1,115 @@
+"""Which place: what an address names by its scheme, else a block, else the one database."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from taxi_ingest.errors import UsageError, nearest, without_login
+from taxi_ingest.load import Database, database_at
+from taxi_ingest.places.databases import choose_database
+from taxi_ingest.places.place import Place
+from taxi_ingest.places.postgres import Postgres
+from taxi_ingest.settings.environment import Settings
+
+_FORMS = (
+    "Write postgresql://host/database, bigquery://project/dataset, gs://bucket/prefix, s3://…, az://… or a "
+    "folder: ./lake."
+)
+
+
+def choose_place(
+    settings: Settings,
+    to: str | None,
+    block: str | None,
+    find_database: Callable[[str], Database | None],
+    find_place: Callable[[str, str | None], Place | None],
+) -> Place:
+    """The place that an address names, or a block; else the database that `choose_database` chooses.
+
+    `find_place` is the bucket behind a block, or what it opens of an address; None where there is no such
+    block of these kinds.
+    """
+    if block is not None and (place := find_place(block, to)):
+        return place
+    if to is not None:
+        return place_at(to)
+    return Postgres(choose_database(settings, block, find_database))
+
+
+def place_at(to: str) -> Place:
+    """The place behind an address; connects to nothing.
+
+    Raises UsageError for what is no address of a place, and for one with a login: what a flow gets as a
+    parameter, Prefect stores and shows.
+    """
+    if without_login(to) != to and not is_postgres(to):
+        raise UsageError(
+            "The address of --to has a login in it, which Prefect would show.",
+            "Give it by the environment, as the cloud's own tools take it, or name a --block.",
+        )
+    scheme, separator, _ = to.partition("://")
+    if not separator:
+        return _folder(to)
+    if scheme.lower() not in _PLACES:
+        raise _no_such_kind(to, scheme.lower())
+    return _PLACES[scheme.lower()](to)
+
+
+def is_postgres(to: str) -> bool:
+    """Whether it is the address of a database, which may have a password in it."""
+    return _PLACES.get(to.partition("://")[0].partition("+")[0].lower()) is _postgres
+
+
+def _postgres(to: str) -> Place:
+    database = database_at(to)
+    if database.secrets:
+        raise UsageError(
+            "The database's address has a password in it, which Prefect would show.",
+            "Name a block, or set TAXI_INGEST_DATABASE_URL, PGPASSWORD or ~/.pgpass.",
+        )
+    return Postgres(database)
+
+
+def _folder(to: str) -> Place:
+    """A folder that is written as one: a bare word is rather a slip."""
+    if "/" not in to and not Path(to).is_dir():
+        raise UsageError(
+            f"{to!r} is no address of a place to load into.", f"A folder? Write ./{to}. {_FORMS}"
+        )
+    from taxi_ingest.places.lake import lake_at
+
+    path = Path(to.removeprefix("file://"))
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{to} is a file.", "Name a folder for the lake.")
+    return lake_at(path.absolute())
+
+
+def _bucket(to: str) -> Place:
+    from taxi_ingest.places.lake import lake_in
+
+    return lake_in(to)
+
+
+def _bigquery(to: str) -> Place:
+    from taxi_ingest.places.bigquery import parse_address
+
+    return parse_address(to)
+
+
+_PLACES: Mapping[str, Callable[[str], Place]] = {
+    "postgresql": _postgres,
+    "postgres": _postgres,
+    "file": _folder,
+    "gs": _bucket,
+    "s3": _bucket,
+    "az": _bucket,
+    "bigquery": _bigquery,
+}
+"""Scheme -> what opens the place behind an address; a place's own libraries are imported there."""
+
+_ALSO_CALLED = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "abfs": "az", "abfss": "az", "bq": "bigquery"}
+
+
+def _no_such_kind(to: str, scheme: str) -> UsageError:
+    meant = _ALSO_CALLED.get(scheme) or nearest(scheme, _PLACES)
+    hint = f"Did you mean {meant}://{to.partition('://')[2]}?" if meant in _PLACES else _FORMS
+    return UsageError(f"Nothing can be loaded into {scheme}://.", hint)

@@ -1,0 +1,179 @@
+"""Buckets and clouds are Prefect's blocks, whose credentials are used and shown to nobody."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bucket_servers import SECRET, Bucket, service_account_key
+from builders import TRIPS
+from helpers import Cli, query
+from http_server import Server
+from taxi_ingest.errors import DatabaseError, SourceError, UsageError
+from taxi_ingest.settings.environment import Settings
+from taxi_ingest.settings.job import LoadOptions
+from taxi_ingest.tlc.sample import write_sample
+
+pytest.importorskip("obstore", reason="the extra taxi-ingest[gcp] is not installed")
+
+AMAZON = f"Access key ID,Secret access key\nAKIABLOCK,{SECRET}\n"
+
+
+@pytest.fixture
+def google_key(server: Server) -> dict[str, str]:
+    """The key of a service account, which gets its tokens from the test's server."""
+    return service_account_key(server.url("token"))
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> None:
+    """The test's server gives tokens."""
+    token = {"access_token": "given", "expires_in": 3600, "token_type": "Bearer"}
+    (tmp_path / "token").write_text(json.dumps(token))
+
+
+def create(type: Any, name: str, key: str | None, bucket: str = "", overwrite: bool = True) -> Any:
+    from taxi_ingest.flows.cloud_blocks import create_cloud_block
+
+    return create_cloud_block(type, name, bucket, "", key, None, overwrite)
+
+
+def test_blocks_of_buckets_are_created_listed_checked_and_removed(
+    cli: Cli, gcs_bucket: Bucket, google_key: dict[str, str]
+) -> None:
+    gcs_bucket.put("data/x.csv", b"x")
+    where = ("--type", "gcs-bucket", "--name", "zoom-gcs", "--bucket", gcs_bucket.name, "--folder", "data")
+    made = cli("blocks", "create", *where, "--key-file", "-", input=json.dumps(google_key))
+    assert made.stdout == f"Saved block zoom-gcs: gs://{gcs_bucket.name}/data/\n", made.stderr
+    listed = cli("blocks", "ls", "--json").stdout
+    expected = {"name": "zoom-gcs", "type": "gcs-bucket", "address": f"gs://{gcs_bucket.name}/data/"}
+    assert expected in json.loads(listed)["blocks"]
+    checked = cli("blocks", "check", "gcs-bucket/zoom-gcs")
+    assert checked.stdout == f"gcs-bucket/zoom-gcs: gs://{gcs_bucket.name}/data/ answers\n", checked.stderr
+    assert "PRIVATE" not in made.stderr + listed + checked.stderr
+    assert cli("blocks", "rm", "zoom-gcs").stdout == "Removed block zoom-gcs\n"
+    assert "zoom-gcs" not in cli("blocks", "ls").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--type", "gcs-bucket"), "Which bucket?"),
+        (("--type", "gcs-bucket", "--bucket", "b", "--host", "h"), "--host says nothing of a gcs-bucket."),
+        (("--type", "gcp-credentials", "--key-file", "/none.json"), "The key file /none.json can't be read"),
+    ],
+)
+def test_flags_that_make_no_block_are_refused(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
+    done = cli("blocks", "create", *arguments)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("block_type", "key", "kind", "said"),
+    [
+        ("gcp-credentials", SECRET, UsageError, "is no key of a service account"),
+        ("s3-bucket", SECRET, UsageError, "is no access key of Amazon's"),
+        ("s3-bucket", f"[me]\naws_secret_access_key={SECRET}", UsageError, "is no access key of Amazon's"),
+        ("gcs-bucket", None, SourceError, "There is no bucket nowhere-at-all."),
+    ],
+)
+def test_a_block_that_cannot_be_used_is_not_saved(
+    api: str, gcs_bucket: Bucket, block_type: Any, key: str | None, kind: type[Exception], said: str
+) -> None:
+    from taxi_ingest.flows.cloud_blocks import find_cloud_block
+
+    del api, gcs_bucket
+    with pytest.raises(kind, match=said) as failure:
+        create(block_type, "unusable", key, "nowhere-at-all")
+    assert SECRET not in str(failure.value)
+    assert find_cloud_block("unusable") is None
+
+
+def test_a_key_gets_a_token_or_its_block_is_not_saved(
+    api: str, google_key: dict[str, str], tokens: None, server: Server
+) -> None:
+    del api, tokens
+    key = json.dumps(google_key)
+    assert create("gcp-credentials", "asked", key).address == google_key["client_email"]
+    with pytest.raises(UsageError, match="There is a block asked already"):
+        create("gcp-credentials", "asked", key, overwrite=False)
+    server.fault("token", status=400)
+    with pytest.raises(SourceError, match="Google gives no token"):
+        create("gcp-credentials", "refused", key)
+
+
+def test_a_warehouse_is_asked_for_its_datasets(
+    api: str, google_key: dict[str, str], tokens: None, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api, tokens
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url("").rstrip("/"))
+    datasets = server.folder / "bigquery/v2/projects/taxi/datasets"
+    datasets.parent.mkdir(parents=True)
+    datasets.write_text('{"datasets": []}')
+    assert create("bigquery-warehouse", "warehouse", json.dumps(google_key)).address == "bigquery://taxi"
+    server.fault("bigquery/v2/projects/taxi/datasets", status=403)
+    with pytest.raises(DatabaseError, match="BigQuery does not answer for the project taxi"):
+        create("bigquery-warehouse", "refused", json.dumps(google_key))
+
+
+def test_a_source_is_read_with_a_blocks_credentials_which_stand_nowhere_else(
+    api: str,
+    s3_bucket: Bucket,
+    server: Server,
+    embedded_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect_runs import flow_run, id_of
+    from taxi_ingest import ingest
+
+    del api
+    create("s3-bucket", "of-amazon", AMAZON, s3_bucket.name)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url("").rstrip("/"))
+    (server.folder / "taxi").mkdir()
+    (server.folder / "taxi/green_tripdata_2024-01.csv").write_text(TRIPS)
+    outcome = ingest("s3://taxi/green_tripdata_2024-01.csv", "green", source_block="of-amazon")
+    assert outcome.rows_loaded == 2
+    assert "AKIABLOCK" in server.requests[-1].headers["authorization"]
+    assert SECRET not in flow_run(id_of(outcome.flow_run_url)).model_dump_json()
+    assert SECRET not in str(
+        query(embedded_database_url, "SELECT loads::text FROM taxi_ingest.loads AS loads")
+    )
+
+
+def test_months_are_read_from_a_bucket_by_a_block(
+    prefect_server: str,
+    s3_bucket: Bucket,
+    tmp_path: Path,
+    embedded_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from taxi_ingest import backfill, prefect_api
+
+    del prefect_server
+    monkeypatch.setenv("TAXI_INGEST_DATABASE_URL", embedded_database_url)
+    monkeypatch.setenv("TAXI_INGEST_TLC_URL", s3_bucket.url("data/{dataset}"))
+    for month in ("2021-01", "2021-02"):
+        file = write_sample("green", month, tmp_path / "month.parquet", 20)
+        s3_bucket.put(f"data/green/green_tripdata_{month}.parquet", file.read_bytes())
+    options = LoadOptions(source_block="of-months")
+    with prefect_api(Settings()):
+        create("s3-bucket", "of-months", AMAZON, s3_bucket.name)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        assert backfill(["green"], "2021-01..2021-02", options=options).rows_loaded == 40
+        again = backfill(["green"], "2021-01..2021-02", options=options, reprocess="new")
+    assert [month.status for month in again.months] == ["skipped", "skipped"]
+
+
+def test_a_block_that_opens_no_bucket_is_refused(api: str, embedded_database_url: str) -> None:
+    from prefect_runs import block
+    from taxi_ingest import ingest
+
+    del api
+    block(embedded_database_url, "of-postgres")
+    for name, said in (("of-postgres", "names a database"), ("of-nobody", "There is no cloud block")):
+        with pytest.raises(UsageError, match=said):
+            ingest("s3://taxi/x.csv", "green", source_block=name)
