@@ -86,6 +86,8 @@ class BigQueryServer:
         self.faults: list[tuple[str, str, Callable[[], None]]] = []
         self.job_error: dict[str, str] | None = None
         """Why the next job fails."""
+        self.lost_answers: list[tuple[str, str]] = []
+        """Of the next requests of such a method and path what is asked is done, and not answered."""
         self.wants_token = False
         """Whether only those are answered whose credentials are valid."""
         self.holds_jobs = False
@@ -100,6 +102,13 @@ class BigQueryServer:
     def fault(self, method: str, path: str, then: Callable[[], None]) -> None:
         """The next request whose path has this in it does something else first, and may be refused so."""
         self.faults.append((method, path, then))
+
+    def loses_answer(self, request: Request) -> bool:
+        for lost in self.lost_answers:
+            if lost[0] == request.method and lost[1] in request.path:
+                self.lost_answers.remove(lost)
+                return True
+        return False
 
     def job_requests(self) -> list[dict[str, Any]]:
         """The jobs that were asked for, oldest first, as they were asked for."""
@@ -355,6 +364,8 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append(request)
         try:
             status, headers, answer = server.answer(request, content, self.headers)
+            if server.loses_answer(request):
+                raise ConnectionAbortedError
         except Refused as error:
             status, headers, answer = error.status, {}, error.body
         except ConnectionError:

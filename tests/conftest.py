@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -46,6 +48,7 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 _HOME = Path(tempfile.mkdtemp(prefix="ti-"))
+_TABLES = _HOME / "prefect.db"
 set_up_environment(_HOME)
 
 
@@ -80,7 +83,23 @@ def _send_prefects_logs() -> None:
 @pytest.fixture(scope="session")
 def prefect_server(settings: Settings) -> str:
     """The local Prefect server's API, running."""
-    return stack.launch_prefect(settings).wait(timeout_seconds=600)
+    url = stack.launch_prefect(settings).wait(timeout_seconds=600)
+    with closing(sqlite3.connect(settings.home / "prefect" / "prefect.db")) as database:
+        database.execute(f"VACUUM INTO '{_TABLES}'")
+    return url
+
+
+@pytest.fixture(scope="session")
+def with_tables(prefect_server: str) -> Callable[[Path], None]:
+    """Give a local stack's home what its Prefect server would first spend seven seconds on: empty tables."""
+    del prefect_server
+
+    def give(home: Path) -> None:
+        for folder in (home, home / "prefect"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copy(_TABLES, home / "prefect" / "prefect.db")
+
+    return give
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What tests do over and over: run the command line, ask Postgres, load a file, wait for something."""
 
+import atexit
 import fcntl
 import os
 import pty
@@ -14,7 +15,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -30,7 +31,7 @@ from taxi_ingest.settings.job import Job, Names
 from taxi_ingest.sources import SourceFile, local_file
 from taxi_ingest.stack.account import as_account, give_to_account
 from taxi_ingest.transform import Stream, open_stream
-from warm import Warm
+from warm import warmed
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -45,6 +46,8 @@ Result = TypeVar("Result")
 
 
 # The environment
+
+_USUAL: dict[str, str] = {}
 
 
 def set_up_environment(home: Path) -> None:
@@ -68,6 +71,7 @@ def set_up_environment(home: Path) -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_GCE_CHECK": "True",
     }
+    _USUAL.update(os.environ)
 
 
 def free_port() -> int:
@@ -98,15 +102,14 @@ def run_cli(
     timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run `taxi-ingest` to its end; without its imports, unless those would be others than ours."""
-    environment = {**os.environ, **(env or {})}
-    if cwd is None and warm().suits(environment):
-        return warm().run([PROGRAM, *map(str, arguments)], environment, input, timeout)
-    return run_program(*arguments, env=env, input=input, cwd=cwd, timeout=timeout)
+    return run_program(*arguments, env=env, input=input, cwd=cwd, timeout=timeout, program=_quick_program())
 
 
 @cache
-def warm() -> Warm:
-    return Warm()
+def _quick_program() -> str:
+    lasting = ExitStack()
+    atexit.register(lasting.close)
+    return str(lasting.enter_context(warmed(PROGRAM, _USUAL, Path.cwd())))
 
 
 def run_program(
@@ -115,10 +118,11 @@ def run_program(
     input: str | None = None,
     cwd: Path | None = None,
     timeout: float = 120,
+    program: str = PROGRAM,
 ) -> subprocess.CompletedProcess[str]:
     """Run `taxi-ingest` to its end, from the start of Python on."""
     return subprocess.run(
-        [PROGRAM, *map(str, arguments)],
+        [program, *map(str, arguments)],
         capture_output=True,
         text=True,
         input=input,
@@ -130,11 +134,15 @@ def run_program(
 
 
 def start_cli(
-    *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None, stderr: int | None = None
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    stderr: int | None = None,
+    program: str = PROGRAM,
 ) -> "subprocess.Popen[str]":
     """Start `taxi-ingest`; what it prints is in pipes, but for a `stderr` that is given."""
     return subprocess.Popen(
-        [PROGRAM, *map(str, arguments)],
+        [program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if stderr is None else stderr,
         text=True,
@@ -152,7 +160,8 @@ def on_terminal(
     """
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = start_cli(*arguments, env={**(env or {}), "TERM": "xterm-256color"}, stderr=terminal)
+    env = {**(env or {}), "TERM": "xterm-256color"}
+    process = start_cli(*arguments, env=env, stderr=terminal, program=_quick_program())
     os.close(terminal)
     shown = b""
     # Linux's way to say that the other end is closed.

@@ -26,6 +26,8 @@ class Fault:
     stall_seconds: float = 0
     redirect_to: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"<html>fault</html>"
+    """What a `status` comes with."""
     then: Callable[[], None] = lambda: None
     """What happens next."""
     times: int = 1_000_000
@@ -125,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.redirect_to:
             return HTTPStatus.FOUND, {"Location": fault.redirect_to}, b""
         if fault.status:
-            return fault.status, {}, b"<html>fault</html>"
+            return fault.status, {}, fault.body
         if server.login and self.headers["Authorization"] != _basic(server.login):
             return HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": 'Basic realm="test"'}, b""
         file = server.folder / path.lstrip("/")

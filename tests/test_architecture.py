@@ -11,7 +11,10 @@ import pytest
 from helpers import ROOT, run_python
 
 SOURCES = ROOT / "src"
-HEAVY = ("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx", "shapely", "matplotlib")
+HEAVY = (
+    *("prefect", "pandas", "pyarrow", "psycopg2", "pydantic", "httpx", "shapely", "matplotlib"),
+    *("obstore", "boto3", "prefect_gcp"),
+)
 PARTS = (
     *(
         "cli",

@@ -169,6 +169,7 @@ def test_what_is_wrong_is_said_before_anything_starts(arguments: list[str], mess
     assert result_of(done)["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_how_far_it_came_and_the_same_command_goes_on(
     publish: Publish, cli: Cli, url: str, server: Server
 ) -> None:

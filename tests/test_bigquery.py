@@ -5,6 +5,7 @@ The server in bigquery_server.py stands for Google: what is asked of it is what 
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 pytest.importorskip("google.cloud.bigquery", reason="the extra [gcp] is not installed")
 
 from bigquery_server import BigQueryServer, Refused
-from builders import csv_of, elsewhere, row, trips, written
-from helpers import Cli, Publish, run_python
+from builders import HEADER, csv_of, elsewhere, row, trips, written
+from helpers import Cli, Publish, run_python, until
 from taxi_ingest.errors import BusyError, DatabaseError, DataError, TransientDatabaseError, UsageError
 from taxi_ingest.load import Filter, LoadRecord, LoadResult, parse_target
 from taxi_ingest.places import Place, place_at
@@ -240,15 +241,76 @@ def test_the_run_that_did_not_get_the_answer_is_told_that_it_has_loaded(
     assert load(warehouse, path, run="http://prefect/run/2").status == "skipped"
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/jobs"), ("POST", "/tables"), ("POST", "/jobs"), ("GET", "/datasets/")],
+)
+def test_an_answer_that_is_lost_on_its_way_makes_nothing_happen_twice(
+    method: str, path: str, tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    bigquery.lost_answers.append((method, path))
+    file = trips(tmp_path, [row(2)])
+    with suppress(TransientDatabaseError):
+        load(warehouse, file, run="http://prefect/run/1")
+    assert bigquery.lost_answers == []
+    done = load(warehouse, file, run="http://prefect/run/1")
+    assert (done.status, done.record.load_id, amounts(bigquery)) == ("loaded", 1, [2])
+    assert (states(warehouse), len(bigquery.tables[LEDGER].rows)) == ([(1, "loaded")], 1)
+    assert len([job for job in bigquery.jobs if "202401" in job]) == 1
+
+
+def test_a_ledger_that_does_not_answer_is_written_once(
+    tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    file = trips(tmp_path, [row(2)])
+    # It comes after the month's file.
+    bigquery.fault("PUT", "/jobs", lambda: bigquery.lost_answers.append(("POST", "/jobs")))
+    with suppress(TransientDatabaseError):
+        load(warehouse, file)
+    assert load(warehouse, file).record.load_id == 1
+    assert (states(warehouse), len(bigquery.tables[LEDGER].rows)) == ([(1, "loaded")], 1)
+
+
+def test_googles_short_absence_is_waited_for(
+    tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    absent = refuse(HTTPStatus.SERVICE_UNAVAILABLE, "backendError", "Try again")
+    for method, path in (("GET", "/datasets/"), ("GET", "/jobs/"), ("POST", "/jobs"), ("PUT", "/jobs")):
+        bigquery.fault(method, path, absent)
+    assert load(warehouse, trips(tmp_path, [row(2)])).status == "loaded"
+    assert (bigquery.faults, amounts(bigquery)) == ([], [2])
+
+
 def test_who_is_not_to_wait_for_another_run_is_told_that_it_loads(
     tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
 ) -> None:
     path = trips(tmp_path, [row(2)])
     bigquery.holds_jobs = True
-    with pytest.raises(BusyError):
-        load(warehouse, path, wait=False)
-    bigquery.holds_jobs = False
-    assert load(warehouse, path, wait=False).status == "loaded"
+    with ThreadPoolExecutor(1) as pool:
+        # Whose own job it is waits for it.
+        first = pool.submit(load, warehouse, path, wait=False)
+        until(lambda: bigquery.jobs)
+        with pytest.raises(BusyError):
+            load(warehouse, path, wait=False)
+        bigquery.holds_jobs = False
+        assert first.result().status == "loaded"
+    assert states(warehouse) == [(1, "loaded")]
+
+
+def test_rejects_that_could_not_be_stored_are_stored_by_the_next_run(
+    tmp_path: Path, bigquery: BigQueryServer, warehouse: Place
+) -> None:
+    path = trips(tmp_path, [row(2), row("much")])
+
+    def fails() -> None:
+        bigquery.job_error = {"reason": "backendError", "message": "Retry"}
+
+    # The second that is uploaded.
+    bigquery.fault("PUT", "/jobs", lambda: bigquery.fault("PUT", "/jobs", fails))
+    with pytest.raises(TransientDatabaseError):
+        load(warehouse, path, max_rejects="1")
+    assert load(warehouse, path, max_rejects="1").status == "loaded"
+    assert (len(month_jobs(bigquery)), len(warehouse.rejects(YELLOW, 1))) == (1, 1)
 
 
 # What goes wrong
@@ -510,7 +572,9 @@ def test_a_preview_says_what_would_become_of_a_file_and_sends_nothing(
 # By the command line
 
 
-def test_the_commands_serve_a_dataset(cli: Cli, publish: Publish, bigquery: BigQueryServer) -> None:
+def test_the_commands_serve_a_dataset(
+    tmp_path: Path, cli: Cli, publish: Publish, bigquery: BigQueryServer
+) -> None:
     publish("2024-01")
     done = cli("ingest", "--dataset", "yellow", "--month", "2024-01", "--to", bigquery.address, "--json")
     assert done.returncode == 0, done.stderr
@@ -521,6 +585,12 @@ def test_the_commands_serve_a_dataset(cli: Cli, publish: Publish, bigquery: BigQ
     assert "yellow 2024-01" in told.stdout
     undone = cli("undo", 1, "--to", bigquery.address)
     assert (undone.returncode, bigquery.partition(TABLE, "202401")) == (0, [])
+    wrong = csv_of(tmp_path, HEADER, row(2), row("much"), name="yellow_tripdata_2024-02.csv")
+    cli("ingest", wrong, "--table", TABLE, "--to", bigquery.address, "--max-rejects", 1)
+    shown = cli("rejects", 2, "--to", bigquery.address)
+    assert shown.stdout.startswith("3\ttotal_amount: 'much' is no"), shown.stderr
+    whole = cli("rejects", 2, "--to", bigquery.address, "--csv").stdout.splitlines()
+    assert (whole[0], len(whole)) == ("number,column_name,reason,raw", 2)
     missing = cli("loads", "--to", f"{bigquery.address}_2")
     assert (missing.returncode, "bq mk --dataset" in missing.stderr) == (5, True)
 

@@ -193,18 +193,21 @@ def test_what_may_pass_is_tried_again(faulty: Server, folder: Path, cache: Cache
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "hint"),
+    ("status", "code", "message", "hint"),
     [
-        (403, "S3 denies access to s3://taxi/trips.csv (403).", "need a right on it"),
-        (401, "S3 does not accept the credentials.", "AWS_PROFILE"),
-        (503, "S3 answers 503 for s3://taxi/trips.csv.", "Try again later."),
-        (301, "The bucket taxi is in another region.", "AWS_REGION"),
+        (400, "ExpiredToken", "The credentials for S3 have expired.", "AWS_PROFILE"),
+        (403, "InvalidAccessKeyId", "S3 does not accept the credentials.", "AWS_PROFILE"),
+        (400, "AuthorizationHeaderMalformed", "The bucket taxi is in another region.", "AWS_REGION"),
+        (403, "AccessDenied", "S3 denies access to s3://taxi/trips.csv (403).", "need a right on it"),
+        (401, "", "S3 does not accept the credentials.", "AWS_PROFILE"),
+        (503, "", "S3 answers 503 for s3://taxi/trips.csv.", "Try again later."),
+        (301, "", "The bucket taxi is in another region.", "AWS_REGION"),
     ],
 )
 def test_what_a_store_refuses_is_said(
-    faulty: Server, folder: Path, cache: Cache, status: int, message: str, hint: str
+    faulty: Server, folder: Path, cache: Cache, status: int, code: str, message: str, hint: str
 ) -> None:
-    faulty.fault("taxi/trips.csv", status=status)
+    faulty.fault("taxi/trips.csv", status=status, body=f"<Error><Code>{code}</Code></Error>".encode())
     with pytest.raises(SourceError) as failure:
         fetch("s3://taxi/trips.csv", folder, cache, tries=1)
     assert str(failure.value) == message

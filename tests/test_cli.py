@@ -300,6 +300,7 @@ def test_secrets_are_left_nowhere(cli: Cli, trips: Path, system_url: str, settin
     assert password not in str(ledger)
 
 
+@pytest.mark.slow
 def test_blocks_are_created_listed_checked_and_loaded_through(cli: Cli, trips: Path, system_url: str) -> None:
     parts = re.match(r"postgresql://(\w+):.*@([\d.]+):(\d+)/(\w+)", system_url)
     assert parts
@@ -359,6 +360,7 @@ def test_help_and_version_need_no_heavy_import() -> None:
     assert re.fullmatch(r"taxi-ingest \d+\.\d+\.\d+\n", run_cli("--version").stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_with_130_and_nothing_half_loaded(
     signal_number: signal.Signals, cli: Cli, tmp_path: Path, db: dict[str, str]

@@ -90,6 +90,14 @@ def test_a_block_that_cannot_be_used_is_not_saved(
     assert find_cloud_block("unusable") is None
 
 
+def test_a_block_without_a_key_where_nobody_is_logged_in_is_not_saved(api: str, gcs_bucket: Bucket) -> None:
+    del api
+    with pytest.raises(SourceError, match="Google's library makes no GcsBucket"):
+        create("gcs-bucket", "nobody", None, gcs_bucket.name)
+    with pytest.raises(UsageError, match="is no name for a block"):
+        create("gcs-bucket", "Not_Allowed", None, gcs_bucket.name)
+
+
 def test_a_key_gets_a_token_or_its_block_is_not_saved(
     api: str, google_key: dict[str, str], tokens: None, server: Server
 ) -> None:

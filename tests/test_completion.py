@@ -155,6 +155,7 @@ class Shell:
         self._process.close(force=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_a_shell_completes_what_is_typed_once_that_is_installed(
     name: str, embedded_database: Database, tmp_path: Path

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -103,6 +103,7 @@ def test_the_page_shows_each_example_as_it_is(example: Path) -> None:
     assert f"\n{example.read_text()}```" in (ROOT / "docs" / "cron.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_crontab_runs_as_cron_runs_it(srv: Path, embedded_database_url: str) -> None:
     lines = [line for line in (EXAMPLES / "crontab").read_text().splitlines() if "srv/taxi &&" in line]
     assert len(lines) == 3
@@ -182,6 +183,7 @@ def busy(cli: Cli, trips: Path, db: dict[str, str]) -> Iterator[Connection]:
 BEGINNING = "wait_event = 'relation'"
 
 
+@pytest.mark.slow
 def test_ingest_leaves_a_file_that_another_run_loads_and_waits_for_it_unless_told(
     cli: Cli, trips: Path, db: dict[str, str], busy: Connection
 ) -> None:
@@ -234,6 +236,7 @@ BARE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BARE)
 def test_a_bare_environment_will_do(srv: Path, embedded_database_url: str, tmp_path: Path, name: str) -> None:
     command = BARE[name].format(f"{srv}/.venv/bin/taxi-ingest backfill yellow green 2024-01 --quiet")
@@ -259,7 +262,10 @@ def test_the_folder_that_it_is_called_in_is_not_written(
 
 
 @pytest.mark.slow
-def test_both_servers_start_in_a_bare_environment(home: Path, port: int) -> None:
+def test_both_servers_start_in_a_bare_environment(
+    home: Path, port: int, with_tables: Callable[[Path], None]
+) -> None:
+    with_tables(home / "own")
     command = f"umask 077; unset PATH LOGNAME SHELL; exec {PROGRAM} up --quiet <&-"
     environment = bare(home) | {
         "TAXI_INGEST_HOME": str(home / "own"),
@@ -278,6 +284,7 @@ def test_both_servers_start_in_a_bare_environment(home: Path, port: int) -> None
 # Signals
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_a_run_as_ctrl_c_does(
     trips: Path, db: dict[str, str], busy: Connection
 ) -> None:
@@ -295,6 +302,7 @@ def test_a_terminal_that_is_closed_ends_a_run_as_ctrl_c_does(
     assert query(url, "SELECT count(*) FROM taxi_ingest.loads") == [(1,)]
 
 
+@pytest.mark.slow
 def test_nohup_keeps_a_run_from_that(trips: Path, db: dict[str, str], busy: Connection) -> None:
     url = db["TAXI_INGEST_DATABASE_URL"]
     process = subprocess.Popen(

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from taxi_ingest import stack, tlc
 from taxi_ingest.load import database_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.tlc.sample import write_sample
+from warm import warmed
 
 ELSEWHERE = {"docs/course.md": "test_course.py"}
 """Pages whose blocks another module runs, in a world of their own."""
@@ -128,12 +129,16 @@ class World:
         return self.home / "work"
 
     @property
+    def programs(self) -> Path:
+        return self.home / "programs"
+
+    @property
     def environment(self) -> dict[str, str]:
         ours = ("TAXI_INGEST_", "PREFECT_", "XDG_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return kept | {
             "HOME": str(self.home),
-            "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}",
+            "PATH": f"{self.programs}:{Path(PROGRAM).parent}:{os.environ['PATH']}",
             "TAXI_INGEST_PREFECT_PORT": str(self.prefect_port),
             "TAXI_INGEST_TLC_URL": self.mirror,
             "TAXI_INGEST_DOWNLOAD_TRIES": "1",
@@ -229,18 +234,22 @@ def new_world(mirror: str) -> Iterator[World]:
     (world.work / "docs").symlink_to(ROOT / "docs")
     (home / ".pgpass").write_text("127.0.0.1:*:*:me:geheim\n")
     (home / ".pgpass").chmod(0o600)
-    try:
-        yield world
-    finally:
-        done = world.run("taxi-ingest down --force --remove-data --yes")
-        assert done.returncode == 0, done.stdout
-        shutil.rmtree(home)
+    world.programs.mkdir()
+    with warmed(PROGRAM, world.environment, world.work) as program:
+        (world.programs / program.name).symlink_to(program)
+        try:
+            yield world
+        finally:
+            done = world.run("taxi-ingest down --force --remove-data --yes")
+            assert done.returncode == 0, done.stdout
+            shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")
-def world(mirror: str) -> Iterator[World]:
+def world(mirror: str, with_tables: Callable[[Path], None]) -> Iterator[World]:
     """A world with its local stack up, and there the database `given`, which has TABLES."""
     with new_world(mirror) as world:
+        with_tables(world.stack)
         done = world.run(f"taxi-ingest up --port {world.postgres_port}")
         assert done.returncode == 0, done.stdout
         server = stack.start_database(Settings(home=world.stack))

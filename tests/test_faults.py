@@ -331,11 +331,16 @@ def wait_until_loaded(url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while it copies", "when it has committed"])
 def test_a_run_whose_prefect_is_gone_is_told_as_loaded_and_put_right_by_the_next(
-    tmp_path: Path, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch, moment: str
+    tmp_path: Path,
+    embedded_database_url: str,
+    with_tables: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
 ) -> None:
     for name, value in (("HOME", tmp_path / "home"), ("PREFECT_PORT", free_port())):
         monkeypatch.setenv(f"TAXI_INGEST_{name}", str(value))
     settings = Settings()
+    with_tables(settings.home)
     stack.launch_prefect(settings).wait(600)
     try:
         path = any_rows(tmp_path, 100_000)

@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -120,7 +120,10 @@ def names_of_runs(api: httpx.Client) -> set[str]:
 
 
 @pytest.mark.slow
-def test_prefect_forgets_the_runs_of_long_ago_and_up_says_how_long(own: Settings) -> None:
+def test_prefect_forgets_the_runs_of_long_ago_and_up_says_how_long(
+    own: Settings, with_tables: Callable[[Path], None]
+) -> None:
+    with_tables(own.home)
     done = run_cli("up", "--keep-days", "30", "--quiet", env=environment(own))
     assert (done.returncode, done.stderr) == (0, "")
     with api_of(own) as api:
@@ -151,7 +154,10 @@ def pretend(settings: Settings, older: str) -> None:
 
 
 @pytest.mark.slow
-def test_servers_from_before_an_upgrade_are_told_of_and_renewed_when_no_load_uses_them(own: Settings) -> None:
+def test_servers_from_before_an_upgrade_are_told_of_and_renewed_when_no_load_uses_them(
+    own: Settings, with_tables: Callable[[Path], None]
+) -> None:
+    with_tables(own.home)
     stack.launch_prefect(own).wait(600)
     stack.start_database(own)
     before = stack.status(own)

@@ -197,7 +197,7 @@ def test_a_limit_lets_so_many_write_at_once_on_all_workers(pool: str, embedded_d
         assert client.read_global_concurrency_limit_by_name("taxi-ingest").active_slots == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_restart_of_prefects_server_in_the_midst_loses_nothing(
     pool: str, embedded_database_url: str, settings: Settings
 ) -> None:

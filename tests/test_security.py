@@ -253,6 +253,7 @@ def test_a_run_reports_to_nobody(
 # Everything that is left
 
 
+@pytest.mark.slow
 def test_planted_secrets_and_the_key_are_left_nowhere(
     prefect_server: str, trips: Path, system_url: str, settings: Settings, server: Server
 ) -> None:

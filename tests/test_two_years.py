@@ -88,7 +88,7 @@ def in_table(url: str) -> dict[str, int]:
         pytest.param(lambda: on_the_command_line("--jobs", "2"), id="two jobs", marks=pytest.mark.slow),
         pytest.param(lambda: on_the_command_line("--jobs", "4"), id="four jobs", marks=pytest.mark.long),
         pytest.param(by_a_work_pool, id="work pool", marks=pytest.mark.long),
-        pytest.param(by_a_schedule, id="schedule", marks=pytest.mark.slow),
+        pytest.param(by_a_schedule, id="schedule", marks=pytest.mark.long),
     ],
 )
 def test_what_is_wrong_with_some_months_keeps_no_other_from_the_table(

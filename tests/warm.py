@@ -1,112 +1,129 @@
 """The command line without the two seconds that it takes to import Prefect and all the rest.
 
-A process that has imported them forks itself for each run. A run has arguments, environment, streams and an
-exit code of its own, and ends as any program does. It will not do for what the start of Python or the import
-of Prefect has a part in: signals, Prefect's settings, what others see of a process.
+A process that has imported them forks itself for each run. A run has arguments, environment, streams and exit
+code of its own, and ends as any program does. Where the libraries would have read another environment or
+folder at their import, the program itself runs. This will not do for what the start of Python has a part in,
+nor where others look at the process or kill it.
 """
 
 import json
 import os
-import signal
+import select
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory
 
 _IMPORTED = ("flows.load_new", "flows.deployments", "flows.logs", "flows.pool", "flows.serve", "views")
 """Not `cli`, which looks at its environment as it is imported."""
-_FILES = 5
-"""What comes with a request: its words, the run's stdin, stdout and stderr, and where its end is told."""
+_READ_LATE_ALL = ("TAXI_INGEST_", "PYTEST_", "PG")
+_READ_LATE = {
+    *("TERM", "COLUMNS", "LINES", "COLORTERM", "NO_COLOR", "FORCE_COLOR"),
+    *("no_proxy", "NO_PROXY"),
+    *("_", "OLDPWD", "PWD", "SHLVL"),
+}
+"""How variables begin, and which others, that no library reads at its import."""
+_STREAMS = [0, 1, 2]
+_PROGRAM = """#!{python} -IS
+import json, os, signal, socket, sys
+with socket.socket(socket.AF_UNIX) as call, call.makefile() as told:
+    call.connect({address!r})
+    socket.send_fds(call, [b"!"], {streams})
+    wanted = [[{program!r}, *sys.argv[1:]], dict(os.environ), os.getcwd()]
+    call.sendall(json.dumps(wanted).encode() + b"\\n")
+    run = int(told.readline())
+    if not run:
+        os.execv({program!r}, wanted[0])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(run, number))
+    code = int(told.readline())
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
 
 
-class Warm:
-    """The process that forks. Its libraries have read this environment and this folder at their import."""
-
-    def __init__(self) -> None:
-        self._environment = _of_libraries(os.environ)
-        self._folder = Path.cwd()
-        self._control, theirs = socket.socketpair()
-        # It ends when nobody has the other end any more.
-        with theirs:
-            number = theirs.fileno()
-            self._process = subprocess.Popen([sys.executable, __file__, str(number)], pass_fds=[number])
-
-    def suits(self, environment: dict[str, str]) -> bool:
-        """Whether they would read the same now."""
-        return _of_libraries(environment) == self._environment and Path.cwd() == self._folder
-
-    def run(
-        self, command: list[str], environment: dict[str, str], input: str | None, timeout: float
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run it to its end, as `subprocess.run` does."""
-        with ExitStack() as opened:
-            asked, stdin, stdout, stderr = (opened.enter_context(TemporaryFile("w+")) for _ in range(4))
-            for file, text in ((asked, json.dumps([command, environment])), (stdin, input or "")):
-                file.write(text)
-                file.seek(0)
-            ours, theirs = socket.socketpair()
-            with theirs:
-                files = [file.fileno() for file in (asked, stdin, stdout, stderr, theirs)]
-                socket.send_fds(self._control, [b"!"], files)
-            with ours, ours.makefile() as told:
-                ours.settimeout(timeout)
-                pid = int(told.readline())
-                try:
-                    code = int(told.readline())
-                except TimeoutError:
-                    os.kill(pid, signal.SIGKILL)
-                    raise subprocess.TimeoutExpired(command, timeout) from None
-            for file in (stdout, stderr):
-                file.seek(0)
-            return subprocess.CompletedProcess(command, code, stdout.read(), stderr.read())
+@contextmanager
+def warmed(program: str, environment: Mapping[str, str], folder: Path) -> Iterator[Path]:
+    """Start the process that forks, and end it; yields a program of the same name that has it do so."""
+    with TemporaryDirectory(prefix="ti-warm-") as place:
+        address, quick = f"{place}/socket", Path(place, Path(program).name)
+        quick.write_text(
+            _PROGRAM.format(python=sys.executable, address=address, streams=_STREAMS, program=program)
+        )
+        quick.chmod(0o700)
+        command = [sys.executable, __file__, address]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, env=environment, cwd=folder, stdin=pipe, stdout=pipe) as process:
+            assert process.stdin
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            yield quick
+            # Its end.
+            process.stdin.close()
 
 
-def _of_libraries(environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
-    ours = ("TAXI_INGEST_", "PYTEST_")
-    return {name: value for name, value in environment.items() if not name.startswith(ours)}
+# The process
 
 
-def _serve(control: socket.socket) -> None:
-    """Fork for each request; return in the process that is to be the run, and at the end."""
+def _serve(address: str) -> None:
+    """Fork for each request; return in the process that is to be the run."""
+    read_early = _read_early(os.environ), str(Path.cwd())
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for name in _IMPORTED:
         import_module(f"taxi_ingest.{name}")
-    while True:
-        message, files, _, _ = socket.recv_fds(control, 1, _FILES)
-        if not message:
-            os._exit(0)
-        if os.fork() == 0:
-            control.close()
-            return _begin(*files)
-        for file in files:
-            os.close(file)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        print("ready", flush=True)
+        while listener in select.select([listener, 0], [], [])[0]:
+            call, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                return _begin(call, read_early)
+            call.close()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+    return os._exit(0)
 
 
-def _begin(asked: int, stdin: int, stdout: int, stderr: int, told: int) -> None:
+def _read_early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_READ_LATE_ALL) and name not in _READ_LATE
+    }
+
+
+def _begin(call: socket.socket, read_early: tuple[dict[str, str], str]) -> None:
     """Return as the run; the process in between tells its end."""
-    if pid := os.fork():
-        os.write(told, b"%d\n" % pid)
-        os.write(told, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    _, streams, _, _ = socket.recv_fds(call, 1, len(_STREAMS))
+    with call.makefile() as asked:
+        sys.argv, environment, folder = json.loads(asked.readline())
+    if (_read_early(environment), folder) != read_early:
+        call.sendall(b"0\n")
         os._exit(0)
-    with open(asked) as file:
-        sys.argv, environment = json.load(file)
+    if pid := os.fork():
+        call.sendall(b"%d\n" % pid)
+        call.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os._exit(0)
+    call.close()
+    for number, stream in zip(_STREAMS, streams, strict=True):
+        os.dup2(stream, number)
+        os.close(stream)
     os.environ.clear()
     os.environ.update(environment)
-    for number, file in enumerate((stdin, stdout, stderr)):
-        os.dup2(file, number)
-        os.close(file)
-    os.close(told)
     sys.path[0] = str(Path(sys.argv[0]).parent)
 
 
 if __name__ == "__main__":
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(sys.argv[1])
     from taxi_ingest.__main__ import main
 
     main()

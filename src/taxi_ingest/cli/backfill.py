@@ -60,7 +60,7 @@ def backfill(
     names: options.Spelling = LoadOptions.names,
     index: options.Index = LoadOptions.index,
     to: options.To = LoadOptions.to,
-    block: options.Block = LoadOptions.block,
+    block: options.PlaceBlock = LoadOptions.block,
     database_url: options.DatabaseUrl = None,
     reprocess: Annotated[
         Reprocess,

@@ -73,7 +73,7 @@ def ingest(
     names: options.Spelling = Job.names,
     index: options.Index = Job.index,
     to: options.To = Job.to,
-    block: options.Block = None,
+    block: options.PlaceBlock = None,
     database_url: options.DatabaseUrl = None,
     if_loaded: options.WhenLoaded = Job.if_loaded,
     keep_both: options.KeepBoth = Job.keep_both,

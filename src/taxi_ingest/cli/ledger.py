@@ -10,8 +10,8 @@ import typer
 from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import LOOK, OUTPUT, SOURCE, UNDO
-from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet, To, choices
-from taxi_ingest.cli.shared import chosen_database, chosen_place, stderr, stdout
+from taxi_ingest.cli.options import DatabaseUrl, Json, PlaceBlock, Quiet, To, choices
+from taxi_ingest.cli.shared import chosen_place, stderr, stdout
 from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def loads(
         typer.Option(metavar=choices(StatusChoice), rich_help_panel=SOURCE, help="Only those in this state."),
     ] = None,
     to: To = None,
-    block: Block = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     limit: Annotated[
         int | None,
@@ -131,7 +131,8 @@ taxi-ingest rejects 7 --csv > rejects.csv""",
 )
 def rejects(
     load_id: LoadId,
-    block: Block = None,
+    to: To = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     csv: Annotated[
         bool, typer.Option("--csv", rich_help_panel=OUTPUT, help="Print all of them as CSV.")
@@ -142,13 +143,13 @@ def rejects(
     Those that the table could not represent, whole.
     """
     with failures_told(json=False):
-        from taxi_ingest.load import rejects_of, write_rejects
-
-        database = chosen_database(block, database_url, quiet=csv)
+        place = chosen_place(to, block, database_url, quiet=csv)
+        target = place.find_load(load_id).target
         if csv:
-            write_rejects(database, load_id, _Terminal() if sys.stdout.isatty() else sys.stdout.buffer)
+            file = _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
+            place.write_rejects(target, load_id, file)
             return
-        found = rejects_of(database, load_id, _SHOWN_REJECTS + 1)
+        found = place.rejects(target, load_id, _SHOWN_REJECTS + 1)
         for reject in found[:_SHOWN_REJECTS]:
             column = f"{reject.column}: " if reject.column else ""
             typer.echo("\t".join(map(printable, (str(reject.number), column + reject.reason, reject.raw))))
@@ -162,7 +163,7 @@ def rejects(
 def undo(
     load_id: LoadId,
     to: To = None,
-    block: Block = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     json: Json = False,
     quiet: Quiet = False,

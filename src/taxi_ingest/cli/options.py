@@ -20,6 +20,11 @@ def table(help: str, group: str = SOURCE) -> Any:
     return typer.Option(metavar="TABLE", rich_help_panel=group, autocompletion=completion.tables, help=help)
 
 
+def block(help: str) -> Any:
+    """A flag that names a block of Prefect's."""
+    return typer.Option(metavar="NAME", rich_help_panel=TARGET, autocompletion=completion.blocks, help=help)
+
+
 def dataset(help: str) -> Any:
     """A flag that names a dataset of TLC's."""
     return typer.Option(metavar="NAME", rich_help_panel=SOURCE, autocompletion=completion.datasets, help=help)
@@ -60,14 +65,10 @@ To = Annotated[
         "az://container/prefix.",
     ),
 ]
-Block = Annotated[
+Block = Annotated[str | None, block("Use the database of this Prefect block.")]
+PlaceBlock = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=TARGET,
-        autocompletion=completion.blocks,
-        help="Use the database of this Prefect block.",
-    ),
+    block("Use the database or bucket of this Prefect block; with --to bigquery://… its credentials."),
 ]
 DatabaseUrl = Annotated[
     str | None,

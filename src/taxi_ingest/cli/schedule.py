@@ -8,7 +8,7 @@ from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.command import Group
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, SOURCE, TARGET
-from taxi_ingest.cli.options import Block, Json, Quiet, To
+from taxi_ingest.cli.options import Json, PlaceBlock, Quiet, To
 from taxi_ingest.cli.shared import prefect_context, stderr, told_apart
 from taxi_ingest.cli.usage import meant_command, no_such_command
 from taxi_ingest.errors import UsageError
@@ -98,7 +98,7 @@ def schedule_create(
         options.table("The table, DATASET_tripdata unless told.", TARGET),
     ] = None,
     to: To = None,
-    block: Block = None,
+    block: PlaceBlock = None,
     source_block: options.SourceBlock = None,
     timezone: Annotated[
         str, typer.Option(metavar="ZONE", rich_help_panel=BEHAVIOUR, help="The time zone of --cron.")

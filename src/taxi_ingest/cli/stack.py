@@ -10,7 +10,7 @@ import typer
 from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, STACK
-from taxi_ingest.cli.options import Block, DatabaseUrl, Json, Quiet, To
+from taxi_ingest.cli.options import DatabaseUrl, Json, PlaceBlock, Quiet, To
 from taxi_ingest.cli.shared import read_settings, running_place, stderr, stdout
 from taxi_ingest.errors import DatabaseError, TaxiIngestError, UsageError, printable
 
@@ -231,7 +231,7 @@ def status(
         ),
     ] = False,
     to: To = None,
-    block: Block = None,
+    block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
     show_password: Annotated[
         bool,

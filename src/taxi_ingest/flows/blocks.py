@@ -46,7 +46,7 @@ def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
     """
     from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 
-    _check_name(name)
+    check_name(name)
     if not overwrite and name in (block.name for block in list_blocks()):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
     if in_the_clear := ", ".join(sorted(secrets_at(dsn).keys() - {"password"})):
@@ -70,7 +70,8 @@ def create_block(name: str, dsn: str, overwrite: bool) -> BlockInfo:
     return BlockInfo(name, address_of(dsn))
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise UsageError for what Prefect takes for no name of a block."""
     if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
         raise UsageError(
             f"{name!r} is no name for a block.", "Use lower-case letters, digits and dashes: my-postgres."

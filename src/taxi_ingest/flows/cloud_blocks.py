@@ -7,13 +7,14 @@ seconds to import, which only who makes a block waits for.
 import configparser
 import csv
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from taxi_ingest.errors import DatabaseError, SourceError, UsageError
-from taxi_ingest.flows.blocks import documents, named
+from taxi_ingest.flows.blocks import check_name, documents, named
 from taxi_ingest.flows.caller import calling, settings_in_use
 from taxi_ingest.places import Place, place_at
 from taxi_ingest.places.bigquery import BigQuery
@@ -376,6 +377,7 @@ def create_cloud_block(
     Raises UsageError for a name that is taken or a key that is none, and what trying it raises; then nothing
     is saved.
     """
+    check_name(name)
     if not overwrite and find_cloud_block(f"{type}/{name}"):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
     data = _data(type, bucket, folder, key, project)
@@ -404,8 +406,19 @@ def _made(type: BlockType, data: Data) -> Any:
 
         return S3Bucket(**data | {"credentials": AwsCredentials(**data["credentials"])})
     import prefect_gcp
+    from google.auth.exceptions import GoogleAuthError
 
-    google = prefect_gcp.GcpCredentials(**_google(data))
-    if type == "gcp-credentials":
-        return google
-    return getattr(prefect_gcp, _TYPES[type].title)(**data | {"gcp_credentials": google})
+    try:
+        with warnings.catch_warnings():
+            # BigQueryWarehouse's, of a package that makes large answers faster.
+            warnings.simplefilter("ignore")
+            google = prefect_gcp.GcpCredentials(**_google(data))
+            if type == "gcp-credentials":
+                return google
+            return getattr(prefect_gcp, _TYPES[type].title)(**data | {"gcp_credentials": google})
+    except (GoogleAuthError, ValueError):
+        # It may repeat the key.
+        raise SourceError(
+            f"Google's library makes no {_TYPES[type].title} of these credentials.",
+            "Give a --key-file, or `gcloud auth application-default login` first.",
+        ) from None

@@ -90,8 +90,10 @@ def ingest(
             login, which Prefect would store with it: set TAXI_INGEST_SOURCE_LOGIN.
         table: Table, or schema.table; made where it is missing.
         chunk_size: Rows to take at a time.
-        to: Where the table is: postgresql://user@host/database, without a password, or a folder.
-        block: SqlAlchemyConnector block of the database; without one, and without `to`,
+        to: Where the table is: postgresql://user@host/database, without a password; bigquery://project/dataset;
+            a folder, or a bucket as gs://bucket/prefix.
+        block: SqlAlchemyConnector block of the database, GcsBucket or S3Bucket block of the bucket, or
+            BigQueryWarehouse block with whose credentials `to` is opened; without one, and without `to`,
             TAXI_INGEST_DATABASE_URL, the block `postgres-connector` or the local stack's embedded Postgres.
         if_loaded: What to do with a file that the table has already.
         max_rejects: How many rows may be rejected: `100` or `1%`.

@@ -70,8 +70,8 @@ class RejectSpool:
         )
 
 
-def rejects_of(database: Database, load_id: int, limit: int) -> list[Reject]:
-    """The first rejects of a load. Raises UsageError for a load that there never was."""
+def rejects_of(database: Database, load_id: int, limit: int | None) -> list[Reject]:
+    """The first rejects of a load, or all. Raises UsageError for a load that there never was."""
     with database.connect() as connection, connection.cursor() as cursor:
         known_load(cursor, load_id)
         cursor.execute(

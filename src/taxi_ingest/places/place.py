@@ -1,9 +1,13 @@
 """The protocol of a place that tables are in: look back, load, undo, list; and what many loads ask beside."""
 
+import codecs
+import csv
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import astuple
 from datetime import datetime
+from typing import BinaryIO
 
 from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.load import (
@@ -89,10 +93,16 @@ class Place(ABC):
     def preview(self, stream: Stream, file: SourceFile, target: Target, job: Job) -> Preview:
         """What `load` would do with the file, writing nothing. Raises what `load` would, where known."""
 
-    def rejects(self, target: Target, load_id: int, limit: int) -> list[Reject]:
-        """The first rejects of a load into a table."""
+    def rejects(self, target: Target, load_id: int, limit: int | None = None) -> list[Reject]:
+        """The first rejects of a load into a table, or all."""
         del target, load_id, limit
         return []
+
+    def write_rejects(self, target: Target, load_id: int, file: BinaryIO) -> None:
+        """Write all rejects of a load into a table as CSV."""
+        lines = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\n")
+        lines.writerow(("number", "column_name", "reason", "raw"))
+        lines.writerows(astuple(reject) for reject in self.rejects(target, load_id))
 
     # What many loads want to know: of all loads, unless a place knows a shorter way
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from taxi_ingest import load as loading
 from taxi_ingest import stack
@@ -82,10 +82,15 @@ class Postgres(Place):
         """By psql."""
         return [*stack.psql_command(self.address), "-c", f"TABLE {target.quoted} LIMIT 5"]
 
-    def rejects(self, target: Target, load_id: int, limit: int) -> list[Reject]:
+    def rejects(self, target: Target, load_id: int, limit: int | None = None) -> list[Reject]:
         """The ledger's."""
         del target
         return loading.rejects_of(self.database, load_id, limit)
+
+    def write_rejects(self, target: Target, load_id: int, file: BinaryIO) -> None:
+        """The ledger's, by COPY."""
+        del target
+        loading.write_rejects(self.database, load_id, file)
 
     def coverage(self, target: Target, dataset: str, months: Sequence[str]) -> Coverage:
         """From the table's partitions to the ledger."""

@@ -86,6 +86,7 @@ class Dataset:
     def begin(self, file: IO[bytes], table: str, job_id: str, config: "LoadJobConfig") -> "LoadJob":
         """Upload a file and have it loaded; where another has begun this very job, look it up."""
         from google.api_core.exceptions import Conflict, NotFound
+        from google.api_core.retry import Retry, if_exception_type
 
         try:
             return self.client.load_table_from_file(
@@ -99,8 +100,8 @@ class Dataset:
             )
         except Conflict:
             # It may take a moment until a job is found (https://github.com/googleapis/python-bigquery/issues/2134).
-            look = _look(also=NotFound)
-            return cast("LoadJob", self.client.get_job(job_id, location=self.location, **look))
+            retry = Retry(if_exception_type(NotFound), timeout=_LOOK_SECONDS)
+            return cast("LoadJob", self.client.get_job(job_id, location=self.location, retry=retry))
 
     def append(self, row: dict[str, Any], table: str, job_id: str, schema: "Sequence[SchemaField]") -> bool:
         """Add a row to a table, made where it is missing; False where there is a job of that name."""
@@ -164,12 +165,8 @@ def _usual_credentials() -> "Credentials | None":
     return AnonymousCredentials()  # type: ignore[no-untyped-call]
 
 
-def _look(also: type[Exception] | None = None) -> Mapping[str, Any]:
-    """How long to ask, and which failures to ask again after."""
+def _look() -> Mapping[str, Any]:
+    """How long to ask, again and again where that may help."""
     from google.cloud.bigquery.retry import DEFAULT_RETRY
 
-    retry = DEFAULT_RETRY.with_timeout(_LOOK_SECONDS)
-    if also:
-        usual = retry._predicate
-        retry = retry.with_predicate(lambda error: isinstance(error, also) or usual(error))
-    return {"retry": retry, "timeout": _REQUEST_SECONDS}
+    return {"retry": DEFAULT_RETRY.with_timeout(_LOOK_SECONDS), "timeout": _REQUEST_SECONDS}

@@ -8,7 +8,7 @@ BigQuery runs a job of a name once, so a run that was cut off, or two at the sam
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -161,7 +161,7 @@ class BigQuery(Monthly):
             _checked(dataset, target)
         return preview_of(for_lake(stream), file, job, known)
 
-    def rejects(self, target: Target, load_id: int, limit: int) -> list[Reject]:
+    def rejects(self, target: Target, load_id: int, limit: int | None = None) -> list[Reject]:
         """Those of the table beside."""
         del target
         with self._opened() as dataset:
@@ -215,24 +215,37 @@ def _loaded(
     wait: bool,
 ) -> "LoadJob":
     """The job that has loaded a month's file: ours, or that of a run which could not write it down."""
-    for job_id in _job_ids(dataset, record):
-        if job_id in ledger.job_ids:
-            continue
+    month = (record.month or "").replace("-", "")
+    stem = f"taxi-ingest-{dataset.name}-{record.target}-{month}-{record.sha256}"
+
+    def stands(job: "LoadJob") -> bool:
+        return job.job_id not in ledger.job_ids and _stands(dataset, ledger, record, job)
+
+    return _once(dataset, parquet, _partition(record), stem, columns, record.rows_loaded, wait, stands)
+
+
+def _once(
+    dataset: Dataset,
+    file: IO[bytes],
+    partition: str,
+    stem: str,
+    columns: "list[SchemaField]",
+    rows: int,
+    wait: bool,
+    stands: "Callable[[LoadJob], bool]",
+) -> "LoadJob":
+    """The job that has loaded a file into a partition: ours, or an earlier one of its names that `stands`."""
+    for attempt in count(1):
+        job_id = f"{stem}-{attempt}"
         earlier = dataset.job(job_id)
-        job = earlier or dataset.begin(parquet, _partition(record), job_id, _config(columns))
-        settle(job, wait)
-        fault = _fault(job, record.rows_loaded)
-        if fault is None and (earlier is None or _stands(dataset, ledger, record, job)):
+        job = earlier or dataset.begin(file, partition, job_id, _config(columns))
+        settle(job, wait or earlier is None)
+        fault = _fault(job, rows)
+        if fault is None and (earlier is None or stands(job)):
             return job
         if fault and earlier is None:
             raise fault
     raise AssertionError("there is always a next name")
-
-
-def _job_ids(dataset: Dataset, record: LoadRecord) -> Iterator[str]:
-    month = (record.month or "").replace("-", "")
-    stem = f"taxi-ingest-{dataset.name}-{record.target}-{month}-{record.sha256}"
-    return (f"{stem}-{attempt}" for attempt in count(1))
 
 
 def _fault(job: "LoadJob", rows: int) -> DatabaseError | None:
@@ -282,12 +295,9 @@ def _put_rejects(dataset: Dataset, record: LoadRecord, rejects: Rejects, job_id:
     dataset.make(f"{record.target}_rejects", _reject_columns(), None)
     with TemporaryFile() as file:
         rejects.write_to(file)
-        job = dataset.begin(
-            _start(file), _partition_of_rejects(record), f"{job_id}-rejects", _config(_reject_columns())
-        )
-        settle(job, wait=True)
-        if fault := _fault(job, record.rows_rejected):
-            raise fault
+        partition, stem = _partition_of_rejects(record), f"{job_id}-rejects"
+        columns, rows = _reject_columns(), record.rows_rejected
+        _once(dataset, file, partition, stem, columns, rows, True, lambda _: True)
 
 
 def _reject_columns() -> "list[SchemaField]":

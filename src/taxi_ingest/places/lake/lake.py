@@ -183,7 +183,7 @@ class Lake(Monthly):
         month = _Month(target, self.month_of(stream, file, job))
         return preview_of(for_lake(stream), file, job, self._decided(month, file, job))
 
-    def rejects(self, target: Target, load_id: int, limit: int) -> list[Reject]:
+    def rejects(self, target: Target, load_id: int, limit: int | None = None) -> list[Reject]:
         """Of the file beside the month's."""
         loads = self.list_loads(Filter(target, month=f"{load_id // 100}-{load_id % 100:02}"))
         for load in loads:

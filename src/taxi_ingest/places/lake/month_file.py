@@ -157,7 +157,7 @@ class RejectsWriter:
         self._writer.close()
 
 
-def read_rejects(content: bytes, limit: int) -> list[Reject]:
+def read_rejects(content: bytes, limit: int | None) -> list[Reject]:
     """The first rejects of a file."""
     rows = pq.read_table(pa.BufferReader(content)).slice(0, limit).to_pylist()
     return [Reject(*row.values()) for row in rows]
