@@ -49,7 +49,7 @@ class Sorter:
         self._loose.append(rows)
         if sum(table.num_rows for table in self._loose) >= _RUN_ROWS:
             self._sort_loose()
-        if sum(run.nbytes for run in self._held) >= self._room:
+        if self._held and sum(run.nbytes for run in self._held) >= self._room:
             self._spill()
 
     def sorted(self, rows: int) -> Iterator[pa.Table]:
