@@ -5,7 +5,7 @@ from taxi_ingest.settings.job import Job, usual_connections
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Stream
 
-_BYTES_PER_CONNECTION = 32 << 20
+_BYTES_PER_CONNECTION = 8 << 20
 """Of the table: with less to do, a further connection costs more than it spares
 (benchmarks/README.md)."""
 
