@@ -7,7 +7,7 @@ from taxi_ingest.transform import Stream
 
 _BYTES_PER_CONNECTION = 8 << 20
 """Of the table: with less to do, a further connection costs more than it spares
-(benchmarks/README.md)."""
+(docs/scale.md has the figures)."""
 
 
 def connections_for(job: Job, stream: Stream, file: SourceFile, beside: int) -> int:
