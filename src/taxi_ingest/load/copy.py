@@ -1,15 +1,12 @@
 """A stream's rows through COPY BINARY, over one connection or several.
 
-Pieces are cut off by one thread, parsed and encoded by several, and handed out in order to whichever
-connection asks next, each in a thread of its own: Arrow, pgpq and libpq all let go of the GIL, so all of it
-overlaps. At most `_AHEAD` pieces are under way, whatever the file's size.
+Batches are encoded in the threads that parse them, and handed out in order to whichever connection asks next,
+each in a thread of its own: Arrow, pgpq and libpq all let go of the GIL, so that all of it overlaps.
 """
 
-import os
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -21,11 +18,9 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.load.types import binary_numeric
-from taxi_ingest.read import Piece, Reject
-from taxi_ingest.transform import PlannedColumn, Stream
+from taxi_ingest.read import Reject
+from taxi_ingest.transform import CanonicalBatch, PlannedColumn, Stream, worked_ahead
 
-_WORKERS = min(4, os.cpu_count() or 1)
-_AHEAD = _WORKERS + 1
 _PART_ROWS = 10_000
 """A piece is encoded and sent in parts: the processor's cache holds one, libpq makes room for the largest."""
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -90,8 +85,7 @@ class Supply:
         self.counts = Counts()
         """Of what was handed out so far, but for the rows that the server says it has."""
         self._on_reject, self._on_progress = on_reject, on_progress
-        self._workers = ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load")
-        self._pieces = _encode(self._workers, stream)
+        self._pieces = worked_ahead(stream, _encoded)
         self._parts = self._all_parts()
         self._one_at_a_time = threading.Lock()
         self._failure: BaseException | None = None
@@ -105,7 +99,6 @@ class Supply:
         with self._one_at_a_time:
             self._parts.close()
             self._pieces.close()
-        self._workers.shutdown()
 
     def next_part(self) -> bytes:
         """Some rows that nobody else gets; nothing at the end.
@@ -192,35 +185,15 @@ class _CopyFile:
             raise
 
 
-def _encode(pool: ThreadPoolExecutor, stream: Stream) -> Generator[_Encoded, None, None]:
-    """The pieces in order, a few of them parsed and encoded ahead."""
-    convert = stream.converter()
-    pieces = stream.pieces()
-
-    def encode(piece: Piece) -> _Encoded:
-        batch = convert(piece)
-        return _Encoded(
-            tuple(_binary(batch.rows)),
-            batch.rows.num_rows,
-            batch.rows_read,
-            batch.rejects,
-            batch.position,
-            batch.oddities,
-        )
-
-    under_way: deque[Future[_Encoded]] = deque()
-    following = pool.submit(next, pieces, None)
-    try:
-        while (piece := following.result()) is not None:
-            following = pool.submit(next, pieces, None)
-            under_way.append(pool.submit(encode, piece))
-            if len(under_way) >= _AHEAD:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        for future in under_way:
-            future.cancel()
+def _encoded(batch: CanonicalBatch) -> _Encoded:
+    return _Encoded(
+        tuple(_binary(batch.rows)),
+        batch.rows.num_rows,
+        batch.rows_read,
+        batch.rejects,
+        batch.position,
+        batch.oddities,
+    )
 
 
 def _binary(rows: pa.Table) -> Iterator[bytes]:

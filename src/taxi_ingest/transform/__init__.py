@@ -4,6 +4,7 @@
 with the file: small, lazy and re-iterable, it travels between tasks in place of rows.
 """
 
+from taxi_ingest.transform.ahead import worked_ahead
 from taxi_ingest.transform.plan import Plan, PlannedColumn, plan
 from taxi_ingest.transform.stream import CanonicalBatch, Misjudged, Step, Stream, load_step, open_stream
 from taxi_ingest.transform.types import Store
@@ -19,4 +20,5 @@ __all__ = [
     "load_step",
     "open_stream",
     "plan",
+    "worked_ahead",
 ]

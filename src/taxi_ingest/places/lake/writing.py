@@ -1,12 +1,10 @@
 """A month's file, written whole: all its rows read, counted, checked and put into their order."""
 
-import os
 import shutil
 import tempfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,9 +26,7 @@ from taxi_ingest.read.texts import DECIMAL
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.tlc import FileName
-from taxi_ingest.transform import CanonicalBatch, Misjudged, Plan, Store, Stream
-
-_WORKERS = min(4, os.cpu_count() or 1)
+from taxi_ingest.transform import CanonicalBatch, Misjudged, Plan, Store, Stream, worked_ahead
 
 LAKE = Store(reserved_names=frozenset({"month"}))
 """Readers take the month of a path for a column."""
@@ -120,8 +116,8 @@ def _written(
 ) -> LoadRecord:
     key = _pickup(stream.plan)
     counts = Counts()
-    with Sorter(key) as sorter:
-        for batch in _converted(stream):
+    with Sorter(key) as sorter, closing(worked_ahead(stream, _itself)) as batches:
+        for batch in batches:
             sorter.add(batch.rows)
             rejects.add(batch.rejects)
             counts = _plus(counts, batch)
@@ -147,23 +143,8 @@ def _pickup(plan: Plan) -> str:
     return found
 
 
-def _converted(stream: Stream) -> Iterator[CanonicalBatch]:
-    """A stream's rows in its order, a few pieces parsed ahead."""
-    convert, pieces = stream.converter(), stream.pieces()
-    with ThreadPoolExecutor(_WORKERS + 1, thread_name_prefix="load") as pool:
-        under_way: deque[Future[CanonicalBatch]] = deque()
-        following = pool.submit(next, pieces, None)
-        try:
-            while (piece := following.result()) is not None:
-                following = pool.submit(next, pieces, None)
-                under_way.append(pool.submit(convert, piece))
-                if len(under_way) >= _WORKERS:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
+def _itself(batch: CanonicalBatch) -> CanonicalBatch:
+    return batch
 
 
 def _plus(counts: Counts, batch: CanonicalBatch) -> Counts:
