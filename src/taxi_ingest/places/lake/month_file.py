@@ -41,7 +41,7 @@ class MonthWriter:
             pa.PythonFile(file, mode="w"),
             self._schema,
             compression="zstd",
-            compression_level=3,
+            compression_level=1,
             # In their order they are far shorter as differences than by a dictionary, and sooner written.
             use_dictionary=[field.name for field in self._schema if field.name not in times],
             column_encoding=dict.fromkeys(times, "DELTA_BINARY_PACKED"),

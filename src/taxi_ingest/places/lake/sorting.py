@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,6 @@ import pyarrow.compute as pc
 
 _MEMORY_BYTES = 152 << 20
 """Of the rows that are held at a time: 1.37 million of yellow have 158 MB, and never meet the disk."""
-_RUN_ROWS = 1 << 16
-"""As many at least are sorted at once: they still fit into a processor's cache, more or less."""
 _PART_ROWS = 1 << 15
 """Of a run on disk that is read at a time."""
 
@@ -29,11 +27,10 @@ class Sorter:
 
     def __init__(self, key: str, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._key, self._memory_bytes = key, memory_bytes
-        self._loose: list[pa.Table] = []
         self._held: list[pa.Table] = []
-        """Runs in memory."""
+        """In memory, as they came."""
         self._spilled: list[pa.ipc.RecordBatchFileReader] = []
-        """Earlier ones, on disk."""
+        """Earlier ones, on disk, in their order."""
         self._lasting = ExitStack()
 
     def __enter__(self) -> Self:
@@ -46,43 +43,34 @@ class Sorter:
 
     def add(self, rows: pa.Table) -> None:
         """Keep these rows, too."""
-        self._loose.append(rows)
-        if sum(table.num_rows for table in self._loose) >= _RUN_ROWS:
-            self._sort_loose()
-        if self._held and sum(run.nbytes for run in self._held) >= self._room:
+        self._held.append(rows)
+        if sum(table.nbytes for table in self._held) >= self._memory_bytes:
             self._spill()
 
     def sorted(self, rows: int) -> Iterator[pa.Table]:
         """All rows in their order, so many at a time; to be called once."""
-        self._sort_loose()
+        if not self._spilled:
+            return _in_order(self._held, self._key, rows)
+        self._spill()
         runs = [_Run(_parts_of(reader), self._key) for reader in self._spilled]
-        return _regrouped(_merged([*runs, *self._in_memory(rows)], self._key), rows)
-
-    @property
-    def _room(self) -> int:
-        """A file that does not fit anyway is merged from disk: what is still held then is small."""
-        return self._memory_bytes // (2 if self._spilled else 1)
-
-    def _sort_loose(self) -> None:
-        if self._loose:
-            self._held.append(_sorted(pa.concat_tables(self._loose), self._key))
-            self._loose = []
-
-    def _in_memory(self, rows: int) -> "list[_Run]":
-        """The runs that are held, in parts of which one each makes about so many rows."""
-        part = rows // max(len(self._held), 1) + 1
-        return [_Run(_slices(run, part), self._key) for run in self._held]
+        return _regrouped(_merged(runs, self._key), rows)
 
     def _spill(self) -> None:
-        """Make one run on disk of those in memory."""
-        # Nobody else can open it, and it is gone with us.
-        file = self._lasting.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        merged = _merged(self._in_memory(_PART_ROWS), self._key)
-        _write(_regrouped(merged, _PART_ROWS), self._held[0].schema, file)
-        self._spilled.append(pa.ipc.open_file(pa.PythonFile(file, mode="r")))
+        """Make two runs on disk of what is in memory: to sort all of it at once would take as much again."""
+        middle = len(self._held) // 2
+        halves = [self._held[:middle], self._held[middle:]]
         self._held = []
+        self._spilled += [self._run_on_disk(half) for half in halves if half]
         # What the allocator keeps of it for later would come on top of what is held next.
         pa.default_memory_pool().release_unused()
+
+    def _run_on_disk(self, tables: list[pa.Table]) -> pa.ipc.RecordBatchFileReader:
+        # Nobody else can open it, and it is gone with us.
+        file = self._lasting.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        with pa.ipc.new_file(pa.PythonFile(file, mode="w"), tables[0].schema) as writer:
+            for table in _in_order(tables, self._key, _PART_ROWS):
+                writer.write_table(table)
+        return pa.ipc.open_file(pa.PythonFile(file, mode="r"))
 
 
 class _Run:
@@ -124,6 +112,25 @@ def _sorted(rows: pa.Table, key: str) -> pa.Table:
     return rows.combine_chunks().take(pc.sort_indices(rows, [(key, "ascending")]))
 
 
+def _in_order(tables: list[pa.Table], key: str, rows: int) -> Iterator[pa.Table]:
+    """All rows of tables in their order, so many at a time; nothing is left in the list."""
+    if not tables:
+        return
+    whole = _in_one_piece(tables)
+    order = pc.sort_indices(whole.column(key))
+    for begin in range(0, len(order), rows):
+        yield whole.take(order.slice(begin, rows))
+
+
+def _in_one_piece(tables: list[pa.Table]) -> pa.Table:
+    """Each column takes the place of its parts before the next one is made: never is all there twice."""
+    schema, columns = tables[0].schema, pa.concat_tables(tables).columns
+    tables.clear()
+    for index, column in enumerate(columns):
+        columns[index] = column.combine_chunks()
+    return pa.table(columns, schema=schema)
+
+
 def _regrouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
     """The same rows, so many in each table but the last."""
     held: list[pa.Table] = []
@@ -137,16 +144,6 @@ def _regrouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
             held, count = [whole.slice(rows)], count - rows
     if count:
         yield pa.concat_tables(held)
-
-
-def _slices(table: pa.Table, rows: int) -> Iterator[pa.Table]:
-    return (table.slice(begin, rows) for begin in range(0, table.num_rows, rows))
-
-
-def _write(tables: Iterator[pa.Table], schema: pa.Schema, file: IO[bytes]) -> None:
-    with pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer:
-        for table in tables:
-            writer.write_table(table.combine_chunks())
 
 
 def _parts_of(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.Table]:
