@@ -85,6 +85,19 @@ def test_months_of_all_eras_are_one_table_to_duckdb_pyarrow_and_pandas(tmp_path:
     assert len(schemas) == 1
 
 
+def test_tables_with_the_same_month_have_loads_of_the_same_number_which_the_table_tells_apart(
+    tmp_path: Path, lake: Place
+) -> None:
+    for dataset in ("yellow", "green"):
+        path = write_sample(dataset, "2024-01", tmp_path / f"{dataset}_tripdata_2024-01.parquet", 50)
+        load(lake, path, f"{dataset}_tripdata")
+    with pytest.raises(UsageError, match="green_tripdata, yellow_tripdata"):
+        lake.find_load(202401)
+    assert lake.find_load(202401, parse_target("yellow_tripdata")).dataset == "yellow"
+    with pytest.raises(UsageError, match="no load 202402"):
+        lake.find_load(202402)
+
+
 def test_a_month_is_one_object_in_the_order_of_its_pickups(tmp_path: Path, lake: Place) -> None:
     path = write_sample("yellow", "2024-01", tmp_path / "yellow_tripdata_2024-01.parquet", 3000)
     load(lake, path, chunk_size=500)

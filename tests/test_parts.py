@@ -27,7 +27,7 @@ from helpers import (
     url_with,
     value,
 )
-from taxi_ingest.errors import DatabaseError, DataError, TransientDatabaseError
+from taxi_ingest.errors import DatabaseError, DataError, TransientDatabaseError, UsageError
 from taxi_ingest.load import (
     Database,
     Filter,
@@ -40,7 +40,7 @@ from taxi_ingest.load import (
     undo,
 )
 from taxi_ingest.load.connections import connections_for
-from taxi_ingest.settings.job import Job, usual_connections
+from taxi_ingest.settings.job import Job, LoadOptions, usual_connections
 from taxi_ingest.sources import local_file
 from taxi_ingest.tlc.sample import write_sample
 from taxi_ingest.transform import open_stream
@@ -407,6 +407,21 @@ def test_as_many_connections_as_pay_and_no_more_than_cores_for_files_side_by_sid
     size = replace(local_file(str(path)), bytes=megabytes << 20)
     job = Job(url=str(path), table="trips", connections=asked)
     assert connections_for(job, open_stream(path, path.name, 100), size, beside) == connections
+
+
+def test_a_parts_number_leads_to_its_load(
+    tmp_path: Path, embedded_database: Database, embedded_database_url: str
+) -> None:
+    loaded(many(tmp_path), embedded_database, connections=2, on_progress=together(embedded_database_url, 2))
+    with pytest.raises(UsageError, match="a part of load 1"):
+        undo(embedded_database, 2)
+    assert len(totals(embedded_database_url)) == 60
+
+
+@pytest.mark.parametrize("number", [0, 17])
+def test_a_number_of_connections_that_makes_no_sense_is_refused(number: int) -> None:
+    with pytest.raises(UsageError, match=f"1 to 16 connections, not {number}"):
+        LoadOptions(connections=number)
 
 
 def test_no_connection_at_all_is_refused(cli: Cli, tmp_path: Path) -> None:

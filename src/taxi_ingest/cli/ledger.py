@@ -104,7 +104,8 @@ def loads(
         from taxi_ingest.tlc import dataset_named, parse_month
 
         if load_id is not None:
-            record = chosen_place(to, block, database_url, json).find_load(load_id)
+            target = parse_target(table) if table is not None else None
+            record = chosen_place(to, block, database_url, json).find_load(load_id, target)
             print_json(_as_json(record)) if json else _print_record(record)
             return
         wanted = Filter(
@@ -131,6 +132,10 @@ taxi-ingest rejects 7 --csv > rejects.csv""",
 )
 def rejects(
     load_id: LoadId,
+    table: Annotated[
+        str | None,
+        options.table("The load's table, where several have one of that number, as in a lake."),
+    ] = None,
     to: To = None,
     block: PlaceBlock = None,
     database_url: DatabaseUrl = None,
@@ -143,8 +148,10 @@ def rejects(
     Those that the table could not represent, whole.
     """
     with failures_told(json=False):
+        from taxi_ingest.load import parse_target
+
         place = chosen_place(to, block, database_url, quiet=csv)
-        target = place.find_load(load_id).target
+        target = place.find_load(load_id, parse_target(table) if table is not None else None).target
         if csv:
             file = _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
             place.write_rejects(target, load_id, file)
@@ -257,7 +264,8 @@ def _shown(load: "LoadRecord") -> dict[str, str]:
 
 def _print_record(load: "LoadRecord") -> None:
     for name, value in _as_json(load).items():
-        shown = _told(value)
+        # What identifies a load counts nothing.
+        shown = str(value) if name == "load_id" else _told(value)
         typer.echo(f"{name.replace('_', ' '):<14} {printable(shown)}".rstrip())
 
 

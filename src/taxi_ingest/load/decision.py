@@ -128,7 +128,11 @@ def _elsewhere(others: list[LoadRecord], file: SourceFile, target: Target, month
     message = f"{target} has {month} already: {loads}. This one, from {file.url}, has other content."
     if len(others) > 1:
         return DataError(message, "`taxi-ingest undo` those that it replaces, or load it too: --keep-both.")
-    return DataError(message, "Replace that load: --if-loaded replace; or load this one too: --keep-both.")
+    return DataError(
+        message,
+        "Replace that load: --if-loaded replace (`backfill`: --reprocess all); or load this one too: "
+        "--keep-both.",
+    )
 
 
 def _fitted(stream: Stream, target: Target, existing: ExistingTable | None) -> Stream:

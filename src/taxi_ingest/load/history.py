@@ -286,6 +286,11 @@ def known_load(cursor: Cursor, load_id: int) -> LoadRecord:
         execute(cursor, f"{_LIVE} WHERE load_id = %s", (load_id,))
         if row := cursor.fetchone():
             return LoadRecord(*row)
+        if whole := loads_of(cursor, [load_id]).get(load_id):
+            raise UsageError(
+                f"There is no load {load_id}: the rows with this _load_id are a part of load {whole}.",
+                f"`taxi-ingest loads {whole}` tells of it.",
+            )
     raise UsageError(f"There is no load {load_id}.", "`taxi-ingest loads` lists them.")
 
 

@@ -71,7 +71,7 @@ def check_replaceable(known: LoadRecord, target: Target, file: SourceFile, job: 
         raise DataError(
             f"{target} has {known.dataset} {known.month} already, from {known.source}. This one, "
             f"from {file.url}, has other content.",
-            "Replace it: --if-loaded replace.",
+            "Replace it: `ingest` with --if-loaded replace, or `backfill` with --reprocess all.",
         )
 
 

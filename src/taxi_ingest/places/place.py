@@ -9,7 +9,7 @@ from dataclasses import astuple
 from datetime import datetime
 from typing import BinaryIO
 
-from taxi_ingest.errors import TaxiIngestError
+from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.load import (
     Coverage,
     Filter,
@@ -84,8 +84,8 @@ class Place(ABC):
         """A command that shows a table's first rows."""
 
     @abstractmethod
-    def find_load(self, load_id: int) -> LoadRecord:
-        """A load by its number. Raises UsageError for one that there never was."""
+    def find_load(self, load_id: int, target: Target | None = None) -> LoadRecord:
+        """A load by its number, of this table if one is named. Raises UsageError where there was none."""
 
     # What a run wants to know beside
 
@@ -160,3 +160,12 @@ class Place(ABC):
         """Those of the flow runs whose load was committed."""
         loads = self.list_loads(Filter())
         return {load.flow_run_url for load in loads if load.flow_run_url} & set(flow_run_urls)
+
+
+def of_table(load: LoadRecord, target: Target | None) -> LoadRecord:
+    """The load, if it is of the table that was named, if any. Raises UsageError for another's."""
+    if target not in (None, load.target):
+        raise UsageError(
+            f"Load {load.load_id} is none of {target}: it is of {load.target}.", "Leave --table out."
+        )
+    return load

@@ -20,7 +20,7 @@ from taxi_ingest.load import (
     Preview,
     Target,
 )
-from taxi_ingest.places.place import Place
+from taxi_ingest.places.place import Place, of_table
 from taxi_ingest.read import Reject
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import Source, SourceFile
@@ -100,9 +100,9 @@ class Postgres(Place):
         """From all partitions to the ledger."""
         return loading.holders(self.database)
 
-    def find_load(self, load_id: int) -> LoadRecord:
+    def find_load(self, load_id: int, target: Target | None = None) -> LoadRecord:
         """Of the ledger."""
-        return loading.find_load(self.database, load_id)
+        return of_table(loading.find_load(self.database, load_id), target)
 
     def pace(self, dataset: str) -> Pace | None:
         """By the ledger and the partitions' sizes."""

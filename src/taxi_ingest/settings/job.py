@@ -32,6 +32,8 @@ MONTHS_BACK = 6
 
 _MOST_JOBS = 8
 _MOST_CONNECTIONS = 4
+_MOST_ASKED_FOR = 16
+"""More would only make more partitions."""
 
 
 def usual_jobs() -> int:
@@ -118,8 +120,11 @@ class LoadOptions:
     def __post_init__(self) -> None:
         """Raise UsageError for a `max_rejects` that says nothing, and for no connections."""
         parse_allowance(self.max_rejects)
-        if self.connections is not None and self.connections < 1:
-            raise UsageError("A file takes one connection, at least.", "Give 1 or more, or leave it out.")
+        if self.connections is not None and not 1 <= self.connections <= _MOST_ASKED_FOR:
+            raise UsageError(
+                f"A file is copied over 1 to {_MOST_ASKED_FOR} connections, not {self.connections}.",
+                "Leave it out: as many are used as pay.",
+            )
 
     @property
     def allowance(self) -> Allowance:

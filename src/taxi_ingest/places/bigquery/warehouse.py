@@ -35,6 +35,7 @@ from taxi_ingest.places.bigquery.dataset import Dataset, open_dataset, settle
 from taxi_ingest.places.bigquery.ledger import Ledger
 from taxi_ingest.places.lake.writing import Rejects, begin, for_lake, write_month
 from taxi_ingest.places.monthly import Monthly, check_replaceable, is_changed, preview_of, result_of
+from taxi_ingest.places.place import of_table
 from taxi_ingest.read import Reject
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import Source, SourceFile
@@ -140,10 +141,10 @@ class BigQuery(Monthly):
         """By Google's own tool, and without a query."""
         return ["bq", "head", "-n", "5", f"{self.project}:{self.dataset}.{target}"]
 
-    def find_load(self, load_id: int) -> LoadRecord:
+    def find_load(self, load_id: int, target: Target | None = None) -> LoadRecord:
         """Of the ledger."""
         with self._opened() as dataset:
-            return self._find(_loads(dataset), load_id)
+            return of_table(self._find(_loads(dataset), load_id), target)
 
     def _find(self, ledger: Ledger, load_id: int) -> LoadRecord:
         for entry in ledger.entries:

@@ -169,11 +169,14 @@ class Lake(Monthly):
         records.sort(key=lambda record: record.finished_at)
         return records[-wanted.limit :] if wanted.limit else records
 
-    def find_load(self, load_id: int) -> LoadRecord:
-        """By its month."""
-        month = f"{load_id // 100}-{load_id % 100:02}"
-        if found := self.list_loads(Filter(month=month)):
-            return found[-1]
+    def find_load(self, load_id: int, target: Target | None = None) -> LoadRecord:
+        """By its month, which several tables may have."""
+        found = self.list_loads(Filter(target, month=f"{load_id // 100}-{load_id % 100:02}"))
+        if len(found) > 1:
+            tables = ", ".join(sorted(str(load.target) for load in found))
+            raise UsageError(f"Several tables have a load {load_id}: {tables}.", "Name one: --table")
+        if found:
+            return found[0]
         raise UsageError(
             f"There is no load {load_id}.", f"`taxi-ingest loads --to {self.address}` lists them."
         )
