@@ -14,6 +14,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import get_current_settings
 from prefect.states import Running
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
@@ -39,9 +40,11 @@ def flow_run(run: UUID) -> FlowRun:
 
 
 def flow_runs(**wanted: object) -> list[FlowRun]:
-    """All runs, or those that a filter of Prefect's lets pass."""
+    """The latest 200 runs (Prefect tells of no more), or those of them that a filter of Prefect's lets pass."""
     with get_client(sync_client=True) as client:
-        return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+        return client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate(wanted), sort=FlowRunSort.EXPECTED_START_TIME_DESC
+        )
 
 
 def number_of_runs() -> int:

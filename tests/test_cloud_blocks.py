@@ -103,9 +103,9 @@ def test_a_key_gets_a_token_or_its_block_is_not_saved(
 ) -> None:
     del api, tokens
     key = json.dumps(google_key)
-    assert create("gcp-credentials", "asked", key).address == google_key["client_email"]
-    with pytest.raises(UsageError, match="There is a block asked already"):
-        create("gcp-credentials", "asked", key, overwrite=False)
+    assert create("gcp-credentials", "asked-cloud", key).address == google_key["client_email"]
+    with pytest.raises(UsageError, match="There is a block asked-cloud already"):
+        create("gcp-credentials", "asked-cloud", key, overwrite=False)
     server.fault("token", status=400)
     with pytest.raises(SourceError, match="Google gives no token"):
         create("gcp-credentials", "refused", key)

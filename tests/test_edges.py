@@ -51,7 +51,8 @@ EDGES = {
     "cut login": Edge(f"$T ingest --url http://u:{SECRET}/b@host/x.csv --table t", 2, "can't be read"),
     "bad port": Edge("$T ingest --url http://h:99999/x --table t", 2, "can't be read"),
     "Windows": Edge("$T ingest --url 'C:\\x.csv' --table t", 2, "path of Windows"),
-    "object store": Edge("$T ingest --url s3://bucket/x.csv --table t", 2, "can't be s3://"),
+    "no bucket": Edge("$T ingest --url s3:///x.csv --table t", 2, "no proper bucket"),
+    "other store": Edge("$T ingest --url hdfs://host/x.csv --table t", 2, "can't be hdfs://"),
     "unknown user's home": Edge("$T ingest --url '~tilde.csv' --table t", 3, "There is no file"),
     "device": Edge("$T ingest --url /dev/zero --table t", 3, "is a device"),
     "name not UTF-8": Edge(

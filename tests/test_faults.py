@@ -212,7 +212,7 @@ def test_a_refusal_that_cannot_pass_is_not_tried_again(
         tries.append(arguments)
         return load_file(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("taxi_ingest.flows.tasks.loading.load_file", counted)
+    monkeypatch.setattr("taxi_ingest.places.postgres.loading.load_file", counted)
     with pytest.raises(DatabaseError, match="nowhere"):
         ingest(url=str(big), table="nowhere.big")
     assert len(tries) == 1

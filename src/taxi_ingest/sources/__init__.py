@@ -61,6 +61,9 @@ def parse_source(text: str, logins: Logins = NO_LOGINS) -> Source:
     if "\0" in text:
         raise UsageError("An address can't hold a NUL character.", HINT)
     parse = _KINDS.get(scheme_of(text.strip()))
+    if parse is parse_object and not is_bucket_url(text):
+        # A file may be called s3:x.csv.
+        return parse_path(text)
     return parse(text.strip(), logins) if parse else parse_path(text)
 
 
