@@ -40,7 +40,7 @@ def flow_run(run: UUID) -> FlowRun:
 
 
 def flow_runs(**wanted: object) -> list[FlowRun]:
-    """The latest 200 runs (Prefect tells of no more), or those of them that a filter of Prefect's lets pass."""
+    """The latest 200 runs, as Prefect tells of no more, or those that a filter of its lets pass."""
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate(wanted), sort=FlowRunSort.EXPECTED_START_TIME_DESC
