@@ -58,7 +58,7 @@ class Sorter:
         return _regrouped(_merged(runs, self._key), rows)
 
     def _spill(self) -> None:
-        """Make a few runs on disk of what is in memory: to sort all of it at once would take as much again."""
+        """Make a few runs on disk of what is in memory: to sort all at once would take as much again."""
         number = -(-len(self._held) // _RUNS_AT_ONCE)
         while self._held:
             self._spilled.append(self._run_on_disk(self._held[:number]))
