@@ -85,6 +85,13 @@ class Comparison:
     cut: bool = False
     """Whether most of the month is missing, and the file ends in the middle of a row, which is a reject."""
 
+    def notes(self, verify: bool) -> list[str]:
+        """What the user should know of it, and of nothing to `verify` by."""
+        if self.note is not None:
+            return [self.note]
+        unverified = verify and self.known is None
+        return ["Nothing was verified: no count of rows is known for this file."] if unverified else []
+
     def check(self, verify: bool, allow_short: bool) -> None:
         """Raise DataError for a file that lacks rows: any if `verify`; most, and cut, unless allowed.
 

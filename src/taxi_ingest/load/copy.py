@@ -49,14 +49,14 @@ class Counts:
     oddities: Counter[str] = field(default_factory=Counter)
     """Rows that are odd though loaded, by kind."""
 
-    def plus(self, piece: "_Encoded") -> "Counts":
-        """These and a piece's."""
+    def plus(self, read: int, loaded: int, rejected: int, oddities: Mapping[str, int]) -> "Counts":
+        """These and a batch's: what of it is neither loaded nor rejected, was removed."""
         return Counts(
-            read=self.read + piece.rows_read,
-            loaded=self.loaded + piece.rows,
-            rejected=self.rejected + len(piece.rejects),
-            removed=self.removed + piece.rows_read - piece.rows - len(piece.rejects),
-            oddities=self.oddities + Counter(piece.oddities),
+            read=self.read + read,
+            loaded=self.loaded + loaded,
+            rejected=self.rejected + rejected,
+            removed=self.removed + read - loaded - rejected,
+            oddities=self.oddities + Counter(oddities),
         )
 
 
@@ -124,7 +124,7 @@ class Supply:
             yield from filter(None, piece.content)
             for reject in piece.rejects:
                 self._on_reject(reject)
-            self.counts = self.counts.plus(piece)
+            self.counts = self.counts.plus(piece.rows_read, piece.rows, len(piece.rejects), piece.oddities)
             self._on_progress(LoadProgress(self.counts.read, piece.position))
 
 

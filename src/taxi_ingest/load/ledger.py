@@ -139,7 +139,7 @@ def finish(
         "known": comparison.known,
         "verdict": comparison.verdict,
         "quality": Json(counts.oddities),
-        "notes": Json([*notes, *([comparison.note] if comparison.note else [])]),
+        "notes": Json(list(notes)),
     }
     cursor.execute(_FINISH, values)
     return LoadRecord(*one(cursor))

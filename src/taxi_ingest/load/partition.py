@@ -12,7 +12,6 @@ three times as long to make (benchmarks/README.md has the figures).
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -33,8 +32,6 @@ from taxi_ingest.load.waiting import patiently
 from taxi_ingest.transform import Plan, PlannedColumn
 
 _log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 _PAGES_PER_RANGE = 4
 
@@ -192,31 +189,28 @@ def _drop_part(cursor: Cursor, target: Target, part_id: int) -> None:
     )
 
 
-def renew(
-    cursor: Cursor, parts: Mapping[int, Target], fill: Callable[[Target, Target], Result]
-) -> list[Result]:
+def renew(cursor: Cursor, parts: Mapping[int, Target], fill: Callable[[Target, Target], None]) -> None:
     """Put new tables in the place of parts: each like the old one, from which `fill` fills it.
 
     `parts` says in which table each is. Nobody else changes the old ones meanwhile; who reads them waits only
     while they are swapped, at the end.
     """
-    results = [_rewrite(cursor, part_id, fill) for part_id in parts]
+    for part_id in parts:
+        _rewrite(cursor, part_id, fill)
     patiently(cursor, lambda: _swap_all(cursor, parts))
-    return results
 
 
-def _rewrite(cursor: Cursor, part_id: int, fill: Callable[[Target, Target], Result]) -> Result:
+def _rewrite(cursor: Cursor, part_id: int, fill: Callable[[Target, Target], None]) -> None:
     old, new = target_of(part_id), _renewed(part_id)
     patiently(cursor, lambda: lock_rows(cursor, old))
     cursor.execute(
         sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES)").format(new.sql, old.sql)
     )
-    result = fill(old, new)
+    fill(old, new)
     prove(cursor, new, part_id)
     name = _INDEX_NAME.format(part_id)
     if column := _indexed_column(cursor, name):
         _create_index(cursor, new, f"{name}_new", column)
-    return result
 
 
 def _swap_all(cursor: Cursor, parts: Mapping[int, Target]) -> None:

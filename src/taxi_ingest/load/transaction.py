@@ -120,9 +120,7 @@ def _load(
         comparison = compare(stream, counts.read, counts.rejected, counts.oddities, decision.changed)
         comparison.check(job.verify, job.allow_short)
         file.check_unchanged()
-        notes = [*stream.plan.warnings, *parts.settle()]
-    if job.verify and comparison.known is None and comparison.note is None:
-        notes.append("Nothing was verified: no count of rows is known for this file.")
+        notes = [*stream.plan.warnings, *parts.settle(), *comparison.notes(job.verify)]
     if decision.replaces is not None:
         ledger.end(cursor, decision.replaces, "replaced")
     return LoadResult(ledger.finish(cursor, load_id, counts, comparison, notes))

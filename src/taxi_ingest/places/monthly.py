@@ -53,6 +53,12 @@ class Monthly(Place):
                     f"{kind} takes months of TLC's, and the name {source.name} tells none.", _NAMED
                 )
 
+    def no_such_load(self, load_id: int) -> UsageError:
+        """The error for a number that no load has."""
+        return UsageError(
+            f"There is no load {load_id}.", f"`taxi-ingest loads --to {self.address}` lists them."
+        )
+
     def month_of(self, stream: Stream, file: SourceFile, job: Job) -> FileName:
         """The month that a file is of. Raises DataError for one that is of none."""
         plan = stream.plan

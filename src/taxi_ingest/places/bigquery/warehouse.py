@@ -33,7 +33,7 @@ from taxi_ingest.places.bigquery import ledger as ledgers
 from taxi_ingest.places.bigquery.columns import columns_of, columns_with
 from taxi_ingest.places.bigquery.dataset import Dataset, open_dataset, settle
 from taxi_ingest.places.bigquery.ledger import Ledger
-from taxi_ingest.places.lake.writing import Rejects, begin, for_lake, write_month
+from taxi_ingest.places.lake.writing import Rejects, begin, for_lake, pickup_of, write_month
 from taxi_ingest.places.monthly import Monthly, check_replaceable, is_changed, preview_of, result_of
 from taxi_ingest.places.place import of_table
 from taxi_ingest.read import Reject
@@ -109,7 +109,7 @@ class BigQuery(Monthly):
                 record = write_month(parquet, stream, file, job, begun, rejects, changed, on_progress)
                 columns = columns_with(table, columns_of(pq.read_schema(_start(parquet)), stream.plan))
                 if table is None:
-                    dataset.make(str(target), columns, _pickup(stream))
+                    dataset.make(str(target), columns, pickup_of(stream.plan))
                 done = _loaded(dataset, ledger, record, parquet, columns, job.wait)
                 _put_rejects(dataset, record, rejects, done.job_id)
             return LoadResult(
@@ -150,9 +150,7 @@ class BigQuery(Monthly):
         for entry in ledger.entries:
             if entry.record.load_id == load_id:
                 return entry.record
-        raise UsageError(
-            f"There is no load {load_id}.", f"`taxi-ingest loads --to {self.address}` lists them."
-        )
+        raise self.no_such_load(load_id)
 
     def preview(self, stream: Stream, file: SourceFile, target: Target, job: Job) -> Preview:
         """By the ledger and the table."""
@@ -316,10 +314,6 @@ def _partition(record: LoadRecord) -> str:
 
 def _partition_of_rejects(record: LoadRecord) -> str:
     return f"{record.target}_rejects${(record.month or '').replace('-', '')}"
-
-
-def _pickup(stream: Stream) -> str:
-    return next(column.name for column in stream.plan.loaded if column.snake == "pickup_datetime")
 
 
 def _start(file: IO[bytes]) -> IO[bytes]:

@@ -177,9 +177,7 @@ class Lake(Monthly):
             raise UsageError(f"Several tables have a load {load_id}: {tables}.", "Name one: --table")
         if found:
             return found[0]
-        raise UsageError(
-            f"There is no load {load_id}.", f"`taxi-ingest loads --to {self.address}` lists them."
-        )
+        raise self.no_such_load(load_id)
 
     def preview(self, stream: Stream, file: SourceFile, target: Target, job: Job) -> Preview:
         """By the month's object."""

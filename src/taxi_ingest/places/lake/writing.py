@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -114,13 +113,13 @@ def _written(
     changed: bool,
     on_progress: Callable[[LoadProgress], None],
 ) -> LoadRecord:
-    key = _pickup(stream.plan)
+    key = pickup_of(stream.plan)
     counts = Counts()
     with Sorter(key) as sorter, closing(worked_ahead(stream, _itself)) as batches:
         for batch in batches:
             sorter.add(batch.rows)
             rejects.add(batch.rejects)
-            counts = _plus(counts, batch)
+            counts = counts.plus(batch.rows_read, batch.rows.num_rows, len(batch.rejects), batch.oddities)
             on_progress(LoadProgress(counts.read, batch.position))
         check_counts(counts, stream, rejects.spool, job.allowance)
         check_month(counts, job.month)
@@ -135,7 +134,7 @@ def _written(
     return record
 
 
-def _pickup(plan: Plan) -> str:
+def pickup_of(plan: Plan) -> str:
     """The column by which rows are sorted. Raises DataError where a user's step has dropped it."""
     found = next((column.name for column in plan.loaded if column.snake == "pickup_datetime"), None)
     if found is None:
@@ -147,17 +146,6 @@ def _itself(batch: CanonicalBatch) -> CanonicalBatch:
     return batch
 
 
-def _plus(counts: Counts, batch: CanonicalBatch) -> Counts:
-    rows, rejected = batch.rows.num_rows, len(batch.rejects)
-    return Counts(
-        read=counts.read + batch.rows_read,
-        loaded=counts.loaded + rows,
-        rejected=counts.rejected + rejected,
-        removed=counts.removed + batch.rows_read - rows - rejected,
-        oddities=counts.oddities + Counter(batch.oddities),
-    )
-
-
 def _finished(
     begun: LoadRecord, counts: Counts, comparison: Comparison, stream: Stream, job: Job
 ) -> LoadRecord:
@@ -165,11 +153,7 @@ def _finished(
         f"New column {name!r}: no known TLC file has it, other months lack it."
         for name in stream.plan.unknown
     ]
-    notes = [*stream.plan.warnings, *unknown]
-    if comparison.note:
-        notes.append(comparison.note)
-    elif job.verify and comparison.known is None:
-        notes.append("Nothing was verified: no count of rows is known for this file.")
+    notes = [*stream.plan.warnings, *unknown, *comparison.notes(job.verify)]
     return replace(
         begun,
         rows_read=counts.read,
