@@ -4,7 +4,7 @@ import os
 import sys
 from getpass import getuser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -207,17 +207,16 @@ def blocks_ls(json: Json = False) -> None:
             typer.echo(f"{block.name}\t{block.address}")
 
 
+def _block(help: str) -> Any:
+    """The argument that names a block of any type."""
+    return typer.Argument(
+        metavar="NAME", rich_help_panel=SOURCE, autocompletion=completion.all_blocks, help=help
+    )
+
+
 @app.command("check", epilog="taxi-ingest blocks check postgres-connector")
 def blocks_check(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.all_blocks,
-            help="The block's name.",
-        ),
-    ],
+    name: Annotated[str, _block("The block's name.")],
 ) -> None:
     """Try what a block names."""
     with failures_told(json=False), prefect_context(quiet=True):
@@ -236,15 +235,7 @@ def blocks_check(
 
 @app.command("rm", epilog="taxi-ingest blocks rm warehouse")
 def blocks_rm(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            rich_help_panel=SOURCE,
-            autocompletion=completion.all_blocks,
-            help="The block's name, or TYPE/NAME.",
-        ),
-    ],
+    name: Annotated[str, _block("The block's name, or TYPE/NAME.")],
     quiet: Quiet = False,
 ) -> None:
     """Have Prefect forget a block. What it names stays as it is."""
