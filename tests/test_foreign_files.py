@@ -405,7 +405,9 @@ def test_rows_are_cut_alike_whatever_the_size_of_pieces_and_blocks(
         found = row_ends(content, rules)
         assert found.ends.tolist() == [end for _, end, _ in expected if end < len(content)]
         assert sorted(found.damaged) == [end for _, end, damaged in expected if damaged]
-        pieces = list(cut(io.BytesIO(content), chunk_size, rules, block_bytes))
+        cuts = list(cut(io.BytesIO(content), chunk_size, rules, block_bytes))
+    assert [rows.lines for rows in cuts] == [rows.content.count(b"\n") for rows in cuts]
+    pieces = [rows.content for rows in cuts]
     whole = b"".join(pieces)
     assert content.startswith(whole)
     assert not content[len(whole) :].strip(b"\r\n")
@@ -415,6 +417,23 @@ def test_rows_are_cut_alike_whatever_the_size_of_pieces_and_blocks(
     assert set(starts) - {len(whole)} <= {start for start, _, _ in expected}
     for first, last in pairwise(starts):
         assert sum(first <= start < last for start, _, _ in expected) <= chunk_size
+
+
+@given(
+    content=st.lists(st.sampled_from([b'"', b"a", b"\n", b"\r", b","]), max_size=60).map(b"".join),
+    chunk_size=st.integers(1, 5),
+    block_bytes=st.integers(1, 20),
+)
+def test_without_quoted_line_ends_each_piece_has_the_lines_that_were_asked_for(
+    content: bytes, chunk_size: int, block_bytes: int
+) -> None:
+    cuts = list(cut(io.BytesIO(content), chunk_size, RowRules(quoted_newlines=False), block_bytes))
+    whole = b"".join(rows.content for rows in cuts)
+    assert content.startswith(whole)
+    assert not content[len(whole) :].strip(b"\r\n")
+    assert [rows.lines for rows in cuts] == [rows.content.count(b"\n") for rows in cuts]
+    assert all(rows.lines == chunk_size and rows.content.endswith(b"\n") for rows in cuts[:-1])
+    assert all(rows.lines <= chunk_size for rows in cuts)
 
 
 _FIELD = st.text(st.sampled_from('ab,;"\n é'), max_size=6)

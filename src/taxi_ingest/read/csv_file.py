@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 from taxi_ingest import tlc
 from taxi_ingest.read.constants import text_array
 from taxi_ingest.read.csv_header import Header, read_header, whole_rows
-from taxi_ingest.read.csv_rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, count_lines, cut, row_ends
+from taxi_ingest.read.csv_rows import BLOCK_BYTES, LONGEST_ROW_BYTES, RowRules, cut, row_ends
 from taxi_ingest.read.file import (
     Batch,
     Format,
@@ -249,9 +249,9 @@ class CsvReader:
         line = self._layout.data_starts_at_line
         with open_unpacked(self._path, self._layout.format) as (file, position):
             file.read(self._layout.data_starts_at_byte)
-            for content in cut(file, chunk_size, self._rules):
-                yield Piece(content, first_number=line, position=position())
-                line += self._lines(content)
+            for rows in cut(file, chunk_size, self._rules):
+                yield Piece(rows.content, first_number=line, position=position(), lines=rows.lines)
+                line += rows.lines
 
     def parse(self, piece: Piece) -> Batch:
         """The rows of a piece, by Arrow where it can; those that it can't represent are rejects."""
@@ -268,9 +268,6 @@ class CsvReader:
                 if batch is not None:
                     return batch
         return self._take_apart(piece)
-
-    def _lines(self, content: bytes) -> int:
-        return count_lines(content, self._rules.line_end)
 
     def _is_for_arrow(self, content: bytes) -> bool:
         """Whether the number of rows can tell if Arrow sees the same rows as we.
@@ -314,7 +311,7 @@ class CsvReader:
             return None
         if ragged:
             return self._without(ragged, table, piece)
-        lines = self._lines(content) + (not content.endswith(self._rules.line_end))
+        lines = piece.lines + (not content.endswith(self._rules.line_end))
         if table.num_rows != lines and table.num_rows != len(self._records(content)):
             return None
         return Batch(table, (), self._locator(piece))

@@ -124,6 +124,8 @@ class Piece:
     """The number (see Reject) of its first line or row."""
     position: int
     """Bytes of the file (as it lies on disk) read so far."""
+    lines: int = 0
+    """How many line ends a CSV has in this part."""
 
 
 @dataclass(frozen=True)
