@@ -109,12 +109,12 @@ class Partition:
                 table.add_columns(cursor, own, missing)
             for column in self._wider(self.existing):
                 table.widen_column(cursor, own, column)
+        partition.prove(cursor, own, part_id)
         return own.sql
 
     def finish(self, cursor: Cursor, part_id: int) -> None:
         """Complete the part, so that it can be attached in a moment."""
         partition.complete(cursor, self._spared, part_id)
-        partition.prove(cursor, partition.target_of(part_id), part_id)
         if self.indexed:
             partition.create_index(cursor, part_id, self.plan)
 

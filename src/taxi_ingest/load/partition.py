@@ -124,9 +124,10 @@ def complete(cursor: Cursor, definitions: Sequence[sql.Composable], part_id: int
 
 
 def prove(cursor: Cursor, partition: Target, part_id: int) -> None:
-    """Have all rows looked at (0.08 s for 1.4 million), so that attaching them needs no look any more.
+    """Have each row checked as it comes, so that attaching them needs no look any more.
 
-    A constraint that is there from the start would cost 0.2 s while copying.
+    Of 2 million rows that is 0.05 s of their copy's 3; a look at all of them afterwards is 0.18 s, and more
+    where they don't fit into the server's memory.
     """
     cursor.execute(
         sql.SQL("ALTER TABLE {} ADD CONSTRAINT _load_id_proven CHECK (_load_id = {})").format(
@@ -206,8 +207,8 @@ def _rewrite(cursor: Cursor, part_id: int, fill: Callable[[Target, Target], None
     cursor.execute(
         sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES)").format(new.sql, old.sql)
     )
-    fill(old, new)
     prove(cursor, new, part_id)
+    fill(old, new)
     name = _INDEX_NAME.format(part_id)
     if column := _indexed_column(cursor, name):
         _create_index(cursor, new, f"{name}_new", column)
