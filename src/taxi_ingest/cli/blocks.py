@@ -3,7 +3,6 @@
 import os
 import sys
 from getpass import getuser
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -173,21 +172,12 @@ def _create_of_cloud(
     quiet: bool,
 ) -> None:
     """Save a block of a cloud's, and print which."""
-    key = _key_in(key_file) if key_file else None
     with prefect_context(quiet):
         from taxi_ingest.flows.cloud_blocks import create_cloud_block
 
-        block = create_cloud_block(type, name, bucket or "", folder, key, project, overwrite)
+        block = create_cloud_block(type, name, bucket or "", folder, key_file, project, overwrite)
         if not quiet:
             typer.echo(f"Saved block {block.name}: {block.address}")
-
-
-def _key_in(path: str) -> str:
-    try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(f"The key file {path} can't be read: {reason}.", "Check --key-file.") from None
 
 
 @app.command("ls", epilog="taxi-ingest blocks ls --json")

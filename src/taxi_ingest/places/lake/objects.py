@@ -201,9 +201,8 @@ class Bucket(Objects):
 
     @contextmanager
     def _store(self) -> Iterator["BucketStore"]:
-        store = open_bucket(self.root, self.login)
         with told(self.root, _refused):
-            yield store
+            yield open_bucket(self.root, self.login)
 
 
 def _refused(why: BucketFailure) -> DatabaseError:
