@@ -23,17 +23,12 @@ pytest.importorskip("obstore", reason="the extra taxi-ingest[gcp] is not install
 AMAZON = f"Access key ID,Secret access key\nAKIABLOCK,{SECRET}\n"
 
 
-def find_cloud_block(name: str) -> Any:
+def documents() -> list[dict[str, Any]]:
+    """Prefect's blocks of all our types."""
     # Imports Prefect.
-    from taxi_ingest.flows import cloud_blocks
-
-    return cloud_blocks.find_cloud_block(name)
-
-
-def documents(types: list[str]) -> list[dict[str, Any]]:
     from taxi_ingest.flows import blocks
 
-    return blocks.documents(types)
+    return blocks.documents(get_args(BlockType))
 
 
 @pytest.fixture
@@ -119,7 +114,7 @@ def test_a_broken_key_of_googles_makes_no_block_and_is_shown_nowhere(
             create(block_type, "unusable", text, "nowhere-at-all")
         assert not {SECRET, "PRIVATE"} & set(re.split(r"\W", repr(failure.getrepr())))
     assert not server.requests
-    assert find_cloud_block("unusable") is None
+    assert "unusable" not in [each["name"] for each in documents()]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +134,7 @@ def test_a_broken_key_of_amazons_makes_no_block_and_is_shown_nowhere(api: str, k
     with pytest.raises(UsageError, match=f"The key file /.*json {said}") as failure:
         create("s3-bucket", "unusable", key, "nowhere-at-all")
     assert SECRET not in repr(failure.getrepr())
-    assert find_cloud_block("unusable") is None
+    assert "unusable" not in [each["name"] for each in documents()]
 
 
 def stored(name: str, data: dict[str, Any]) -> None:
@@ -148,7 +143,7 @@ def stored(name: str, data: dict[str, Any]) -> None:
     from prefect.client.schemas.actions import BlockDocumentUpdate
 
     with get_client(sync_client=True) as client:
-        (found,) = (each for each in documents(list(get_args(BlockType))) if each["name"] == name)
+        (found,) = (each for each in documents() if each["name"] == name)
         client.update_block_document(UUID(found["id"]), BlockDocumentUpdate(data=data))
 
 
@@ -275,12 +270,56 @@ def test_months_are_read_from_a_bucket_by_a_block(
     assert [month.status for month in again.months] == ["skipped", "skipped"]
 
 
-def test_a_block_that_opens_no_bucket_is_refused(api: str, embedded_database_url: str) -> None:
+def test_a_block_of_the_wrong_type_and_a_mistyped_one_are_told_alike_by_all_commands(
+    cli: Cli,
+    api: str,
+    s3_bucket: Bucket,
+    google_key: dict[str, str],
+    tokens: None,
+    embedded_database_url: str,
+) -> None:
     from prefect_runs import block
-    from taxi_ingest import ingest
+
+    del api, tokens
+    block(embedded_database_url, "my-database")
+    create("s3-bucket", "my-bucket", AMAZON, s3_bucket.name)
+    create("gcp-credentials", "my-google", json.dumps(google_key))
+    load = ("ingest", "s3://taxi/x.csv", "--table", "t")
+    for command, name, said in (
+        ((*load, "--source-block"), "my-database", "sqlalchemy-connector, which opens no bucket"),
+        (
+            ("loads", "--to", "bigquery://p/d", "--block"),
+            "my-bucket",
+            "s3-bucket, which does not open BigQuery",
+        ),
+        (("status", "--block"), "my-bucket", "s3-bucket, which names no database"),
+        (("loads", "--block"), "my-google", "gcp-credentials, which does not say where to load into"),
+        (("blocks", "check"), "my-google", None),
+    ):
+        if said:
+            done = cli(*command, name)
+            said = f"Error: The block {name} is of type {said}.\nHint: "
+            assert (done.returncode, done.stderr.startswith(said)) == (2, True), done.stderr
+        done = cli(*command, f"{name}s")
+        said = f"Error: There is no block {name}s.\nHint: Did you mean {name}?\n"
+        assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_blocks_of_one_name_are_told_apart_by_their_type(
+    cli: Cli, api: str, s3_bucket: Bucket, embedded_database_url: str
+) -> None:
+    from prefect_runs import block
 
     del api
-    block(embedded_database_url, "of-postgres")
-    for name, said in (("of-postgres", "names a database"), ("of-nobody", "There is no cloud block")):
-        with pytest.raises(UsageError, match=said):
-            ingest("s3://taxi/x.csv", "green", source_block=name)
+    block(embedded_database_url, "twice")
+    create("s3-bucket", "twice", AMAZON, s3_bucket.name)
+    for command in (("blocks", "check", "twice"), ("blocks", "rm", "twice"), ("loads", "--block", "twice")):
+        done = cli(*command)
+        assert (done.returncode, "There are 2 blocks twice." in done.stderr) == (2, True), done.stderr
+    listed = [line.split("\t") for line in cli("blocks", "ls").stdout.splitlines()]
+    assert ["twice", "s3-bucket", s3_bucket.url("")] in listed
+    assert ["twice", "sqlalchemy-connector"] in [line[:2] for line in listed]
+    for name in ("s3-bucket/twice", "sqlalchemy-connector/twice"):
+        for command in (("blocks", "check", name), ("loads", "--block", name), ("blocks", "rm", name)):
+            done = cli(*command)
+            assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ import typer
 
 from taxi_ingest.cli.failures import plainly, writes_json_lines
 from taxi_ingest.errors import UsageError
+from taxi_ingest.settings.job import DEFAULT_BLOCK
 
 if TYPE_CHECKING:
     from taxi_ingest.cli.display import PlainConsole
@@ -215,7 +216,8 @@ def _find_running_block(settings: "Settings", name: str) -> "Database | None":
         if api is None:
             raise _Stopped
         with api:
-            if not may_have_block(api, name):
+            # Another that is not there was mistyped, and Prefect knows what was meant.
+            if name == DEFAULT_BLOCK and not may_have_block(api, name):
                 return None
     check_environment()
     from taxi_ingest.flows.api import own_api_url

@@ -9,24 +9,33 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import Any
 
 from taxi_ingest.errors import DatabaseError, SourceError, TaxiIngestError, UsageError
-from taxi_ingest.flows.blocks import check_name, documents, named
+from taxi_ingest.flows.blocks import (
+    ANY,
+    BlockInfo,
+    Use,
+    check_name,
+    database_of,
+    documents,
+    existing_document,
+    find_document,
+    list_blocks,
+    type_of,
+)
 from taxi_ingest.flows.caller import calling, settings_in_use
 from taxi_ingest.flows.cloud_keys import SCOPE, google_credentials, read_amazon_key, read_google_key
 from taxi_ingest.places import Place, place_at
 from taxi_ingest.places.bigquery import BigQuery
 from taxi_ingest.places.bigquery.failures import LOGIN, told_as_ours
-from taxi_ingest.places.databases import no_such_block
 from taxi_ingest.settings.environment import BucketLogin, Settings
 from taxi_ingest.settings.job import BlockType
 from taxi_ingest.sources.bucket_logins import UnusableCredentials, amazon_session_login
-from taxi_ingest.sources.buckets import check_installed, is_bucket_url, keys_below, parse_bucket_url
+from taxi_ingest.sources.buckets import check_installed, keys_below, parse_bucket_url
 
 Data = dict[str, Any]
 
-_OPENING = "Name a GcsBucket, an S3Bucket or GcpCredentials: `taxi-ingest blocks ls` lists them."
 _SECONDS = 10
 
 
@@ -226,43 +235,56 @@ _TYPES: Mapping[str, _Type] = {
 # Those that there are
 
 
-def cloud_blocks() -> list[CloudBlock]:
-    """All that Prefect has, by name."""
-    return [_block(document) for document in documents(list(_TYPES), secrets=True)]
+def all_blocks() -> list[BlockInfo | CloudBlock]:
+    """All that Prefect has of databases, buckets and clouds, by name."""
+    clouds = [_block(document) for document in documents(list(_TYPES), secrets=True)]
+    return sorted([*list_blocks(), *clouds], key=lambda block: (block.name, block.type))
 
 
-def find_cloud_block(name: str) -> CloudBlock | None:
-    """The one of this name, which may also be written as Prefect does, `gcs-bucket/NAME`.
+def try_block(name: str) -> str:
+    """Try what a block names, and say what was found.
 
-    Raises UsageError where several kinds have one.
+    Raises UsageError where there is no such block, DatabaseError where it doesn't work.
     """
-    document = named(documents(list(_TYPES), secrets=True), name)
-    return _block(document) if document else None
+    document = existing_document(name, ANY)
+    if type_of(document) in _TYPES:
+        block = _block(document)
+        return f"{block.address} {block.check()}"
+    database = database_of(document)
+    return f"{database.address} answers, {database.server_version()}"
 
 
 def _block(document: Data) -> CloudBlock:
-    return CloudBlock(document["name"], document["block_type"]["slug"], document["data"])
+    return CloudBlock(document["name"], type_of(document), document["data"])
 
 
 # Loading into what one opens
 
 
+_BUCKETS = tuple(type for type in _TYPES if type.endswith("-bucket"))
+_PLACE = Use(
+    ("sqlalchemy-connector", *_BUCKETS),
+    "does not say where to load into",
+    "Give --to bigquery://project/dataset, too, or name a block of a database or bucket.",
+)
+_BIGQUERY = Use(
+    ("bigquery-warehouse", "gcp-credentials"),
+    "does not open BigQuery",
+    "Name one of type bigquery-warehouse or gcp-credentials: `taxi-ingest blocks ls` lists all.",
+)
+
+
 def find_place(name: str, to: str | None = None) -> Place | None:
     """The lake in the bucket that a block opens; or BigQuery, at the address `to`, opened with what it has.
 
-    None where there is no block of a cloud's of this name. Raises UsageError for a block that says who it
-    is where it should say where, and the other way round.
+    None for a block that names a database. Raises UsageError where there is no such block, and for one that
+    says who it is where it should say where, and the other way round.
     """
-    block = find_cloud_block(name)
     if to is not None:
-        return _with_credentials(to, name, block)
-    if block is None:
+        return _with_credentials(to, name)
+    block = _find(name, _PLACE)
+    if block.type not in _TYPES:
         return None
-    if not is_bucket_url(block.address):
-        raise UsageError(
-            f"The block {name}, {_TYPES[block.type].title}, does not say where to load into.",
-            "Name a GcsBucket or an S3Bucket, or the dataset, too: --to bigquery://project/dataset.",
-        )
     from taxi_ingest.places.lake import lake_in
 
     check_installed()
@@ -270,47 +292,44 @@ def find_place(name: str, to: str | None = None) -> Place | None:
         return lake_in(block.address, block.login)
 
 
-def _with_credentials(to: str, name: str, block: CloudBlock | None) -> Place:
+def _with_credentials(to: str, name: str) -> Place:
     """BigQuery, opened with what a block has."""
     place = place_at(to)
     if not isinstance(place, BigQuery):
         raise UsageError("Where to? Both --to and --block say it.", "Leave one of them out.")
-    if block is None or block.type not in _WITH_BIGQUERY:
-        raise no_such_block(name, [b.name for b in cloud_blocks() if b.type in _WITH_BIGQUERY], _OF_BIGQUERY)
+    block = _find(name, _BIGQUERY)
     check_installed()
     with _telling(block, DatabaseError):
         return replace(place, credentials=_google_credentials(block.data))
 
 
-_WITH_BIGQUERY = ("bigquery-warehouse", "gcp-credentials")
-_OF_BIGQUERY = "BigQueryWarehouse or GcpCredentials block"
+def _find(name: str, use: Use) -> CloudBlock:
+    return _block(existing_document(name, use))
 
 
 # Reading sources with one
 
 
+_SOURCE = Use(
+    tuple(_TYPES),
+    "opens no bucket",
+    "Name one of type gcs-bucket, s3-bucket or gcp-credentials: `taxi-ingest blocks ls` lists all.",
+)
+
+
 def check_source_block(name: str | None) -> None:
     """Raise UsageError for a block that is named, and opens no bucket or is not there."""
     if name:
-        _source_block(name)
+        _find(name, _SOURCE)
 
 
 def with_source_block(settings: Settings, name: str) -> Settings:
     """The same settings, with what a block opens buckets with. Raises UsageError where there is none."""
-    block = _source_block(name)
+    block = _find(name, _SOURCE)
     check_installed()
     with _telling(block, SourceError):
         login = block.login
     return settings.with_bucket_login(login) if login else settings
-
-
-def _source_block(name: str) -> CloudBlock:
-    block = find_cloud_block(name)
-    if block is None:
-        if named(documents(get_args(BlockType)), name):
-            raise UsageError(f"The block {name} names a database, and opens no bucket.", _OPENING)
-        raise no_such_block(name, [each.name for each in cloud_blocks()], "cloud block")
-    return block
 
 
 @contextmanager
@@ -344,7 +363,7 @@ def create_cloud_block(
     """
     check_installed()
     check_name(name)
-    if not overwrite and find_cloud_block(f"{type}/{name}"):
+    if not overwrite and find_document(f"{type}/{name}", ANY):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
     data = _data(type, bucket, folder, _key_in(type, key_file) if key_file else None, project)
     block = _block({"name": name, "block_type": {"slug": type}, "data": data})

@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
 from taxi_ingest.flows.artifacts import Story, leave, of_load
-from taxi_ingest.flows.blocks import check_block, find_block
+from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.caller import caller, settings_in_use
 from taxi_ingest.flows.cloud_blocks import find_place, source_opened
 from taxi_ingest.flows.labels import run_name, tags_of_load
@@ -40,8 +40,8 @@ def check_target(tables: Iterable[str], how: LoadOptions, sources: Sequence[Sour
     place = find_place(how.block, how.to) if how.block else how.to and place_at(how.to)
     if place:
         place.check(how, targets, sources)
-    else:
-        check_block(how.block)
+    elif how.block:
+        find_block(how.block)
 
 
 def _name() -> str:

@@ -33,13 +33,11 @@ def choose_database(
     return found
 
 
-def no_such_block(
-    name: str, known: Iterable[str] = (), what: str = "SqlAlchemyConnector block"
-) -> UsageError:
+def no_such_block(name: str, known: Iterable[str] = ()) -> UsageError:
     """The error for a block that is not there, with that of the known ones that was meant."""
     near = nearest(name, known)
     return UsageError(
-        f"There is no {what} {name}.",
+        f"There is no block {name}.",
         f"Did you mean {near}?"
         if near
         else "`taxi-ingest blocks ls` lists them, `taxi-ingest blocks create` makes one.",
