@@ -98,19 +98,23 @@ def is_bucket_url(text: str) -> bool:
     return found is not None and found["scheme"].lower() in _CLOUDS
 
 
-def parse_bucket_url(text: str) -> BucketAddress:
-    """What a gs://, s3:// or az:// address names. Raises UsageError, and never repeats a login."""
+def parse_bucket_url(text: str, what: str = "key") -> BucketAddress:
+    """What a gs://, s3:// or az:// address names: the `key` of an object, or the `prefix` of many.
+
+    Raises UsageError, and never repeats a login.
+    """
     found = _ADDRESS.fullmatch(text.strip())
     if found is None or not _BUCKET.fullmatch(found["bucket"]):
+        scheme = found["scheme"].lower() if found else "s3"
         raise UsageError(
-            "The address of an object has no proper bucket.",
-            "Write gs://bucket/key, s3://bucket/key or az://container/key; logins don't belong there.",
+            f"The address has no proper bucket behind {scheme}://.",
+            f"Write {scheme}://{_CLOUDS[scheme].bucket}/{what}; logins don't belong there.",
         )
     key = found["key"] or ""
     parts = key.removesuffix("/").split("/") if key else []
     if _UNSAYABLE.search(key) or {"", ".", ".."} & set(parts):
         raise UsageError(
-            f"The key {key!r} has a part that can't be asked for.",
+            f"The {what} {key!r} has a part that can't be asked for.",
             "Check the address: no // in it, no dots alone, no control characters.",
         )
     return BucketAddress(found["scheme"].lower(), found["bucket"], key)
