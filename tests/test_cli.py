@@ -163,7 +163,8 @@ BAD_INPUT = [
     (["--url", "{trips}", "--max-rejects", "many"], 2, "neither a number nor a share"),
     (["--url", "{trips}", "--transform", "nothing"], 2, "names no function"),
     (["--url", "{trips}", "--if-loaded", "maybe"], 2, "maybe"),
-    (["--url", "{trips}", "--table", "nowhere.green"], 5, 'schema "nowhere" does not exist'),
+    (["--url", "{trips}", "--table", "nowhere.green"], 5, "There is no schema nowhere."),
+    (["--url", "nothing.csv", "--table", "nowhere.green"], 5, "There is no schema nowhere."),
     (["--url", "{trips}", "--database-url", "postgresql://me@127.0.0.1:1/x"], 5, "Connection refused"),
 ]
 
