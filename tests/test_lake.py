@@ -420,17 +420,25 @@ def test_credentials_that_cant_be_used_are_the_places_fault_or_the_sources(
 
 
 def test_a_block_names_the_bucket_and_who_opens_it(
-    tmp_path: Path, cli: Cli, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cli: Cli, s3_bucket: Bucket, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = f"Access key ID,Secret access key\nAKIABLOCK,{SECRET}\n"
     where = ("--type", "s3-bucket", "--name", "lake", "--bucket", s3_bucket.name, "--folder", "course")
     cli("blocks", "create", *where, "--key-file", "-", "--overwrite", input=key)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     path = trips(tmp_path, [row(1)])
+    for command in (("ingest", path, "--table", "u"), ("backfill", "yellow", "2023-01")):
+        refused = cli(*command, "--block", "lake", "--views")
+        assert (refused.returncode, "the block lake is of a bucket" in refused.stderr) == (2, True)
     loaded = cli("ingest", path, "--table", "t", "--block", "lake", "--json")
     assert json.loads(loaded.stdout)["database"] == s3_bucket.url("course"), loaded.stderr
     listed = cli("loads", "--block", "lake", "--json")
-    assert [load["month"] for load in json.loads(listed.stdout)["loads"]] == ["2024-01"]
+    assert [(load["table"], load["month"]) for load in json.loads(listed.stdout)["loads"]] == [
+        ("t", "2024-01")
+    ]
+    # As for a load, a database that is named goes before a block.
+    elsewhere = cli("loads", "--block", "lake", "--database-url", embedded_database_url, "--json")
+    assert json.loads(elsewhere.stdout)["loads"] == [], elsewhere.stderr
     refused = cli("ingest", path, "--table", "staging.t", "--block", "lake")
     assert (refused.returncode, "no name for a table in a lake" in refused.stderr) == (2, True)
 

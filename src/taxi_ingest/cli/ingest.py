@@ -117,7 +117,7 @@ def ingest(
         if table is None:
             raise UsageError("Which table?", "Give --table.")
         how = replace(given(context, LoadOptions), to=to)
-        check_views(views, to)
+        check_views(views, to, block, database_url)
         at_end = AtEnd(views, named, block, database_url) if views or dataset else None
         found = _files(addresses, settings)
         if len(found) == 1:

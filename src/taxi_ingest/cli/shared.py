@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -129,18 +130,26 @@ def told_apart(to: str | None, block: str | None, database_url: str | None) -> t
 
 def chosen_place(to: str | None, block: str | None, database_url: str | None, quiet: bool) -> "Place":
     """The place that `ingest` would load into with these flags."""
-    from taxi_ingest.places import Postgres, place_at
+    from taxi_ingest.places import choose_place
 
     to, database_url = told_apart(to, block, database_url)
-    if block is not None:
-        with prefect_context(quiet):
-            from taxi_ingest.flows.cloud_blocks import find_place
+    settings, block = chosen_settings(block, database_url)
+    return choose_place(settings, to, block, partial(_find_database, quiet), partial(find_place, quiet))
 
-            if place := find_place(block, to):
-                return place
-    if to is not None:
-        return place_at(to)
-    return Postgres(chosen_database(block, database_url, quiet))
+
+def find_place(quiet: bool, block: str, to: str | None = None) -> "Place | None":
+    """What a block opens beside databases, once Prefect is asked."""
+    with prefect_context(quiet):
+        from taxi_ingest.flows.cloud_blocks import find_place
+
+        return find_place(block, to)
+
+
+def _find_database(quiet: bool, block: str) -> "Database | None":
+    with prefect_context(quiet):
+        from taxi_ingest.flows.blocks import find_block
+
+        return find_block(block)
 
 
 def chosen_settings(
@@ -168,14 +177,7 @@ def chosen_database(block: str | None, database_url: str | None, quiet: bool) ->
     from taxi_ingest.places.databases import choose_database
 
     settings, block = chosen_settings(block, database_url)
-
-    def find_block(name: str) -> "Database | None":
-        with prefect_context(quiet):
-            from taxi_ingest.flows.blocks import find_block
-
-            return find_block(name)
-
-    return choose_database(settings, block, find_block)
+    return choose_database(settings, block, partial(_find_database, quiet))
 
 
 def running_database(block: str | None, database_url: str | None) -> "Database | None":
@@ -224,7 +226,4 @@ def _find_running_block(settings: "Settings", name: str) -> "Database | None":
 
     if api is None and not own_api_url():
         raise _Stopped
-    with prefect_context(quiet=True):
-        from taxi_ingest.flows.blocks import find_block
-
-        return find_block(name)
+    return _find_database(True, name)
