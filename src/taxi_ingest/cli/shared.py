@@ -134,15 +134,15 @@ def chosen_place(to: str | None, block: str | None, database_url: str | None, qu
 
     to, database_url = told_apart(to, block, database_url)
     settings, block = chosen_settings(block, database_url)
-    return choose_place(settings, to, block, partial(_find_database, quiet), partial(find_place, quiet))
+    return choose_place(settings, to, block, partial(_find_database, quiet), partial(open_block, quiet))
 
 
-def find_place(quiet: bool, block: str, to: str | None = None) -> "Place | None":
-    """What a block opens beside databases, once Prefect is asked."""
+def open_block(quiet: bool, block: str, to: str | None = None) -> "Place | Database":
+    """What a block names, or opens of an address, by asking Prefect."""
     with prefect_context(quiet):
-        from taxi_ingest.flows.cloud_blocks import find_place
+        from taxi_ingest.flows.cloud_blocks import open_block
 
-        return find_place(block, to)
+        return open_block(block, to)
 
 
 def _find_database(quiet: bool, block: str) -> "Database | None":

@@ -26,6 +26,7 @@ from taxi_ingest.flows.blocks import (
 )
 from taxi_ingest.flows.caller import calling, settings_in_use
 from taxi_ingest.flows.cloud_keys import SCOPE, google_credentials, read_amazon_key, read_google_key
+from taxi_ingest.load import Database
 from taxi_ingest.places import Place, place_at
 from taxi_ingest.places.bigquery import BigQuery
 from taxi_ingest.places.bigquery.failures import LOGIN, told_as_ours
@@ -274,17 +275,18 @@ _BIGQUERY = Use(
 )
 
 
-def find_place(name: str, to: str | None = None) -> Place | None:
-    """The lake in the bucket that a block opens; or BigQuery, at the address `to`, opened with what it has.
+def open_block(name: str, to: str | None = None) -> Place | Database:
+    """The database that a block names, or the lake in its bucket; BigQuery, at `to`, opened with what it has.
 
-    None for a block that names a database. Raises UsageError where there is no such block, and for one that
-    says who it is where it should say where, and the other way round.
+    Raises UsageError where there is no such block, and for one that says who it is where it should say where,
+    and the other way round; DatabaseError for one that can't be used.
     """
     if to is not None:
         return _with_credentials(to, name)
-    block = _find(name, _PLACE)
-    if block.type not in _TYPES:
-        return None
+    document = existing_document(name, _PLACE)
+    if type_of(document) not in _TYPES:
+        return database_of(document)
+    block = _block(document)
     from taxi_ingest.places.lake import lake_in
 
     check_installed()

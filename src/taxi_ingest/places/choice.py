@@ -5,7 +5,7 @@ from pathlib import Path
 
 from taxi_ingest.errors import UsageError, nearest, without_login
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.places.databases import choose_database
+from taxi_ingest.places.databases import choose_database, chosen_by_block
 from taxi_ingest.places.place import Place
 from taxi_ingest.places.postgres import Postgres
 from taxi_ingest.settings.environment import Settings
@@ -22,18 +22,18 @@ def choose_place(
     to: str | None,
     block: str | None,
     find_database: Callable[[str], Database | None],
-    find_place: Callable[[str, str | None], Place | None],
+    open_block: Callable[[str, str | None], Place | Database],
 ) -> Place:
-    """The place that an address names, or a block; else the database that `choose_database` chooses.
+    """The place that a block opens, or an address names; else the database that `choose_database` chooses.
 
-    `find_place` is the bucket behind a block, or what it opens of an address; None where there is no such
-    block of these kinds.
+    `open_block` is the database or the bucket that a block names, or what it opens of an address.
     """
-    if block is not None and (place := find_place(block, to)):
-        return place
+    if block is not None:
+        opened = open_block(block, to)
+        return opened if isinstance(opened, Place) else Postgres(chosen_by_block(settings, opened))
     if to is not None:
         return place_at(to)
-    return Postgres(choose_database(settings, block, find_database))
+    return Postgres(choose_database(settings, None, find_database))
 
 
 def place_at(to: str) -> Place:

@@ -28,9 +28,16 @@ def choose_database(
     found = find_block(block or DEFAULT_BLOCK)
     if found is None and block is not None:
         raise no_such_block(block)
-    if found is None or stack.is_embedded(settings, found.address):
-        return EmbeddedDatabase(database_at(stack.database_status(settings).address).address, settings)
-    return found
+    return _embedded(settings) if found is None else chosen_by_block(settings, found)
+
+
+def chosen_by_block(settings: Settings, database: Database) -> Database:
+    """The database that a block names; the local stack's is one that is started where it is needed."""
+    return _embedded(settings) if stack.is_embedded(settings, database.address) else database
+
+
+def _embedded(settings: Settings) -> "EmbeddedDatabase":
+    return EmbeddedDatabase(database_at(stack.database_status(settings).address).address, settings)
 
 
 def no_such_block(name: str, known: Iterable[str] = ()) -> UsageError:
