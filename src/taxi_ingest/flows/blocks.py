@@ -83,9 +83,11 @@ def list_blocks() -> list[BlockInfo]:
     return [BlockInfo(name, _connector_address(_load(name))) for name in names]
 
 
-def documents(types: Sequence[str], secrets: bool = False) -> list[dict[str, Any]]:
-    """The blocks of these types as Prefect's API has them, by name; their secrets are masked unless told."""
-    wanted = {"block_types": {"slug": {"any_": types}}, "include_secrets": secrets}
+def documents(types: Sequence[str], name: str | None = None, secrets: bool = False) -> list[dict[str, Any]]:
+    """The blocks of these types as Prefect's API has them, by name; secrets masked unless told."""
+    wanted: dict[str, Any] = {"block_types": {"slug": {"any_": types}}, "include_secrets": secrets}
+    if name is not None:
+        wanted["block_documents"] = {"name": {"any_": [name]}}
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/block_documents/filter", json=wanted).json()
     return sorted((document for document in found if document["name"]), key=lambda each: str(each["name"]))
@@ -116,7 +118,8 @@ def find_document(name: str, use: Use) -> dict[str, Any] | None:
     It may also be called as Prefect writes it, `gcs-bucket/NAME`. Raises UsageError where several types have
     one.
     """
-    found = [each for each in documents(use.types, secrets=True) if name in _names_of(each)]
+    found = documents(use.types, name.rpartition("/")[2], secrets=True)
+    found = [each for each in found if name in _names_of(each)]
     if len(found) > 1:
         paths = ", ".join(_names_of(each)[0] for each in found)
         raise UsageError(f"There are {len(found)} blocks {name}.", f"Name one: {paths}.")
@@ -187,9 +190,10 @@ def find_block(name: str) -> Database | None:
     Raises UsageError where there is none of another, with the one that was meant, and for one of another
     type; DatabaseError for a block that is not for Postgres, or for a driver that is not ours.
     """
-    if name == DEFAULT_BLOCK and find_document(name, _DATABASE) is None:
+    document = find_document(name, _DATABASE)
+    if document is None and name == DEFAULT_BLOCK:
         return None
-    return database_of(existing_document(name, _DATABASE))
+    return database_of(document or existing_document(name, _DATABASE))
 
 
 def database_of(document: dict[str, Any]) -> Database:

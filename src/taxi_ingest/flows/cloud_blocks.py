@@ -176,13 +176,13 @@ def _get_token(block: CloudBlock) -> str:
 
 
 def _list_datasets(block: CloudBlock) -> str:
-    from google.cloud import bigquery
-
     key, project = _google_credentials(block.data), _project(block.data)
     if not project:
-        raise UsageError("Which project?", "Give --project, which only a key may tell, too.")
+        raise UsageError("Which project?", "Give --project, or a --key-file, which tells it.")
     missing = "Look at the project's name: gcloud projects list"
     with told_as_ours(f"the project {project}", missing, _NEW_KEY if key else LOGIN):
+        from google.cloud import bigquery
+
         client: Any = bigquery.Client(project, key)
         list(client.list_datasets(max_results=1, retry=None, timeout=_SECONDS))
     return "answers"
