@@ -60,6 +60,13 @@ WHERE status = 'loaded' AND inhparent = to_regclass(%s) AND pg_has_role(relowner
 ORDER BY _load_id
 """
 
+IN_TABLES = """(
+    SELECT inhparent, substring(relname FROM 6)::integer AS _load_id
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE NOT inhdetachpending
+      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{1,9}$') AS in_tables"""
+"""The parts that tables have now, by their numbers: SQL for who comes from the tables to the ledger."""
+
 _ATTACHED = """
 SELECT _load_id, nspname, relname
 FROM taxi_ingest.parts
@@ -67,6 +74,14 @@ JOIN pg_inherits ON inhrelid = to_regclass('taxi_ingest.load_' || _load_id) AND 
 JOIN pg_class ON pg_class.oid = inhparent
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE load_id = %s
+ORDER BY _load_id
+"""
+
+
+_DETACHED = """
+SELECT _load_id FROM taxi_ingest.parts
+JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || _load_id) AND relkind = 'r'
+WHERE load_id = %s AND pg_class.oid NOT IN (SELECT inhrelid FROM pg_inherits)
 ORDER BY _load_id
 """
 
@@ -177,6 +192,19 @@ def attached(cursor: Cursor, load_id: int) -> dict[int, Target]:
     return {part_id: Target(schema, name) for part_id, schema, name in cursor.fetchall()}
 
 
+def holds_whole(cursor: Cursor, target: Target, load_id: int) -> bool:
+    """Whether a table has all parts of a load."""
+    cursor.execute("SELECT _load_id FROM taxi_ingest.parts WHERE load_id = %s", (load_id,))
+    whole = {part_id: target for (part_id,) in cursor.fetchall()}
+    return attached(cursor, load_id) == whole
+
+
+def detached(cursor: Cursor, load_id: int) -> list[Target]:
+    """The tables that hold parts of a load and are in no table, as someone has detached them."""
+    cursor.execute(_DETACHED, (load_id,))
+    return [target_of(part_id) for (part_id,) in cursor.fetchall()]
+
+
 def drop(cursor: Cursor, load_id: int) -> None:
     """Take the rows of a load out of its table."""
     for part_id, target in attached(cursor, load_id).items():
@@ -254,8 +282,8 @@ def create_index(cursor: Cursor, part_id: int, plan: Plan) -> None:
     Without statistics the planner takes a BRIN index to be of no use, and autovacuum comes a minute later or
     never.
     """
-    if column := _pickup(plan):
-        _create_index(cursor, target_of(part_id), _INDEX_NAME.format(part_id), column)
+    if column := plan.pickup:
+        _create_index(cursor, target_of(part_id), _INDEX_NAME.format(part_id), column.name)
 
 
 def _create_index(cursor: Cursor, partition: Target, name: str, column: str) -> None:
@@ -278,7 +306,7 @@ def _create_index(cursor: Cursor, partition: Target, name: str, column: str) -> 
 def without_index(cursor: Cursor, target: Target, plan: Plan) -> list[int]:
     """The parts of a table that lack the index, as earlier versions made none: those of our own that we may
     give one to."""
-    if _pickup(plan) is None:
+    if plan.pickup is None:
         return []
     cursor.execute(_WITHOUT_INDEX, (target.quoted_whole,))
     return [part_id for (part_id,) in cursor.fetchall()]
@@ -320,11 +348,6 @@ def _create_index_alone(connection: Connection, part_id: int, plan: Plan) -> boo
 def _exists(cursor: Cursor, table: str) -> bool:
     cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
     return bool(one(cursor)[0])
-
-
-def _pickup(plan: Plan) -> str | None:
-    """What the table calls the column of the trip's start."""
-    return next((column.name for column in plan.columns if column.snake == "pickup_datetime"), None)
 
 
 def _has_statistics(cursor: Cursor, partition: Target, column: str) -> bool:

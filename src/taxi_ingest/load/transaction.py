@@ -1,7 +1,7 @@
 """The one transaction that loads a file, and the one that takes a load's rows out again."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -25,6 +25,9 @@ from taxi_ingest.load.waiting import patiently
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Stream
+
+_ENDED = ("replaced", "undone")
+"""What the ledger says of loads whose rows are gone, unless someone has attached them again."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,23 @@ def _load(
     return LoadResult(ledger.finish(cursor, load_id, counts, comparison, notes))
 
 
-def undo(database: Database, load_id: int) -> LoadRecord:
-    """Detach and drop a load's partition in one transaction; the ledger keeps the fact.
+@dataclass(frozen=True)
+class Undone:
+    """What was taken out of a table."""
 
-    Returns the load as it was. Raises UsageError for a load that there never was, DataError for one whose
-    rows are gone or can't be told from others.
+    record: LoadRecord
+    """The load, as it was."""
+    rows: int
+    """How many of its rows are gone now."""
+    detached: Mapping[Target, int] = field(default_factory=dict)
+    """The tables of its rows that someone had detached before, which stay, and how many each has."""
+
+
+def undo(database: Database, load_id: int) -> Undone:
+    """Detach and drop a load's partitions in one transaction; the ledger keeps the fact.
+
+    What someone else has detached is theirs, and stays. Raises UsageError for a load that there never was,
+    DataError for one whose rows are gone or can't be told from others.
     """
     with database.transaction() as cursor:
         check_ledger(cursor)
@@ -139,24 +154,41 @@ def undo(database: Database, load_id: int) -> LoadRecord:
         return patiently(cursor, lambda: _undo(cursor, load_id))
 
 
-def _undo(cursor: Cursor, load_id: int) -> LoadRecord:
-    table.lock_definition(cursor, history.known_load(cursor, load_id).target)
+def _undo(cursor: Cursor, load_id: int) -> Undone:
+    record = history.known_load(cursor, load_id)
+    holders = {record.target, *partition.attached(cursor, load_id).values()}
+    for holder in sorted(holders, key=str):
+        table.lock_definition(cursor, holder)
     record = history.known_load(cursor, load_id)
     _check_undoable(cursor, record)
+    undone = _undone(cursor, record)
     partition.drop(cursor, load_id)
-    ledger.end(cursor, load_id, "undone")
-    return record
+    if record.status not in _ENDED:
+        ledger.end(cursor, load_id, "undone")
+    return undone
+
+
+def _undone(cursor: Cursor, record: LoadRecord) -> Undone:
+    """What is about to be undone: of a load that is whole it is known without a look at its rows."""
+    if record.status == "loaded":
+        return Undone(record, record.rows_loaded)
+    present = map(partition.target_of, partition.attached(cursor, record.load_id))
+    return Undone(
+        record,
+        sum(table.count_rows(cursor, part) for part in present),
+        {part: table.count_rows(cursor, part) for part in partition.detached(cursor, record.load_id)},
+    )
 
 
 def _check_undoable(cursor: Cursor, record: LoadRecord) -> None:
     """Raise DataError unless a table has the load's rows as partitions, or some of them."""
-    if record.status in ("replaced", "undone"):
+    if partition.attached(cursor, record.load_id):
+        return
+    if record.status in _ENDED:
         raise DataError(
             f"Load {record.load_id} is {record.status} already: its rows are not in {record.target}.",
             "`taxi-ingest loads` tells what became of each load.",
         )
-    if partition.attached(cursor, record.load_id):
-        return
     existing = table.look_up(cursor, record.target)
     if existing and not existing.partitioned:
         raise DataError(
