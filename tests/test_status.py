@@ -157,6 +157,7 @@ def test_json_has_every_month_of_each_dataset_and_table(months: Database, embedd
         "load_id": 2,
         "failed_at": None,
         "error": None,
+        "disagreements": [],
     }
     failed = by_month["2020-03"]
     assert (failed["state"], failed["load_id"]) == ("failed", None)
