@@ -249,7 +249,7 @@ def test_undo_says_which_rows_went_and_where_the_others_are(
     here = value(embedded_database_url, "SELECT count(*) FROM trips")
     env = {"TAXI_INGEST_DATABASE_URL": embedded_database_url}
     told = cli("undo", 1, env=env).stdout
-    assert f"the {here} of the 60 rows of load 1" in told
+    assert f"Undone: {here} of the 60 rows of load 1" in told
     if is_dropped:
         assert f"dropped or moved the other {60 - here}" in told
     else:
@@ -277,7 +277,7 @@ def test_what_is_attached_again_after_its_undo_can_be_undone_again(
     before = query(embedded_database_url, ended)
     count = value(embedded_database_url, "SELECT count(*) FROM trips")
     undone = undo(embedded_database, 1)
-    assert (undone.rows, undone.detached) == (count, {})
+    assert (undone.rows, list(map(str, undone.tables)), undone.detached) == (count, ["trips"], {})
     assert query(embedded_database_url, ended) == before
     with pytest.raises(DataError, match="is undone already"):
         undo(embedded_database, 1)

@@ -203,15 +203,14 @@ def undo(
 def _undone(undone: "Undone") -> Iterator[str]:
     """What was taken out, and what of the load someone else had taken out before."""
     load = undone.record
-    of_all = f" of the {load.rows_loaded:,}" if undone.rows != load.rows_loaded else ""
-    yield (
-        f"Undone: the {undone.rows:,}{of_all} rows of load {load.load_id} ({load.source}) are no longer "
-        f"in {load.target}."
-    )
+    counted = f"the {load.rows_loaded:,} rows"
+    which = counted if undone.rows == load.rows_loaded else f"{undone.rows:,} of {counted}"
+    tables = ", ".join(sorted(map(str, undone.tables)))
+    yield f"Undone: {which} of load {load.load_id} ({load.source}) are no longer in {tables}."
     for table, rows in undone.detached.items():
         yield f"{table}, which someone has detached, still has {rows:,}: DROP TABLE {table} removes them."
     gone = load.rows_loaded - undone.rows - sum(undone.detached.values())
-    if gone > 0:
+    if gone > 0 and load.status == "dropped":
         yield f"Someone had dropped or moved the other {gone:,} before."
 
 

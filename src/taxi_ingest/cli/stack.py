@@ -244,11 +244,11 @@ def status(
     """Say what runs, and what has become of each month.
 
     Also how programs reach the database. It starts nothing. A dataset that has loads has a grid of all its
-    months: loaded, short (rows are missing), revised (since it was loaded; only with --revised), failed,
-    missing, or unpublished.
+    months: loaded, short (rows are missing), revised (since it was loaded; only with --revised), inconsistent
+    (someone has moved its partitions by hand), failed, missing, or unpublished.
 
-    All is well for --check if the database answers (else it exits with 5), Prefect's API as well (6), and of
-    no month the last try failed (its exit code).
+    All is well for --check if the database answers (else it exits with 5), Prefect's API as well (6), no
+    month is inconsistent (4), and of none the last try failed (its exit code).
     """
     with failures_told(json) as known:
         from taxi_ingest.tlc import trips_named

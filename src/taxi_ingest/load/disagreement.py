@@ -37,8 +37,8 @@ class Disagreement:
     """Its parts that are not in the table."""
     detached: Sequence[int]
     """Those of them that are tables by themselves now."""
-    twin: int | None
-    """The load that the table has of the same file, whole."""
+    whole: int | None
+    """The latest load that the table has of the same file, whole."""
 
     @property
     def target(self) -> Target:
@@ -55,7 +55,7 @@ class Disagreement:
             )
         if self.kind == "twice":
             return (
-                f"{self.target} has rows of {load}, and of the same file as load {self.twin}: someone has "
+                f"{self.target} has rows of {load}, and of the same file as load {self.whole}: someone has "
                 "attached the earlier ones again."
             )
         detached = ", ".join(str(partition.target_of(part_id)) for part_id in self.detached)
@@ -69,7 +69,7 @@ class Disagreement:
         if self.kind != "torn":
             return f"Take them out: {undo}"
         attach = " ".join(map(self._attaching, self.detached))
-        again = f"Attach it again: {attach} Or remove" if self.absent == self.detached else "Remove"
+        again = f"Attach it again: {attach} or remove" if self.absent == self.detached else "Remove"
         return f"{again} the rest, and load the file again: {undo}"
 
     def _attaching(self, part_id: int) -> str:
@@ -88,35 +88,37 @@ WITH held AS (
     FROM {partition.IN_TABLES} JOIN taxi_ingest.parts USING (_load_id)
     WHERE %(target)s::text IS NULL OR inhparent = to_regclass(%(target)s::text)
     GROUP BY 1, 2
-), known AS MATERIALIZED (
+), known AS (
     SELECT inhparent, loads.*, ARRAY(
         SELECT _load_id FROM taxi_ingest.parts
         WHERE parts.load_id = held.load_id AND _load_id <> ALL (present) ORDER BY 1) AS absent
     FROM held JOIN taxi_ingest.loads USING (load_id)
-), twins AS (
-    SELECT known.inhparent, known.load_id, max(twin.load_id) AS twin
-    FROM known JOIN known AS twin USING (inhparent)
-    WHERE twin.status = 'loaded' AND twin.absent = '{{}}' AND (
-        known.load_id < twin.load_id OR known.absent <> '{{}}' AND known.load_id > twin.load_id)
-      AND (known.source = twin.source OR known.sha256 = twin.sha256
-        AND CASE WHEN known.load_id < twin.load_id THEN twin.replaces ELSE known.replaces END IS NULL)
-    GROUP BY 1, 2
+), compared AS (
+    SELECT *, greatest(
+        max(load_id) FILTER (WHERE status = 'loaded' AND absent = '{{}}')
+            OVER (PARTITION BY inhparent, source),
+        -- --keep-both may have had a load that replaces another bring what is there already.
+        max(load_id) FILTER (WHERE status = 'loaded' AND absent = '{{}}' AND replaces IS NULL)
+            OVER (PARTITION BY inhparent, sha256)) AS whole
+    FROM known
+), odd AS (
+    SELECT *, CASE
+        WHEN status <> 'loaded' THEN 'ended'
+        WHEN whole > load_id OR whole < load_id AND absent <> '{{}}' THEN 'twice'
+        WHEN absent <> '{{}}' THEN 'torn' END AS kind
+    FROM compared
 )
-SELECT CASE WHEN status <> 'loaded' THEN 'ended' WHEN twin IS NOT NULL THEN 'twice' ELSE 'torn' END,
-    load_id, status, source, sha256, dataset, month, nspname, relname, absent, ARRAY(
+SELECT kind, load_id, status, source, sha256, dataset, month, nspname, relname, absent, ARRAY(
         SELECT part_id FROM unnest(absent) AS part_id
         JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || part_id) AND relkind = 'r'
         WHERE pg_class.oid NOT IN (SELECT inhrelid FROM pg_inherits) ORDER BY 1),
-    twin
-FROM known
-LEFT JOIN twins USING (inhparent, load_id)
+    whole
+FROM odd
 JOIN pg_class ON pg_class.oid = inhparent
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE status <> 'loaded' OR absent <> '{{}}' OR twin IS NOT NULL
+WHERE kind IS NOT NULL
 ORDER BY nspname, relname, load_id
 """  # noqa: S608
-"""Who asks for it, by --keep-both, gets the same content from two addresses: by a load that replaces
-another."""
 
 
 def find(cursor: Cursor, target: Target | None = None) -> list[Disagreement]:

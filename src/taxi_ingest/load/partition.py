@@ -61,11 +61,11 @@ ORDER BY _load_id
 """
 
 IN_TABLES = """(
-    SELECT inhparent, substring(relname FROM 6)::integer AS _load_id
+    SELECT inhparent, substring(relname FROM '^load_([0-9]{1,9})$')::integer AS _load_id
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE NOT inhdetachpending
-      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{1,9}$') AS in_tables"""
-"""The parts that tables have now, by their numbers: SQL for who comes from the tables to the ledger."""
+    WHERE NOT inhdetachpending AND relnamespace = to_regnamespace('taxi_ingest')) AS in_tables"""
+"""The parts that tables have now, by their numbers (null for other partitions): SQL for who comes from the
+tables to the ledger. By a condition on its name each part would be looked for among all of them."""
 
 _ATTACHED = """
 SELECT _load_id, nspname, relname

@@ -1,6 +1,6 @@
 """The one transaction that loads a file, and the one that takes a load's rows out again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -137,6 +137,8 @@ class Undone:
     """The load, as it was."""
     rows: int
     """How many of its rows are gone now."""
+    tables: Collection[Target]
+    """Which had them."""
     detached: Mapping[Target, int] = field(default_factory=dict)
     """The tables of its rows that someone had detached before, which stay, and how many each has."""
 
@@ -170,12 +172,13 @@ def _undo(cursor: Cursor, load_id: int) -> Undone:
 
 def _undone(cursor: Cursor, record: LoadRecord) -> Undone:
     """What is about to be undone: of a load that is whole it is known without a look at its rows."""
+    present = partition.attached(cursor, record.load_id)
     if record.status == "loaded":
-        return Undone(record, record.rows_loaded)
-    present = map(partition.target_of, partition.attached(cursor, record.load_id))
+        return Undone(record, record.rows_loaded, set(present.values()))
     return Undone(
         record,
-        sum(table.count_rows(cursor, part) for part in present),
+        sum(table.count_rows(cursor, partition.target_of(part_id)) for part_id in present),
+        set(present.values()),
         {part: table.count_rows(cursor, part) for part in partition.detached(cursor, record.load_id)},
     )
 

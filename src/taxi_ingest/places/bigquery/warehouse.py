@@ -129,7 +129,7 @@ class BigQuery(Monthly):
             dataset.drop(_partition(record))
             dataset.drop(_partition_of_rejects(record))
             ledgers.write_undone(dataset, load_id)
-        return Undone(record, record.rows_loaded)
+        return Undone(record, record.rows_loaded, [record.target])
 
     def list_loads(self, wanted: Filter) -> list[LoadRecord]:
         """The ledger's, those told apart whose partition somebody has deleted."""
