@@ -292,7 +292,7 @@ def test_status_doctor_and_loads_tell_it_with_what_helps(
     status = cli("status", "--table", "trips", *flags).stdout
     assert "! 1 inconsistent" in status
     assert "--reprocess failed" not in status
-    undo_it = "taxi-ingest undo 1 --database-url postgresql://"
+    undo_it = "taxi-ingest undo 1 --database-url 'postgresql://"
     for told in (
         status,
         cli("loads", *flags).stderr,

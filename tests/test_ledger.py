@@ -286,8 +286,9 @@ def test_what_is_detached_is_loaded_anew_and_not_undone(
 ) -> None:
     del two
     execute(embedded_database_url, DETACH)
-    with pytest.raises(DataError, match="dropped or detached the rows of load 1"):
+    with pytest.raises(DataError, match="dropped or detached the rows of load 1") as refused:
         undo(embedded_database, 1)
+    assert "taxi_ingest.load_1" in refused.value.hint
     again = loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
     assert (again.status, again.record.load_id) == ("loaded", 3)
     assert statuses(embedded_database) == ["dropped", "loaded", "loaded"]

@@ -5,6 +5,7 @@ missing or there twice: a part of a load without the others, parts of a load tha
 since, a load that is attached again beside the one that has taken its place.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -65,7 +66,7 @@ class Disagreement:
 
     def mend(self, where: Sequence[str] = ()) -> str:
         """What helps; `where` are the flags that name the database."""
-        undo = " ".join(["taxi-ingest undo", str(self.load_id), *where])
+        undo = shlex.join(["taxi-ingest", "undo", str(self.load_id), *where])
         if self.kind != "torn":
             return f"Take them out: {undo}"
         attach = " ".join(map(self._attaching, self.detached))
@@ -108,11 +109,8 @@ WITH held AS (
         WHEN absent <> '{{}}' THEN 'torn' END AS kind
     FROM compared
 )
-SELECT kind, load_id, status, source, sha256, dataset, month, nspname, relname, absent, ARRAY(
-        SELECT part_id FROM unnest(absent) AS part_id
-        JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || part_id) AND relkind = 'r'
-        WHERE pg_class.oid NOT IN (SELECT inhrelid FROM pg_inherits) ORDER BY 1),
-    whole
+SELECT kind, load_id, status, source, sha256, dataset, month, nspname, relname, absent,
+    ARRAY(SELECT _load_id FROM {partition.DETACHED} WHERE detached.load_id = odd.load_id ORDER BY 1), whole
 FROM odd
 JOIN pg_class ON pg_class.oid = inhparent
 JOIN pg_namespace ON pg_namespace.oid = relnamespace

@@ -230,6 +230,8 @@ def _has_parts(cursor: Cursor) -> bool:
 
 def exists(cursor: Cursor) -> bool:
     """Whether this database has a ledger that can be read; the very first is brought up to date for it."""
+    if _has_parts(cursor):
+        return True
     number = migrations.version(cursor)
     if 0 < number < _READABLE:
         migrations.upgrade(cursor)

@@ -67,6 +67,12 @@ IN_TABLES = """(
 """The parts that tables have now, by their numbers (null for other partitions): SQL for who comes from the
 tables to the ledger. By a condition on its name each part would be looked for among all of them."""
 
+DETACHED = """(
+    SELECT _load_id, load_id FROM taxi_ingest.parts
+    JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || _load_id) AND relkind = 'r'
+    WHERE pg_class.oid NOT IN (SELECT inhrelid FROM pg_inherits)) AS detached"""
+"""The parts that are tables by themselves, as someone has detached them, and whose they are."""
+
 _ATTACHED = """
 SELECT _load_id, nspname, relname
 FROM taxi_ingest.parts
@@ -74,14 +80,6 @@ JOIN pg_inherits ON inhrelid = to_regclass('taxi_ingest.load_' || _load_id) AND 
 JOIN pg_class ON pg_class.oid = inhparent
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE load_id = %s
-ORDER BY _load_id
-"""
-
-
-_DETACHED = """
-SELECT _load_id FROM taxi_ingest.parts
-JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || _load_id) AND relkind = 'r'
-WHERE load_id = %s AND pg_class.oid NOT IN (SELECT inhrelid FROM pg_inherits)
 ORDER BY _load_id
 """
 
@@ -201,7 +199,7 @@ def holds_whole(cursor: Cursor, target: Target, load_id: int) -> bool:
 
 def detached(cursor: Cursor, load_id: int) -> list[Target]:
     """The tables that hold parts of a load and are in no table, as someone has detached them."""
-    cursor.execute(_DETACHED, (load_id,))
+    cursor.execute(f"SELECT _load_id FROM {DETACHED} WHERE load_id = %s ORDER BY 1", (load_id,))  # noqa: S608
     return [target_of(part_id) for (part_id,) in cursor.fetchall()]
 
 

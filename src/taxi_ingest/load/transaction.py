@@ -199,7 +199,10 @@ def _check_undoable(cursor: Cursor, record: LoadRecord) -> None:
             "from its others.",
             "Only tables that taxi-ingest makes for trips can be undone; DELETE the rows yourself.",
         )
+    detached = ", ".join(map(str, partition.detached(cursor, record.load_id)))
     raise DataError(
         f"Someone has dropped or detached the rows of load {record.load_id} from {record.target} already.",
-        "To have them again, ingest the file again.",
+        f"They are in {detached}: attach it again, or ingest the file again."
+        if detached
+        else "To have them again, ingest the file again.",
     )
