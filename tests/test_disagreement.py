@@ -308,3 +308,5 @@ def test_status_doctor_and_loads_tell_it_with_what_helps(
     [month] = [month for month in yellow["months"] if month["state"] == "inconsistent"]
     [told] = json.loads(cli("loads", "--json", *flags).stdout)["disagreements"]
     assert month["disagreements"] == [told]
+    attach(embedded_database_url, 2)
+    assert "failed" not in cli("status", "--table", "trips", *flags).stdout, "what is mended is past"

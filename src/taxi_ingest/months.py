@@ -245,7 +245,7 @@ def to_load(months: Sequence[Month], reprocess: Reprocess) -> list[Month]:
 
 _REPROCESSED: Mapping[Reprocess, tuple[State, ...]] = {
     "missing": ("missing", "failed", "inconsistent"),
-    "failed": ("failed",),
+    "failed": ("failed", "inconsistent"),
     "revised": ("revised",),
     "new": ("missing", "failed", "inconsistent", "revised"),
     "all": ("missing", "failed", "inconsistent", "loaded", "short", "revised"),

@@ -47,7 +47,7 @@ class Decision:
 def look_back(database: Database, target: Target, url: str) -> LookBack:
     """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet.
 
-    Raises DataError where table and ledger disagree about that file.
+    Raises InconsistentError where table and ledger disagree about that file.
     """
     with database.connect() as connection, connection.cursor() as cursor:
         if not history.exists(cursor):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.errors import DataError
+from taxi_ingest.errors import InconsistentError
 from taxi_ingest.load import history, partition
 from taxi_ingest.load.database import Database
 from taxi_ingest.load.table import Target
@@ -136,11 +136,11 @@ def disagreements(database: Database, target: Target | None = None) -> list[Disa
 def check_none(
     cursor: Cursor, target: Target, url: str, sha256: str, dataset: str | None, month: str | None
 ) -> None:
-    """Raise DataError for a file about which, or about whose month, the table and the ledger disagree.
+    """Raise InconsistentError where the table and the ledger disagree about a file, or about its month.
 
     Whether it is there already could be told neither way: loaded or skipped, rows would be there twice or
     missing.
     """
     for each in find(cursor, target):
         if each.is_about(url, sha256, dataset, month):
-            raise DataError(each.found, each.mend())
+            raise InconsistentError(each.found, each.mend())
