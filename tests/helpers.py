@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
+from ports import free_port
 from taxi_ingest.load import Database, LoadProgress, LoadResult, Preview, load_file, parse_target, preview
 from taxi_ingest.load.database import join_dsn
 from taxi_ingest.settings.job import Job, Names
@@ -72,11 +72,6 @@ def set_up_environment(home: Path) -> None:
         "NO_GCE_CHECK": "True",
     }
     _USUAL.update(os.environ)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager
