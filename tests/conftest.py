@@ -27,6 +27,7 @@ from bucket_servers import (
 )
 from builders import TRIPS, written
 from helpers import (
+    QUICK,
     Cli,
     Publish,
     execute,
@@ -47,7 +48,7 @@ from taxi_ingest.tlc.sample import write_sample
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-_HOME = Path(tempfile.mkdtemp(prefix="ti-"))
+_HOME = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
 _TABLES = _HOME / "prefect.db"
 set_up_environment(_HOME)
 
@@ -238,7 +239,7 @@ def publish(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A folder for a local stack; not pytest's, to which root's sessions close the way for Postgres."""
-    folder = Path(tempfile.mkdtemp(prefix="ti-"))
+    folder = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

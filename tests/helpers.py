@@ -86,6 +86,17 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
+def _quick() -> str | None:
+    with suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free > 6 * 2**30:
+            return "/dev/shm"
+    return None
+
+
+QUICK = _quick()
+"""Where servers' folders are: in memory, if there is room, which makes a database in a tenth of the time."""
+
+
 # Processes
 
 
@@ -294,7 +305,7 @@ def own_postgres(address: str = "127.0.0.1", clients: str = "127.0.0.1/32") -> I
     ]
     if not found[-1].exists():
         pytest.skip("no Postgres server is installed on this machine")
-    folder = Path(tempfile.mkdtemp(prefix="ti-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="ti-pg-", dir=QUICK))
     give_to_account(folder)
     password = folder / "password"
     password.write_text(PASSWORD)
