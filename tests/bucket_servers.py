@@ -173,6 +173,12 @@ class GcsServer:
     """Method, path and status of each."""
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     """The parts of each upload in several."""
+    composed: set[str] = field(default_factory=set)
+    """The keys of objects of which Google would have no MD5."""
+    damaged: list[str] = field(default_factory=list)
+    """The keys of objects that come with a wrong byte, each as often as it is here."""
+    knows_nothing: bool = False
+    """Whether what is known of an object, but not its content, is denied."""
     numbers: Iterator[int] = field(default_factory=count)
     client: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False))
 
@@ -269,14 +275,24 @@ class _Front(BaseHTTPRequestHandler):
             code = "NoSuchKey" if there else "NoSuchBucket"
             return status, {}, f"<Error><Code>{code}</Code></Error>".encode()
         if "x-goog-hash" in headers:
-            headers["etag"] = etag = _etag(headers["x-goog-hash"])
+            _, key = self._object() or ("", "")
+            headers["etag"] = etag = (
+                f'"composed {headers["x-goog-generation"]}"'
+                if key in self.gcs.composed
+                else _etag(headers["x-goog-hash"])
+            )
             if self.headers["If-None-Match"] == etag:
                 return HTTPStatus.NOT_MODIFIED, {"etag": etag}, b""
             if self.headers["If-Match"] not in (None, etag):
                 return HTTPStatus.PRECONDITION_FAILED, {}, b""
+            if self.command == "GET" and key in self.gcs.damaged:
+                self.gcs.damaged.remove(key)
+                body = bytes([body[0] ^ 1]) + body[1:]
         return status, headers, body
 
     def _listed(self) -> Answer:
+        if self.gcs.knows_nothing and "/o/" in self.path:
+            return HTTPStatus.FORBIDDEN, {}, b"{}"
         status, headers, body = self._passed_on()
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             # That is its answer for a bucket that is not there.

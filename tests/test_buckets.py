@@ -180,6 +180,34 @@ def test_a_damaged_object_is_fetched_again(faulty: Server, folder: Path, cache: 
     assert statuses(faulty) == [200, 200]
 
 
+@pytest.mark.parametrize("composed", [False, True])
+def test_a_damaged_object_of_googles_is_fetched_again(
+    gcs: GcsServer, gcs_bucket: Bucket, folder: Path, cache: Cache, composed: bool
+) -> None:
+    key = f"{composed}.csv"
+    gcs_bucket.put(key, CONTENT)
+    if composed:
+        gcs.composed.add(key)
+    gcs.damaged.append(key)
+    assert fetched(gcs_bucket.url(key), folder, cache) == CONTENT
+    assert gcs.damaged == []
+
+
+def test_an_object_whose_checksum_is_not_told_is_fetched_with_a_warning(
+    gcs: GcsServer,
+    gcs_bucket: Bucket,
+    folder: Path,
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gcs_bucket.put("untold.csv", CONTENT)
+    gcs.composed.add("untold.csv")
+    monkeypatch.setattr(gcs, "knows_nothing", True)
+    assert fetched(gcs_bucket.url("untold.csv"), folder, cache) == CONTENT
+    assert "The checksum of untold.csv was not told" in caplog.text
+
+
 def test_an_encrypted_object_is_fetched_whose_etag_only_looks_like_a_checksum(
     faulty: Server, folder: Path, cache: Cache
 ) -> None:

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bucket_servers import SECRET, Bucket
 from builders import JANUARY, elsewhere, row, trips, written
@@ -363,6 +365,27 @@ def test_rows_are_sorted_alike_in_memory_and_on_disk(memory_bytes: int, spread: 
     found = pa.concat_tables(parts)
     assert found.column("t").to_pylist() == [*sorted(filter(None, moments)), *[None] * 10]
     assert found.sort_by("n").equals(table)
+
+
+_SECONDS = st.integers(1_600_000_000, 1_600_000_050).map(lambda second: second * 1_000_000)
+_FAR = st.sampled_from([-(2**63), -1, 0, 1, 2**62, 2**63 - 1])
+
+
+@given(
+    moments=st.one_of(
+        *(st.lists(st.one_of(*kinds), max_size=40) for kinds in ([_SECONDS], [_SECONDS, _FAR, st.none()])),
+        st.lists(st.integers(-(2**63), 2**63 - 1)),
+    ),
+    unit=st.sampled_from(["s", "us"]),
+)
+def test_rows_of_one_moment_keep_their_order_however_far_apart_moments_are(
+    moments: list[int | None], unit: str
+) -> None:
+    times = pa.array(moments, pa.int64()).cast(pa.timestamp(unit))
+    with Sorter("t") as sorter:
+        sorter.add(pa.table({"t": times, "n": range(len(moments))}))
+        found = [n for part in sorter.sorted(7) for n in part.column("n").to_pylist()]
+    assert found == sorted(range(len(moments)), key=lambda n: (moments[n] is None, moments[n] or 0))
 
 
 def test_nothing_is_sorted_to_nothing() -> None:

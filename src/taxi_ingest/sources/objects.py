@@ -28,6 +28,7 @@ from taxi_ingest.sources.buckets import (
     told,
 )
 from taxi_ingest.sources.download import PassingError, digest_of
+from taxi_ingest.sources.google_checksum import differs_from_google
 from taxi_ingest.sources.local import DATA_NAME
 from taxi_ingest.sources.remote import Remote
 from taxi_ingest.sources.source import Found, Source
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
 
 _BLOCK_BYTES = 1 << 18
+_VERSION = "X-Version"
 _MD5 = re.compile('"([0-9a-f]{32})"')
 
 
@@ -139,7 +141,7 @@ class Object(Remote):
             return Found()
 
     def checked_by(self) -> Callable[[httpx.Response, Path, bytes], bool]:
-        """By its ETag, which is its MD5 with Google, and with S3 where it was uploaded in one part.
+        """By its ETag, which is its MD5 where it was uploaded in one part; with Google else by its CRC32C.
 
         With S3 that of an object encrypted by KMS only looks like one: what comes twice alike is whole.
         """
@@ -147,12 +149,20 @@ class Object(Remote):
 
         def is_damaged(response: httpx.Response, file: Path, sha256: bytes) -> bool:
             etag = _MD5.fullmatch(response.headers.get("ETag", ""))
-            if etag is None or etag[1] == digest_of(file, "md5").hexdigest() or sha256 in came:
+            if etag is None:
+                return self._differs_from_google(file, response.headers.get(_VERSION))
+            if etag[1] == digest_of(file, "md5").hexdigest() or sha256 in came:
                 return False
             came.add(sha256)
             return True
 
         return is_damaged
+
+    def _differs_from_google(self, file: Path, version: str | None) -> bool:
+        if self.address.scheme != "gs" or version is None:
+            return False
+        given = self.login.options if self.login and self.login.scheme == "gs" else None
+        return differs_from_google(file, self.address.bucket, self.address.key, version, given)
 
 
 def _options(headers: dict[str, str]) -> "GetOptions":
@@ -176,6 +186,7 @@ def _headers(found: "GetResult") -> dict[str, str]:
         "Content-Range": f"bytes {start}-{end - 1}/{meta['size']}",
         "Last-Modified": format_datetime(meta["last_modified"], usegmt=True),
         **({"ETag": meta["e_tag"]} if meta["e_tag"] else {}),
+        **({_VERSION: meta["version"]} if meta["version"] else {}),
     }
 
 

@@ -57,11 +57,12 @@ class MonthWriter:
 
     def write(self, tables: Iterator[pa.Table]) -> None:
         """Write each as a row group, while the next one is made."""
+        complete = map(self._completed, tables)
         with ThreadPoolExecutor(1, thread_name_prefix="sort") as pool:
-            following = pool.submit(next, tables, None)
+            following = pool.submit(next, complete, None)
             while (table := following.result()) is not None:
-                following = pool.submit(next, tables, None)
-                self._writer.write_table(self._completed(table), row_group_size=ROW_GROUP_ROWS)
+                following = pool.submit(next, complete, None)
+                self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
     def close(self, record: LoadRecord) -> None:
         """End the file with what is known of it."""

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -11,12 +12,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_ingest.read.constants import from_numpy
+from taxi_ingest.read.texts import PARTS_OF_SECOND
+
 _MEMORY_BYTES = 152 << 20
 """Of the rows that are held at a time: 1.37 million of yellow have 158 MB, and never meet the disk."""
 _RUNS_AT_ONCE = 4
 """Into which they go to disk."""
 _PART_ROWS = 1 << 14
 """Of a run on disk that is read at a time."""
+
+_NUMBER_BITS = 63
 
 _LAST = np.iinfo(np.int64).max
 
@@ -118,10 +124,35 @@ def _in_order(tables: list[pa.Table], key: str, rows: int) -> Iterator[pa.Table]
     """All rows of tables in their order, so many at a time; nothing is left in the list."""
     if not tables:
         return
-    whole = _in_one_piece(tables)
-    order = pc.sort_indices(whole.column(key))
+    with ThreadPoolExecutor(1, thread_name_prefix="sort") as pool:
+        sorting = pool.submit(_order, pa.concat_tables(tables).column(key))
+        whole = _in_one_piece(tables)
+        order = sorting.result()
     for begin in range(0, len(order), rows):
         yield whole.take(order.slice(begin, rows))
+
+
+def _order(moments: pa.ChunkedArray) -> pa.Array:
+    """The indexes of the moments in their order; of those that are the same, as they are.
+
+    Whole seconds are sorted as numbers that have the index behind the moment: five times as fast, since
+    numpy sorts numbers with the processor's widest registers, though not stably.
+    """
+    if moments.null_count or not len(moments):
+        return pc.sort_indices(moments)
+    numbers = moments.cast(pa.int64()).to_numpy()
+    first, second = int(numbers.min()), PARTS_OF_SECOND[moments.type.unit]
+    span, index_bits = int(numbers.max()) - first, len(numbers).bit_length()
+    if max(span.bit_length(), (span // second).bit_length() + index_bits) > _NUMBER_BITS:
+        return pc.sort_indices(moments)
+    seconds, parts = np.divmod(numbers - first, second)
+    if parts.any():
+        return pc.sort_indices(moments)
+    seconds <<= index_bits
+    seconds |= np.arange(len(numbers))
+    seconds.sort()
+    seconds &= (1 << index_bits) - 1
+    return from_numpy(seconds)
 
 
 def _in_one_piece(tables: list[pa.Table]) -> pa.Table:
