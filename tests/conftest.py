@@ -91,14 +91,18 @@ def prefect_server(settings: Settings) -> str:
 
 
 @pytest.fixture(scope="session")
-def with_tables(prefect_server: str) -> Callable[[Path], None]:
-    """Give a local stack's home what its Prefect server would first spend seven seconds on: empty tables."""
+def with_tables(prefect_server: str, settings: Settings) -> Callable[[Path], None]:
+    """Give a local stack's home what its Prefect server would first spend nine seconds on.
+
+    Those are empty tables, and the kinds of blocks, with the file that says that they have been entered.
+    """
     del prefect_server
 
     def give(home: Path) -> None:
         for folder in (home, home / "prefect"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copy(_TABLES, home / "prefect" / "prefect.db")
+        for made in (_TABLES, settings.home / "prefect" / "memo_store.toml"):
+            shutil.copy(made, home / "prefect")
 
     return give
 

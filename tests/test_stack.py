@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -68,9 +68,10 @@ def stack_home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def stack_settings() -> Iterator[Settings]:
+def stack_settings(with_tables: Callable[[Path], None]) -> Iterator[Settings]:
     """The home that most tests share, with both servers first started from a shell full of secrets."""
     settings = settings_for(Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK)))
+    with_tables(settings.home)
     with pytest.MonkeyPatch.context() as shell:
         for name, value in SECRETS.items():
             shell.setenv(name, value)
