@@ -18,10 +18,10 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+_OURS = ("flows.load_new", "flows.deployments", "flows.logs", "flows.pool", "flows.serve", "views")
 _IMPORTED = (
-    *(f"taxi_ingest.{name}" for name in ("flows.load_new", "flows.deployments", "flows.logs", "flows.pool")),
-    *("taxi_ingest.flows.serve", "taxi_ingest.views"),
-    # What Prefect imports in the midst of a run: a quarter of a second.
+    *(f"taxi_ingest.{name}" for name in _OURS),
+    # What is imported in the midst of a run.
     *("fastapi.encoders", "prefect.task_engine", "prefect.utilities.visualization"),
     *("anyio._core._sockets", "anyio._core._streams", "encodings.idna"),
 )
