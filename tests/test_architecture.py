@@ -48,7 +48,13 @@ HOMES = {
     "obstore": ("sources", "flows.cloud_blocks"),
     "boto3": ("sources.bucket_logins",),
     "botocore": ("sources.bucket_logins",),
-    "google": ("places.bigquery", "flows.cloud_blocks", "sources.bucket_logins", "sources.google_checksum"),
+    "google": (
+        "places.bigquery",
+        "flows.cloud_blocks",
+        "flows.cloud_keys",
+        "sources.bucket_logins",
+        "sources.google_checksum",
+    ),
     "prefect_gcp": ("flows",),
     "prefect_aws": ("flows",),
 }

@@ -425,7 +425,7 @@ def test_a_wrong_project_or_dataset_is_told_with_what_mends_it(address: str, mes
 
 def test_without_credentials_it_is_said_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/key.json")
-    with pytest.raises(DatabaseError, match="no credentials for BigQuery") as failed:
+    with pytest.raises(DatabaseError, match="no credentials for Google") as failed:
         place_at("bigquery://my-project/trips_data_all").list_loads(Filter())
     assert "gcloud auth application-default login" in failed.value.hint
 

@@ -159,11 +159,12 @@ BAD_INPUT = [
     (["--url", "http://no-such-host.invalid/x.csv"], 3, "can't be reached"),
     (["--url", "ftp://host/x.csv"], 2, "can't be ftp"),
     (["--url", "{trips}", "--chunk-size", "0"], 2, "--chunk-size is wrong: 0 is less than 1"),
-    (["--url", "{trips}", "--block", "no-such-block"], 2, "no SqlAlchemyConnector block"),
+    (["--url", "{trips}", "--block", "no-such-block"], 2, "There is no block no-such-block."),
     (["--url", "{trips}", "--max-rejects", "many"], 2, "neither a number nor a share"),
     (["--url", "{trips}", "--transform", "nothing"], 2, "names no function"),
     (["--url", "{trips}", "--if-loaded", "maybe"], 2, "maybe"),
-    (["--url", "{trips}", "--table", "nowhere.green"], 5, 'schema "nowhere" does not exist'),
+    (["--url", "{trips}", "--table", "nowhere.green"], 5, "There is no schema nowhere."),
+    (["--url", "nothing.csv", "--table", "nowhere.green"], 5, "There is no schema nowhere."),
     (["--url", "{trips}", "--database-url", "postgresql://me@127.0.0.1:1/x"], 5, "Connection refused"),
 ]
 

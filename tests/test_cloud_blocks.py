@@ -1,8 +1,11 @@
 """Buckets and clouds are Prefect's blocks, whose credentials are used and shown to nobody."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import Any, get_args
+from uuid import UUID
 
 import pytest
 
@@ -10,14 +13,22 @@ from bucket_servers import SECRET, Bucket, service_account_key
 from builders import TRIPS
 from helpers import Cli, query
 from http_server import Server
-from taxi_ingest.errors import DatabaseError, SourceError, UsageError
+from taxi_ingest.errors import DatabaseError, UsageError
 from taxi_ingest.settings.environment import Settings
-from taxi_ingest.settings.job import LoadOptions
+from taxi_ingest.settings.job import BlockType, LoadOptions
 from taxi_ingest.tlc.sample import write_sample
 
 pytest.importorskip("obstore", reason="the extra taxi-ingest[gcp] is not installed")
 
 AMAZON = f"Access key ID,Secret access key\nAKIABLOCK,{SECRET}\n"
+
+
+def documents() -> list[dict[str, Any]]:
+    """Prefect's blocks of all our types."""
+    # Imports Prefect.
+    from taxi_ingest.flows import blocks
+
+    return blocks.documents(get_args(BlockType))
 
 
 @pytest.fixture
@@ -36,7 +47,31 @@ def tokens(tmp_path: Path) -> None:
 def create(type: Any, name: str, key: str | None, bucket: str = "", overwrite: bool = True) -> Any:
     from taxi_ingest.flows.cloud_blocks import create_cloud_block
 
-    return create_cloud_block(type, name, bucket, "", key, None, overwrite)
+    with NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(key or "")
+        file.flush()
+        return create_cloud_block(type, name, bucket, "", file.name if key else None, None, overwrite)
+
+
+def keys_that_are_none(whole: dict[str, str]) -> dict[str, str]:
+    """Texts that somebody might take for Google's key -> what is wrong with them."""
+
+    def key(**changes: Any) -> str:
+        return json.dumps(whole | changes)
+
+    private = whole["private_key"]
+    return {
+        SECRET: "is no JSON",
+        key()[:-40]: "is no JSON, or not all of it",
+        json.dumps([SECRET]): "is no key of a service account",
+        key(type="authorized_user"): "is no key of a service account",
+        key(client_email=""): "has no client_email",
+        key(token_uri=None): "has no token_uri",
+        key(private_key=None): "has no private_key",
+        key(private_key=SECRET): "has a private_key that is none, or not all of it",
+        key(private_key=private[:400]): "has a private_key that is none, or not all of it",
+        key(private_key=private.replace("A", "")): "has a private_key that is none, or not all of it",
+    }
 
 
 def test_blocks_of_buckets_are_created_listed_checked_and_removed(
@@ -69,33 +104,80 @@ def test_flags_that_make_no_block_are_refused(cli: Cli, arguments: tuple[str, ..
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.parametrize("block_type", ["gcs-bucket", "gcp-credentials", "bigquery-warehouse"])
+def test_a_broken_key_of_googles_makes_no_block_and_is_shown_nowhere(
+    api: str, google_key: dict[str, str], server: Server, block_type: Any
+) -> None:
+    del api
+    for text, said in keys_that_are_none(google_key).items():
+        with pytest.raises(UsageError, match=f"The key file /.*json {said}") as failure:
+            create(block_type, "unusable", text, "nowhere-at-all")
+        assert not {SECRET, "PRIVATE"} & set(re.split(r"\W", repr(failure.getrepr())))
+    assert not server.requests
+    assert "unusable" not in [each["name"] for each in documents()]
+
+
 @pytest.mark.parametrize(
-    ("block_type", "key", "kind", "said"),
+    ("key", "said"),
     [
-        ("gcp-credentials", SECRET, UsageError, "is no key of a service account"),
-        ("s3-bucket", SECRET, UsageError, "is no access key of Amazon's"),
-        ("s3-bucket", f"[me]\naws_secret_access_key={SECRET}", UsageError, "is no access key of Amazon's"),
-        ("gcs-bucket", None, SourceError, "There is no bucket nowhere-at-all."),
+        (SECRET, "is no access key of Amazon's"),
+        (f"{{{SECRET}}}", "is no access key of Amazon's"),
+        (f"[me]\naws_secret_access_key={SECRET}", "has no aws_access_key_id"),
+        (f"[me\naws_secret_access_key={SECRET}", "is no access key of Amazon's"),
+        ("Access key ID,Secret access key\nAKIABLOCK", "has no aws_secret_access_key"),
+        (f"Secret access key\n{SECRET}", "has no aws_access_key_id"),
+        ("Access key ID,Secret access key\n", "is no access key of Amazon's"),
     ],
 )
-def test_a_block_that_cannot_be_used_is_not_saved(
-    api: str, gcs_bucket: Bucket, block_type: Any, key: str | None, kind: type[Exception], said: str
-) -> None:
-    from taxi_ingest.flows.cloud_blocks import find_cloud_block
+def test_a_broken_key_of_amazons_makes_no_block_and_is_shown_nowhere(api: str, key: str, said: str) -> None:
+    del api
+    with pytest.raises(UsageError, match=f"The key file /.*json {said}") as failure:
+        create("s3-bucket", "unusable", key, "nowhere-at-all")
+    assert SECRET not in repr(failure.getrepr())
+    assert "unusable" not in [each["name"] for each in documents()]
 
-    del api, gcs_bucket
-    with pytest.raises(kind, match=said) as failure:
-        create(block_type, "unusable", key, "nowhere-at-all")
-    assert SECRET not in str(failure.value)
-    assert find_cloud_block("unusable") is None
+
+def stored(name: str, data: dict[str, Any]) -> None:
+    """Have a block hold this, whatever it is."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import BlockDocumentUpdate
+
+    with get_client(sync_client=True) as client:
+        (found,) = (each for each in documents() if each["name"] == name)
+        client.update_block_document(UUID(found["id"]), BlockDocumentUpdate(data=data))
+
+
+def test_a_stored_block_whose_key_is_broken_says_so_wherever_it_is_used(
+    cli: Cli, api: str, google_key: dict[str, str], tokens: None, tmp_path: Path
+) -> None:
+    del api, tokens
+    create("gcp-credentials", "broken", json.dumps(google_key))
+    stored("broken", {"service_account_info": google_key | {"private_key": SECRET}})
+    said = "The block broken can't be used: its key has a private_key that is none, or not all of it."
+    source, place = ("ingest", "gs://taxi/x.csv", "--table", "t", "--source-block"), "bigquery://taxi/trips"
+    for command, code in (
+        (("blocks", "check", "broken"), 5),
+        ((*source, "broken"), 3),
+        (("loads", "--to", place, "--block", "broken"), 5),
+    ):
+        done = cli(*command)
+        assert (done.returncode, said in done.stderr, SECRET in done.stderr) == (code, True, False), done
+    file = tmp_path / "gone.json"
+    stored("broken", {"service_account_file": str(file)})
+    done = cli("blocks", "check", "broken")
+    said = f"The block broken can't be used: the key file {file} can't be read: No such file or directory."
+    assert (done.returncode, said in done.stderr) == (5, True), done
 
 
 def test_a_block_without_a_key_where_nobody_is_logged_in_is_not_saved(api: str, gcs_bucket: Bucket) -> None:
     del api
-    with pytest.raises(SourceError, match="Google's library makes no GcsBucket"):
+    with pytest.raises(DatabaseError, match="Google's library makes no GcsBucket"):
         create("gcs-bucket", "nobody", None, gcs_bucket.name)
-    with pytest.raises(UsageError, match="is no name for a block"):
-        create("gcs-bucket", "Not_Allowed", None, gcs_bucket.name)
+    for block_type in ("gcp-credentials", "gcs-bucket"):
+        with pytest.raises(UsageError, match="is no name for a block"):
+            create(block_type, "Not_Allowed", None, gcs_bucket.name)
+    with pytest.raises(UsageError, match="Which project"):
+        create("bigquery-warehouse", "nobody", None)
 
 
 def test_a_key_gets_a_token_or_its_block_is_not_saved(
@@ -107,8 +189,10 @@ def test_a_key_gets_a_token_or_its_block_is_not_saved(
     with pytest.raises(UsageError, match="There is a block asked-cloud already"):
         create("gcp-credentials", "asked-cloud", key, overwrite=False)
     server.fault("token", status=400)
-    with pytest.raises(SourceError, match="Google gives no token"):
+    with pytest.raises(DatabaseError, match="Google does not take the credentials"):
         create("gcp-credentials", "refused", key)
+    with pytest.raises(DatabaseError, match="Google can't be reached"):
+        create("gcp-credentials", "refused", json.dumps(google_key | {"token_uri": "http://127.0.0.1:9/"}))
 
 
 def test_a_warehouse_is_asked_for_its_datasets(
@@ -120,9 +204,19 @@ def test_a_warehouse_is_asked_for_its_datasets(
     datasets.parent.mkdir(parents=True)
     datasets.write_text('{"datasets": []}')
     assert create("bigquery-warehouse", "warehouse", json.dumps(google_key)).address == "bigquery://taxi"
-    server.fault("bigquery/v2/projects/taxi/datasets", status=403)
-    with pytest.raises(DatabaseError, match="BigQuery does not answer for the project taxi"):
-        create("bigquery-warehouse", "refused", json.dumps(google_key))
+    for status, said in ((403, "denies access to the project taxi"), (404, "can't find the project taxi")):
+        server.fault("bigquery/v2/projects/taxi/datasets", status=status, times=1)
+        with pytest.raises(DatabaseError, match=f"BigQuery {said}"):
+            create("bigquery-warehouse", "refused", json.dumps(google_key))
+
+
+def test_a_bucket_that_is_not_there_is_told_in_the_same_way_for_any_block(
+    cli: Cli, gcs_bucket: Bucket
+) -> None:
+    del gcs_bucket
+    done = cli("blocks", "create", "--type", "gcs-bucket", "--bucket", "nowhere-at-all", "--name", "unusable")
+    assert (done.returncode, "There is no bucket nowhere-at-all." in done.stderr) == (5, True), done.stderr
+    assert "unusable" not in cli("blocks", "ls").stdout
 
 
 def test_a_source_is_read_with_a_blocks_credentials_which_stand_nowhere_else(
@@ -176,12 +270,56 @@ def test_months_are_read_from_a_bucket_by_a_block(
     assert [month.status for month in again.months] == ["skipped", "skipped"]
 
 
-def test_a_block_that_opens_no_bucket_is_refused(api: str, embedded_database_url: str) -> None:
+def test_a_block_of_the_wrong_type_and_a_mistyped_one_are_told_alike_by_all_commands(
+    cli: Cli,
+    api: str,
+    s3_bucket: Bucket,
+    google_key: dict[str, str],
+    tokens: None,
+    embedded_database_url: str,
+) -> None:
     from prefect_runs import block
-    from taxi_ingest import ingest
+
+    del api, tokens
+    block(embedded_database_url, "my-database")
+    create("s3-bucket", "my-bucket", AMAZON, s3_bucket.name)
+    create("gcp-credentials", "my-google", json.dumps(google_key))
+    load = ("ingest", "s3://taxi/x.csv", "--table", "t")
+    for command, name, said in (
+        ((*load, "--source-block"), "my-database", "sqlalchemy-connector, which opens no bucket"),
+        (
+            ("loads", "--to", "bigquery://p/d", "--block"),
+            "my-bucket",
+            "s3-bucket, which does not open BigQuery",
+        ),
+        (("status", "--block"), "my-bucket", "s3-bucket, which names no database"),
+        (("loads", "--block"), "my-google", "gcp-credentials, which does not say where to load into"),
+        (("blocks", "check"), "my-google", None),
+    ):
+        if said:
+            done = cli(*command, name)
+            said = f"Error: The block {name} is of type {said}.\nHint: "
+            assert (done.returncode, done.stderr.startswith(said)) == (2, True), done.stderr
+        done = cli(*command, f"{name}s")
+        said = f"Error: There is no block {name}s.\nHint: Did you mean {name}?\n"
+        assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_blocks_of_one_name_are_told_apart_by_their_type(
+    cli: Cli, api: str, s3_bucket: Bucket, embedded_database_url: str
+) -> None:
+    from prefect_runs import block
 
     del api
-    block(embedded_database_url, "of-postgres")
-    for name, said in (("of-postgres", "names a database"), ("of-nobody", "There is no cloud block")):
-        with pytest.raises(UsageError, match=said):
-            ingest("s3://taxi/x.csv", "green", source_block=name)
+    block(embedded_database_url, "twice")
+    create("s3-bucket", "twice", AMAZON, s3_bucket.name)
+    for command in (("blocks", "check", "twice"), ("blocks", "rm", "twice"), ("loads", "--block", "twice")):
+        done = cli(*command)
+        assert (done.returncode, "There are 2 blocks twice." in done.stderr) == (2, True), done.stderr
+    listed = [line.split("\t") for line in cli("blocks", "ls").stdout.splitlines()]
+    assert ["twice", "s3-bucket", s3_bucket.url("")] in listed
+    assert ["twice", "sqlalchemy-connector"] in [line[:2] for line in listed]
+    for name in ("s3-bucket/twice", "sqlalchemy-connector/twice"):
+        for command in (("blocks", "check", name), ("loads", "--block", name), ("blocks", "rm", name)):
+            done = cli(*command)
+            assert done.returncode == 0, done.stderr

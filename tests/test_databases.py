@@ -66,7 +66,7 @@ def test_a_block_that_names_the_local_stacks_database_is_that_database(
 
 def test_a_named_block_that_is_not_there_is_an_error_though_another_database_is(settings: Settings) -> None:
     wanted = settings.model_copy(update={"database_url": SecretStr(_NAMED)})
-    with pytest.raises(UsageError, match="no SqlAlchemyConnector block mine"):
+    with pytest.raises(UsageError, match="There is no block mine"):
         choose_database(wanted, "mine", _blocks(postgres_connector=_USUAL))
 
 

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from bucket_servers import SECRET, Bucket
 from builders import JANUARY, elsewhere, row, trips, written
 from helpers import Cli, Publish
-from taxi_ingest.errors import BusyError, DatabaseError, DataError, TaxiIngestError, UsageError
+from taxi_ingest.errors import BusyError, DatabaseError, DataError, SourceError, TaxiIngestError, UsageError
 from taxi_ingest.load import Filter, LoadProgress, LoadRecord, LoadResult, parse_target
 from taxi_ingest.places import Place, place_at
 from taxi_ingest.places.lake.sorting import Sorter
 from taxi_ingest.settings.job import Job, LoadOptions
-from taxi_ingest.sources import local_file, parse_source
+from taxi_ingest.sources import Cache, local_file, parse_source
 from taxi_ingest.tlc import dataset_named
 from taxi_ingest.tlc.sample import write_sample
 from taxi_ingest.transform import open_stream
@@ -418,23 +418,55 @@ def test_a_footer_that_is_longer_than_usual_is_read_whole(tmp_path: Path, s3_buc
     assert place.list_loads(Filter()) == [record]
 
 
-def test_a_bucket_that_is_not_there_is_told_as_the_places_fault(tmp_path: Path, s3_bucket: Bucket) -> None:
-    with pytest.raises(DatabaseError, match="There is no bucket elsewhere-1"):
-        load(place_at(f"{s3_bucket.scheme}://elsewhere-1/lake"), trips(tmp_path, [row(1)]))
+def test_a_bucket_that_is_not_there_is_told_before_a_file_is_read_as_the_places_fault(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    elsewhere = place_at(f"{bucket.scheme}://elsewhere-1/lake")
+    with pytest.raises(DatabaseError, match=r"There is no (bucket|container) elsewhere-1"):
+        elsewhere.look_back(YELLOW, parse_source(str(tmp_path / JANUARY)))
+    with pytest.raises(DatabaseError, match=r"There is no (bucket|container) elsewhere-1"):
+        load(elsewhere, trips(tmp_path, [row(1)]))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "value"),
+    [
+        ("gs", "GOOGLE_APPLICATION_CREDENTIALS", "/none.json"),
+        ("gs", "GOOGLE_SERVICE_ACCOUNT_KEY", "{}"),
+        ("s3", "AWS_PROFILE", "nobody"),
+    ],
+)
+def test_credentials_that_cant_be_used_are_the_places_fault_or_the_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, name: str, value: str
+) -> None:
+    pytest.importorskip("obstore", reason="the extra taxi-ingest[gcp] is not installed")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DatabaseError, match="can't be used"):
+        place_at(f"{scheme}://taxi/lake").list_loads(Filter())
+    with pytest.raises(SourceError, match="can't be used"):
+        parse_source(f"{scheme}://taxi/x.csv").fetch(tmp_path, Cache(tmp_path / "cache", 0))
 
 
 def test_a_block_names_the_bucket_and_who_opens_it(
-    tmp_path: Path, cli: Cli, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cli: Cli, s3_bucket: Bucket, embedded_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = f"Access key ID,Secret access key\nAKIABLOCK,{SECRET}\n"
     where = ("--type", "s3-bucket", "--name", "lake", "--bucket", s3_bucket.name, "--folder", "course")
     cli("blocks", "create", *where, "--key-file", "-", "--overwrite", input=key)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     path = trips(tmp_path, [row(1)])
+    for command in (("ingest", path, "--table", "u"), ("backfill", "yellow", "2023-01")):
+        refused = cli(*command, "--block", "lake", "--views")
+        assert (refused.returncode, "the block lake is of a bucket" in refused.stderr) == (2, True)
     loaded = cli("ingest", path, "--table", "t", "--block", "lake", "--json")
     assert json.loads(loaded.stdout)["database"] == s3_bucket.url("course"), loaded.stderr
     listed = cli("loads", "--block", "lake", "--json")
-    assert [load["month"] for load in json.loads(listed.stdout)["loads"]] == ["2024-01"]
+    assert [(load["table"], load["month"]) for load in json.loads(listed.stdout)["loads"]] == [
+        ("t", "2024-01")
+    ]
+    # As for a load, a database that is named goes before a block.
+    elsewhere = cli("loads", "--block", "lake", "--database-url", embedded_database_url, "--json")
+    assert json.loads(elsewhere.stdout)["loads"] == [], elsewhere.stderr
     refused = cli("ingest", path, "--table", "staging.t", "--block", "lake")
     assert (refused.returncode, "no name for a table in a lake" in refused.stderr) == (2, True)
 
@@ -500,6 +532,28 @@ def test_what_is_wrong_with_a_place_is_said_before_anything_starts(
     assert message in done.stderr
     assert hint in done.stderr
     assert "geheim" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("to", "message", "hint"),
+    [
+        ("s3://", "has no proper bucket behind s3://", "Write s3://bucket/prefix"),
+        ("AZ:///lake", "has no proper bucket behind az://", "Write az://container/prefix"),
+        ("gs://my bucket/lake", "has no proper bucket behind gs://", "Write gs://bucket/prefix"),
+        ("gs://taxi/a//c", "The prefix 'a//c' has a part", "no //"),
+        ("s3:/b/p", "'s3:/b/p' is no address", "Did you mean s3://b/p?"),
+        ("gcs:b/p", "'gcs:b/p' is no address", "Did you mean gs://b/p?"),
+        ("s3://b/2024/x.csv.gz", "is called like a file", "Did you mean s3://b/2024/?"),
+        ("./lake/x.parquet", "is called like a file", "Did you mean ./lake/?"),
+        ("s3a://b/p", "Nothing can be loaded into s3a://", "Did you mean s3://b/p?"),
+        ("https://b.s3.amazonaws.com/", "Nothing can be loaded into https://", "s3://…"),
+    ],
+)
+def test_an_address_that_is_no_places_says_what_to_write(to: str, message: str, hint: str) -> None:
+    pytest.importorskip("obstore", reason="the extra taxi-ingest[gcp] is not installed")
+    with pytest.raises(UsageError) as failure:
+        place_at(to)
+    assert (message in str(failure.value), hint in failure.value.hint) == (True, True), failure.value
 
 
 def test_a_lake_does_not_know_what_has_failed(tmp_path: Path, cli: Cli) -> None:

@@ -414,6 +414,25 @@ def test_what_the_ledger_does_not_know_is_not_found(embedded_database: Database)
     assert look_back(embedded_database, Target("public", "trips"), "file:///x") == LookBack(None, None)
 
 
+def test_a_schema_that_lacks_or_takes_no_table_is_told_before_a_file_is_read(
+    system_url: str, database_url: str
+) -> None:
+    with pytest.raises(DatabaseError, match=r"There is no schema No where\.") as failure:
+        look_back(database_at(database_url), Target("No where", "trips"), "file:///x")
+    assert 'CREATE SCHEMA "No where"' in failure.value.hint
+    if parse_dsn(database_url)["host"].startswith("/"):
+        pytest.skip("the embedded Postgres asks for no password")
+    execute(system_url, "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN PASSWORD 'reader-pw'")
+    execute(
+        database_url, "CREATE SCHEMA own; GRANT USAGE ON SCHEMA own TO reader; CREATE TABLE own.t (a int)"
+    )
+    reader = database_at(url_with(database_url, user="reader", password="reader-pw"))
+    with pytest.raises(DatabaseError, match="reader may make no table in the schema own") as failure:
+        look_back(reader, Target("own", "trips"), "file:///x")
+    assert failure.value.hint == 'GRANT USAGE, CREATE ON SCHEMA "own" TO "reader"'
+    assert look_back(reader, Target("own", "t"), "file:///x") == LookBack(None, None)
+
+
 def test_a_wrong_password_is_said_without_the_password(system_url: str) -> None:
     wrong = system_url.replace("geheim-7391", "wrong-5512")
     with (

@@ -100,7 +100,7 @@ def test_a_schedule_is_listed_changed_and_removed(cli: Cli) -> None:
         ("yellow", {"cron": "0 6 31 2 *"}, "a time that never comes"),
         ("yellow", {"timezone": "Mars/Olympus"}, "no time zone 'Mars/Olympus'"),
         ("yellow", {"timezone": ""}, "no time zone ''"),
-        ("yellow", {"block": "nowhere"}, "no SqlAlchemyConnector block nowhere"),
+        ("yellow", {"block": "nowhere"}, "There is no block nowhere."),
         ("yellow", {"to": "gs://user:geheim@b/p"}, "has a login in it"),
         ("yellow", {"to": "./lake", "table": "staging.t"}, "no name for a table in a lake"),
         ("yellow", {"pool": "nowhere"}, "no work pool nowhere"),

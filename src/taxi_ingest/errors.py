@@ -4,7 +4,7 @@
     ├── UsageError      2  the command line is wrong
     ├── SourceError     3  the source: missing, unreachable, cut short, not what its name says
     ├── DataError       4  the data: an unknown schema, or more rejects than allowed
-    ├── DatabaseError   5  the database: unreachable, refused, no right, out of disk
+    ├── DatabaseError   5  where tables are: unreachable, not there, refused, no right, out of disk
     │   └── TransientDatabaseError  one that can pass: the same again may succeed
     ├── PrefectError    6  Prefect: its API is unreachable or refuses
     └── BusyError      75  another run does the same, and this one was not to wait for it
@@ -56,7 +56,7 @@ class DataError(TaxiIngestError):
 
 
 class DatabaseError(TaxiIngestError):
-    """The database is unreachable, refuses, denies a right, or has no room: exit code 5."""
+    """The database, bucket or dataset of tables is not to be had, refuses, or has no room: exit code 5."""
 
     exit_code = 5
 

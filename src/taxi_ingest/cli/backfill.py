@@ -110,7 +110,7 @@ def backfill(
     with failures_told(json, months=[]) as known:
         check_text(table=table, block=block, work_pool=work_pool, source_block=source_block)
         to, database_url = told_apart(to, block, database_url)
-        check_views(views, to)
+        check_views(views, to, block, database_url)
         datasets, months = _told_apart(words)
         options_of_load = replace(given(context, LoadOptions), to=to)
         job = given(context, BackfillJob, datasets=datasets, months=months, options=options_of_load)

@@ -3,7 +3,6 @@
 import os
 import sys
 from getpass import getuser
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -173,38 +172,28 @@ def _create_of_cloud(
     quiet: bool,
 ) -> None:
     """Save a block of a cloud's, and print which."""
-    key = _key_in(key_file) if key_file else None
     with prefect_context(quiet):
         from taxi_ingest.flows.cloud_blocks import create_cloud_block
 
-        block = create_cloud_block(type, name, bucket or "", folder, key, project, overwrite)
+        block = create_cloud_block(type, name, bucket or "", folder, key_file, project, overwrite)
         if not quiet:
             typer.echo(f"Saved block {block.name}: {block.address}")
-
-
-def _key_in(path: str) -> str:
-    try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(f"The key file {path} can't be read: {reason}.", "Check --key-file.") from None
 
 
 @app.command("ls", epilog="taxi-ingest blocks ls --json")
 def blocks_ls(json: Json = False) -> None:
     """List the blocks that name a database, a bucket or a cloud."""
     with failures_told(json), prefect_context(quiet=True):
-        from taxi_ingest.flows.blocks import BlockInfo, list_blocks
-        from taxi_ingest.flows.cloud_blocks import CloudBlock, cloud_blocks
+        from taxi_ingest.flows.cloud_blocks import all_blocks
 
-        blocks: list[BlockInfo | CloudBlock] = [*list_blocks(), *cloud_blocks()]
+        blocks = all_blocks()
         if json:
             told = [{"name": block.name, "type": block.type, "address": block.address} for block in blocks]
             print_json({"blocks": told})
         elif not blocks:
             stderr().print("No blocks yet: `taxi-ingest blocks create` makes one.")
         for block in blocks if not json else []:
-            typer.echo(f"{block.name}\t{block.address}")
+            typer.echo(f"{block.name}\t{block.type}\t{block.address}")
 
 
 def _block(help: str) -> Any:
@@ -216,21 +205,13 @@ def _block(help: str) -> Any:
 
 @app.command("check", epilog="taxi-ingest blocks check postgres-connector")
 def blocks_check(
-    name: Annotated[str, _block("The block's name.")],
+    name: Annotated[str, _block("The block's name, or TYPE/NAME.")],
 ) -> None:
     """Try what a block names."""
     with failures_told(json=False), prefect_context(quiet=True):
-        from taxi_ingest.flows.blocks import find_block
-        from taxi_ingest.flows.cloud_blocks import find_cloud_block
-        from taxi_ingest.places.databases import no_such_block
+        from taxi_ingest.flows.cloud_blocks import try_block
 
-        if block := find_cloud_block(name):
-            typer.echo(f"{name}: {block.address} {block.check()}")
-            return
-        database = find_block(name)
-        if database is None:
-            raise no_such_block(name)
-        typer.echo(f"{name}: {database.address} answers, {database.server_version()}")
+        typer.echo(f"{name}: {try_block(name)}")
 
 
 @app.command("rm", epilog="taxi-ingest blocks rm warehouse")

@@ -97,6 +97,7 @@ def ingest(
     The same file again is skipped; a file that has changed since replaces its own rows and no others.
     """
     with failures_told(json, table=table, url=None) as known:
+        check_text(table=table, block=block, source_block=source_block)
         to, database_url = told_apart(to, block, database_url)
         addresses = [*(files or ()), *(url or ())]
         if addresses and (dataset or month):
@@ -106,7 +107,7 @@ def ingest(
         if not addresses and not (dataset and month):
             raise UsageError("Which file?", _lacking(dataset, month))
         named = [] if table is None else [table]
-        settings, _ = chosen_settings(None, None, source_block)
+        settings, chosen_block = chosen_settings(block, database_url, source_block)
         if dataset and month:
             from taxi_ingest.sources.months import month_address
             from taxi_ingest.tlc import trips_named
@@ -116,18 +117,18 @@ def ingest(
         _check_no_dataset(addresses)
         if table is None:
             raise UsageError("Which table?", "Give --table.")
-        how = replace(given(context, LoadOptions), to=to)
-        check_views(views, to)
+        how = replace(given(context, LoadOptions), to=to, block=chosen_block)
+        check_views(views, to, block, database_url)
         at_end = AtEnd(views, named, block, database_url) if views or dataset else None
         found = _files(addresses, settings)
         if len(found) == 1:
             job = Job(url=found[0], table=table, dry_run=dry_run, month=month, **vars(how))
-            outcome = run_load(job, database_url, known, quiet, verbose)
+            outcome = run_load(job, settings, known, quiet, verbose)
             _tell(outcome, None if dry_run else at_end, known, json, quiet)
         elif dry_run:
             raise UsageError(f"--dry-run looks at one file; these are {len(found)}.", "Name one of them.")
         else:
-            _load_all(context, found, table, how, jobs, max_failures, database_url, known, at_end)
+            _load_all(context, found, table, how, settings, database_url, known, at_end)
 
 
 def _lacking(dataset: str | None, month: str | None) -> str:
@@ -157,9 +158,7 @@ def _files(addresses: Sequence[str], settings: "Settings") -> list[str]:
     return list(dict.fromkeys(file for address in addresses for file in files_of(address, logins)))
 
 
-def run_load(
-    job: Job, database_url: str | None, known: dict[str, Any], quiet: bool, verbose: int
-) -> "Outcome":
+def run_load(job: Job, settings: "Settings", known: dict[str, Any], quiet: bool, verbose: int) -> "Outcome":
     """Run the flow `ingest`; `known` gets what an error is told with."""
     known["table"] = job.table
     # Before what is imported now, which would end us without a word where there is too little of something.
@@ -167,12 +166,10 @@ def run_load(
     from taxi_ingest.cli.watch import Watch, run_ingest
     from taxi_ingest.sources import parse_source, with_login_in
 
-    check_text(table=job.table, block=job.block, source_block=job.source_block)
     known["url"] = parse_source(job.url).url
-    settings, block = chosen_settings(job.block, database_url, job.source_block)
     # What a flow gets as a parameter, Prefect stores: secrets go with the settings.
     settings = with_login_in(job.url, settings)
-    return run_ingest(replace(job, block=block), Watch(settings, stderr(), quiet, verbose))
+    return run_ingest(job, Watch(settings, stderr(), quiet, verbose))
 
 
 def print_loaded(outcome: "Outcome", offer: Sequence[tuple[str, str]] = ()) -> None:
@@ -199,8 +196,7 @@ def _load_all(
     files: Sequence[str],
     table: str,
     how: LoadOptions,
-    jobs: int | None,
-    max_failures: int | None,
+    settings: "Settings",
     database_url: str | None,
     known: dict[str, Any],
     views: AtEnd | None,
@@ -214,8 +210,6 @@ def _load_all(
     from taxi_ingest.flows.outcome import BackfillOutcome, NotLoaded
     from taxi_ingest.sources import logins_of, parse_source, with_login_in
 
-    check_text(table=table, block=how.block, source_block=how.source_block)
-    settings, block = chosen_settings(how.block, database_url, how.source_block)
     for file in files:
         settings = with_login_in(file, settings)
     sources = [parse_source(file, logins_of(settings)) for file in files]
@@ -230,7 +224,8 @@ def _load_all(
     def run() -> BackfillOutcome:
         from taxi_ingest.flows.files import ingest_files
 
-        return ingest_files(urls, table, jobs, max_failures, replace(how, block=block))
+        many = context.params["jobs"], context.params["max_failures"]
+        return ingest_files(urls, table, *many, how)
 
     def again(outcome: BackfillOutcome) -> list[str]:
         left = {file.url for file in outcome.months if isinstance(file, NotLoaded)}

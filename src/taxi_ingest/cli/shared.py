@@ -7,12 +7,14 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from taxi_ingest.cli.failures import plainly, writes_json_lines
 from taxi_ingest.errors import UsageError
+from taxi_ingest.settings.job import DEFAULT_BLOCK
 
 if TYPE_CHECKING:
     from taxi_ingest.cli.display import PlainConsole
@@ -128,18 +130,26 @@ def told_apart(to: str | None, block: str | None, database_url: str | None) -> t
 
 def chosen_place(to: str | None, block: str | None, database_url: str | None, quiet: bool) -> "Place":
     """The place that `ingest` would load into with these flags."""
-    from taxi_ingest.places import Postgres, place_at
+    from taxi_ingest.places import choose_place
 
     to, database_url = told_apart(to, block, database_url)
-    if block is not None:
-        with prefect_context(quiet):
-            from taxi_ingest.flows.cloud_blocks import find_place
+    settings, block = chosen_settings(block, database_url)
+    return choose_place(settings, to, block, partial(_find_database, quiet), partial(open_block, quiet))
 
-            if place := find_place(block, to):
-                return place
-    if to is not None:
-        return place_at(to)
-    return Postgres(chosen_database(block, database_url, quiet))
+
+def open_block(quiet: bool, block: str, to: str | None = None) -> "Place | Database":
+    """What a block names, or opens of an address, by asking Prefect."""
+    with prefect_context(quiet):
+        from taxi_ingest.flows.cloud_blocks import open_block
+
+        return open_block(block, to)
+
+
+def _find_database(quiet: bool, block: str) -> "Database | None":
+    with prefect_context(quiet):
+        from taxi_ingest.flows.blocks import find_block
+
+        return find_block(block)
 
 
 def chosen_settings(
@@ -167,14 +177,7 @@ def chosen_database(block: str | None, database_url: str | None, quiet: bool) ->
     from taxi_ingest.places.databases import choose_database
 
     settings, block = chosen_settings(block, database_url)
-
-    def find_block(name: str) -> "Database | None":
-        with prefect_context(quiet):
-            from taxi_ingest.flows.blocks import find_block
-
-            return find_block(name)
-
-    return choose_database(settings, block, find_block)
+    return choose_database(settings, block, partial(_find_database, quiet))
 
 
 def running_database(block: str | None, database_url: str | None) -> "Database | None":
@@ -215,14 +218,12 @@ def _find_running_block(settings: "Settings", name: str) -> "Database | None":
         if api is None:
             raise _Stopped
         with api:
-            if not may_have_block(api, name):
+            # Another that is not there was mistyped, and Prefect knows what was meant.
+            if name == DEFAULT_BLOCK and not may_have_block(api, name):
                 return None
     check_environment()
     from taxi_ingest.flows.api import own_api_url
 
     if api is None and not own_api_url():
         raise _Stopped
-    with prefect_context(quiet=True):
-        from taxi_ingest.flows.blocks import find_block
-
-        return find_block(name)
+    return _find_database(True, name)

@@ -10,7 +10,7 @@ import typer
 from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOAD, TARGET
-from taxi_ingest.cli.shared import check_text, chosen_database, stdout
+from taxi_ingest.cli.shared import check_text, chosen_database, open_block, stdout
 from taxi_ingest.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -148,10 +148,19 @@ def _titled(title: str, rows: list[tuple[str, str]]) -> "Text":
     return Text("\n").join((Text(title, style="bold green"), *lines))
 
 
-def check_views(wanted: bool, to: str | None) -> None:
+def check_views(wanted: bool, to: str | None, block: str | None, database_url: str | None) -> None:
     """Raise UsageError for views that are wanted of what is in no database."""
-    if wanted and to is not None:
+    if not wanted:
+        return
+    if to is not None:
         raise UsageError("--views makes views in a Postgres.", "Leave it, or --to, out.")
+    from taxi_ingest.places import Place
+
+    if block and database_url is None and isinstance(open_block(True, block), Place):
+        raise UsageError(
+            f"--views makes views in a Postgres, and the block {block} is of a bucket.",
+            "Leave it, or --block, out.",
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOAD, SOURCE, TARGET
 from taxi_ingest.cli.ingest import print_loaded, run_load
-from taxi_ingest.cli.shared import chosen_database, read_settings, stderr, stdout
+from taxi_ingest.cli.shared import check_text, chosen_database, chosen_settings, stderr, stdout
 from taxi_ingest.errors import UsageError, printable
 from taxi_ingest.settings.job import Job
 
@@ -79,11 +79,12 @@ def zones(
         if shapes or assign:
             check_can_read_shapes()
         _check_outlines(shapes)
-        settings = read_settings()
+        check_text(table=table, block=block)
+        settings, chosen_block = chosen_settings(block, database_url)
         name = table or dataset_named("zones").table
 
         def load(address: str, table: str) -> "Outcome":
-            return run_load(Job(address, table, block=block), database_url, known, quiet, verbose)
+            return run_load(Job(address, table, block=chosen_block), settings, known, quiet, verbose)
 
         names = load(url or zones_address(settings), name)
         # Beside a lookup file of the user's own nothing is looked for.

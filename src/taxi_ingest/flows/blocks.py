@@ -4,14 +4,13 @@ A block is made of ConnectionComponents, whose password Prefect stores encrypted
 stand in its database in the clear.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast, get_args
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 
@@ -80,39 +79,77 @@ def check_name(name: str) -> None:
 
 def list_blocks() -> list[BlockInfo]:
     """All SqlAlchemyConnector blocks that Prefect has, by name."""
-    return [BlockInfo(name, _connector_address(_load(name))) for name in _names()]
+    names = [document["name"] for document in documents([_BLOCK_TYPE])]
+    return [BlockInfo(name, _connector_address(_load(name))) for name in names]
 
 
-def _names() -> list[str]:
-    return [document["name"] for document in documents([_BLOCK_TYPE])]
-
-
-def documents(types: Sequence[str], secrets: bool = False) -> list[dict[str, Any]]:
-    """The blocks of these types as Prefect's API has them, by name; their secrets are masked unless told."""
-    wanted = {"block_types": {"slug": {"any_": types}}, "include_secrets": secrets}
+def documents(types: Sequence[str], name: str | None = None, secrets: bool = False) -> list[dict[str, Any]]:
+    """The blocks of these types as Prefect's API has them, by name; secrets masked unless told."""
+    wanted: dict[str, Any] = {"block_types": {"slug": {"any_": types}}, "include_secrets": secrets}
+    if name is not None:
+        wanted["block_documents"] = {"name": {"any_": [name]}}
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/block_documents/filter", json=wanted).json()
     return sorted((document for document in found if document["name"]), key=lambda each: str(each["name"]))
 
 
-def named(found: Iterable[dict[str, Any]], name: str) -> dict[str, Any] | None:
-    """The one of these documents that is called so, or as Prefect writes it, `gcs-bucket/NAME`.
+@dataclass(frozen=True)
+class Use:
+    """What a block is named for."""
 
-    Raises UsageError where several types have one.
+    types: tuple[str, ...]
+    """Which serve for it."""
+    lack: str = ""
+    """What is wrong with any other: that it `names no database`."""
+    hint: str = ""
+
+
+ANY = Use(get_args(BlockType))
+_DATABASE = Use(
+    (_BLOCK_TYPE,),
+    "names no database",
+    f"Name one of type {_BLOCK_TYPE}: `taxi-ingest blocks ls` lists all.",
+)
+
+
+def find_document(name: str, use: Use) -> dict[str, Any] | None:
+    """The block of this name that serves for a use, as Prefect's API has it, secrets too; None without one.
+
+    It may also be called as Prefect writes it, `gcs-bucket/NAME`. Raises UsageError where several types have
+    one.
     """
-    by_path = {f"{document['block_type']['slug']}/{document['name']}": document for document in found}
-    paths = [path for path in by_path if name in (path, path.partition("/")[2])]
-    if len(paths) > 1:
-        raise UsageError(f"There are {len(paths)} blocks {name}.", f"Name one: {', '.join(paths)}.")
-    return by_path[paths[0]] if paths else None
+    found = documents(use.types, name.rpartition("/")[2], secrets=True)
+    found = [each for each in found if name in _names_of(each)]
+    if len(found) > 1:
+        paths = ", ".join(_names_of(each)[0] for each in found)
+        raise UsageError(f"There are {len(found)} blocks {name}.", f"Name one: {paths}.")
+    return found[0] if found else None
+
+
+def existing_document(name: str, use: Use) -> dict[str, Any]:
+    """The same. Raises UsageError where there is none, with the one that was meant, or why that is none."""
+    if document := find_document(name, use):
+        return document
+    others = documents(ANY.types)
+    for other in others:
+        if name in _names_of(other):
+            raise UsageError(f"The block {name} is of type {type_of(other)}, which {use.lack}.", use.hint)
+    raise no_such_block(name, [other["name"] for other in others])
+
+
+def type_of(document: dict[str, Any]) -> str:
+    """Prefect's name of a block's type."""
+    return str(document["block_type"]["slug"])
+
+
+def _names_of(document: dict[str, Any]) -> tuple[str, str]:
+    """As Prefect writes it, and alone."""
+    return f"{type_of(document)}/{document['name']}", str(document["name"])
 
 
 def remove_block(name: str) -> None:
     """Have Prefect forget a block of a database or a cloud. Raises UsageError where there is none."""
-    found = documents(get_args(BlockType))
-    document = named(found, name)
-    if document is None:
-        raise no_such_block(name, [each["name"] for each in found], "block")
+    document = existing_document(name, ANY)
     with get_client(sync_client=True) as client:
         client.delete_block_document(UUID(document["id"]))
 
@@ -147,25 +184,21 @@ class BlockDatabase(Database):
             raise (error.orig or error) from error
 
 
-def check_block(name: str | None) -> None:
-    """Raise UsageError for a block that is named and not there."""
-    if name and find_block(name) is None:
-        raise no_such_block(name)
-
-
 def find_block(name: str) -> Database | None:
     """The database behind a block; None where there is no block of the usual name.
 
-    Raises UsageError where there is none of another, with the one that was meant; DatabaseError for a block
-    that is not for Postgres, or for a driver that is not ours.
+    Raises UsageError where there is none of another, with the one that was meant, and for one of another
+    type; DatabaseError for a block that is not for Postgres, or for a driver that is not ours.
     """
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_block_document_by_name(name, _BLOCK_TYPE, include_secrets=False)
-        except ObjectNotFound:
-            if name == DEFAULT_BLOCK:
-                return None
-            raise no_such_block(name, _names()) from None
+    document = find_document(name, _DATABASE)
+    if document is None and name == DEFAULT_BLOCK:
+        return None
+    return database_of(document or existing_document(name, _DATABASE))
+
+
+def database_of(document: dict[str, Any]) -> Database:
+    """The database behind a block that names one. Raises DatabaseError for one that is not ours."""
+    name = document["name"]
     connector = _load(name)
     _check_driver(name, _url_of(connector).drivername)
     return BlockDatabase(_connector_address(connector), connector)

@@ -4,30 +4,39 @@ They are read as documents of Prefect's API: the packages of their classes, pref
 seconds to import, which only who makes a block waits for.
 """
 
-import configparser
-import csv
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import Any
 
-from taxi_ingest.errors import DatabaseError, SourceError, UsageError
-from taxi_ingest.flows.blocks import check_name, documents, named
+from taxi_ingest.errors import DatabaseError, SourceError, TaxiIngestError, UsageError
+from taxi_ingest.flows.blocks import (
+    ANY,
+    BlockInfo,
+    Use,
+    check_name,
+    database_of,
+    documents,
+    existing_document,
+    find_document,
+    list_blocks,
+    type_of,
+)
 from taxi_ingest.flows.caller import calling, settings_in_use
+from taxi_ingest.flows.cloud_keys import SCOPE, google_credentials, read_amazon_key, read_google_key
+from taxi_ingest.load import Database
 from taxi_ingest.places import Place, place_at
 from taxi_ingest.places.bigquery import BigQuery
-from taxi_ingest.places.databases import no_such_block
+from taxi_ingest.places.bigquery.failures import LOGIN, told_as_ours
 from taxi_ingest.settings.environment import BucketLogin, Settings
 from taxi_ingest.settings.job import BlockType
 from taxi_ingest.sources.bucket_logins import UnusableCredentials, amazon_session_login
-from taxi_ingest.sources.buckets import check_installed, is_bucket_url, keys_below, parse_bucket_url
+from taxi_ingest.sources.buckets import check_installed, keys_below, parse_bucket_url
 
 Data = dict[str, Any]
 
-_OPENING = "Name a GcsBucket, an S3Bucket or GcpCredentials: `taxi-ingest blocks ls` lists them."
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _SECONDS = 10
 
 
@@ -50,17 +59,30 @@ class CloudBlock:
     def login(self) -> BucketLogin | None:
         """What it opens buckets with; None for the usual credentials of where it is used.
 
-        Raises SourceError where it names a file or a profile that is not here.
+        Raises UnusableCredentials for a key that is none, and for a file or a profile that is not here.
         """
         return _TYPES[self.type].login(self.data)
 
     def check(self) -> str:
         """Try it, and say what was found.
 
-        Raises SourceError or DatabaseError where it doesn't work, UsageError where the extra isn't installed.
+        Raises DatabaseError where it doesn't work, UsageError where the extra isn't installed.
         """
         check_installed()
-        return _TYPES[self.type].check(self)
+        with _telling(self, DatabaseError):
+            return _TYPES[self.type].check(self)
+
+
+@contextmanager
+def _telling(block: CloudBlock, kind: type[TaxiIngestError]) -> Iterator[None]:
+    """Raise UnusableCredentials, of what stands in a block, as an error of this kind."""
+    try:
+        yield
+    except UnusableCredentials as error:
+        raise kind(f"The block {block.name} can't be used: {error}.", _OVERWRITE) from None
+
+
+_OVERWRITE = "`taxi-ingest blocks create --overwrite` makes it anew."
 
 
 # What stands in a block
@@ -76,18 +98,23 @@ def _google_key(data: Data) -> Data | None:
     """The key of a service account that is in a block, or in the file that it names."""
     credentials = _google(data)
     if path := credentials.get("service_account_file"):
-        try:
-            with open(path) as file:  # noqa: PTH123
-                return google_key(file.read())
-        except OSError as error:
-            raise SourceError(f"{path} can't be read: {error.strerror}.", "The block names it.") from None
+        return read_google_key(path)
     key: Data | None = credentials.get("service_account_info")
     return key
 
 
+def _google_credentials(data: Data) -> Any:
+    """What Google's own libraries take of a block; None for the usual credentials."""
+    key = _google_key(data)
+    return key and google_credentials(key, "its key")
+
+
 def _google_login(data: Data) -> BucketLogin | None:
     key = _google_key(data)
-    return BucketLogin("gs", {"service_account_key": json.dumps(key)}) if key else None
+    if not key:
+        return None
+    google_credentials(key, "its key")
+    return BucketLogin("gs", {"service_account_key": json.dumps(key)})
 
 
 def _google_name(data: Data) -> str:
@@ -123,13 +150,10 @@ def _amazon_login(data: Data) -> BucketLogin | None:
     options = {ours: credentials[name] for name, ours in _AMAZON_NAMES.items() if credentials.get(name)}
     if endpoint := (credentials.get("aws_client_parameters") or {}).get("endpoint_url"):
         options["endpoint"] = endpoint
+    if ("access_key_id" in options) != ("secret_access_key" in options):
+        raise UnusableCredentials("its access key is not whole")
     if profile := credentials.get("profile_name"):
-        try:
-            options |= amazon_session_login(profile_name=profile)
-        except UnusableCredentials as error:
-            raise SourceError(
-                f"The block's profile can't be used: {error}.", "Check ~/.aws/config."
-            ) from None
+        options |= amazon_session_login(profile_name=profile)
     return BucketLogin("s3", options) if options else None
 
 
@@ -137,51 +161,34 @@ def _amazon_login(data: Data) -> BucketLogin | None:
 
 
 def _list_one(block: CloudBlock) -> str:
-    found = next(keys_below(parse_bucket_url(block.address), block.login), None)
+    found = next(keys_below(parse_bucket_url(block.address), block.login, DatabaseError), None)
     return "answers" if found else "answers, and is empty"
-
-
-def _google_credentials(block: CloudBlock) -> Any:
-    """What Google's own libraries take of a block; None for the usual credentials. Raises ValueError."""
-    from google.oauth2.service_account import Credentials
-
-    key = _google_key(block.data)
-    return key and Credentials.from_service_account_info(key, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
 
 
 def _get_token(block: CloudBlock) -> str:
     import google.auth
-    from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
 
-    try:
-        credentials = _google_credentials(block) or google.auth.default([_SCOPE])[0]
-        credentials.refresh(Request())
-    except (GoogleAuthError, ValueError):
-        # What Google says may repeat the key.
-        raise SourceError(
-            "Google gives no token for the block's credentials.",
-            "The key may be deleted or not whole, or your network is down.",
-        ) from None
+    key = _google_credentials(block.data)
+    with told_as_ours("a token", "", _NEW_KEY if key else LOGIN):
+        (key or google.auth.default([SCOPE])[0]).refresh(Request())
     return "gets a token"
 
 
 def _list_datasets(block: CloudBlock) -> str:
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud import bigquery
+    key, project = _google_credentials(block.data), _project(block.data)
+    if not project:
+        raise UsageError("Which project?", "Give --project, or a --key-file, which tells it.")
+    missing = "Look at the project's name: gcloud projects list"
+    with told_as_ours(f"the project {project}", missing, _NEW_KEY if key else LOGIN):
+        from google.cloud import bigquery
 
-    project = _project(block.data)
-    try:
-        client: Any = bigquery.Client(project, _google_credentials(block))
+        client: Any = bigquery.Client(project, key)
         list(client.list_datasets(max_results=1, retry=None, timeout=_SECONDS))
-    except (GoogleAPICallError, GoogleAuthError, OSError, ValueError) as error:
-        code = f" ({error.code})" if isinstance(error, GoogleAPICallError) else ""
-        raise DatabaseError(
-            f"BigQuery does not answer for the project {project}{code}.",
-            "Check the project, its key's roles and your network.",
-        ) from None
     return "answers"
+
+
+_NEW_KEY = "Have Google's console make a new key, then the block: `taxi-ingest blocks create --overwrite`."
 
 
 # The kinds
@@ -229,90 +236,102 @@ _TYPES: Mapping[str, _Type] = {
 # Those that there are
 
 
-def cloud_blocks() -> list[CloudBlock]:
-    """All that Prefect has, by name."""
-    return [_block(document) for document in documents(list(_TYPES), secrets=True)]
+def all_blocks() -> list[BlockInfo | CloudBlock]:
+    """All that Prefect has of databases, buckets and clouds, by name."""
+    clouds = [_block(document) for document in documents(list(_TYPES), secrets=True)]
+    return sorted([*list_blocks(), *clouds], key=lambda block: (block.name, block.type))
 
 
-def find_cloud_block(name: str) -> CloudBlock | None:
-    """The one of this name, which may also be written as Prefect does, `gcs-bucket/NAME`.
+def try_block(name: str) -> str:
+    """Try what a block names, and say what was found.
 
-    Raises UsageError where several kinds have one.
+    Raises UsageError where there is no such block, DatabaseError where it doesn't work.
     """
-    document = named(documents(list(_TYPES), secrets=True), name)
-    return _block(document) if document else None
+    document = existing_document(name, ANY)
+    if type_of(document) in _TYPES:
+        block = _block(document)
+        return f"{block.address} {block.check()}"
+    database = database_of(document)
+    return f"{database.address} answers, {database.server_version()}"
 
 
 def _block(document: Data) -> CloudBlock:
-    return CloudBlock(document["name"], document["block_type"]["slug"], document["data"])
+    return CloudBlock(document["name"], type_of(document), document["data"])
 
 
 # Loading into what one opens
 
 
-def find_place(name: str, to: str | None = None) -> Place | None:
-    """The lake in the bucket that a block opens; or BigQuery, at the address `to`, opened with what it has.
+_BUCKETS = tuple(type for type in _TYPES if type.endswith("-bucket"))
+_PLACE = Use(
+    ("sqlalchemy-connector", *_BUCKETS),
+    "does not say where to load into",
+    "Give --to bigquery://project/dataset, too, or name a block of a database or bucket.",
+)
+_BIGQUERY = Use(
+    ("bigquery-warehouse", "gcp-credentials"),
+    "does not open BigQuery",
+    "Name one of type bigquery-warehouse or gcp-credentials: `taxi-ingest blocks ls` lists all.",
+)
 
-    None where there is no block of a cloud's of this name. Raises UsageError for a block that says who it
-    is where it should say where, and the other way round.
+
+def open_block(name: str, to: str | None = None) -> Place | Database:
+    """The database that a block names, or the lake in its bucket; BigQuery, at `to`, opened with what it has.
+
+    Raises UsageError where there is no such block, and for one that says who it is where it should say where,
+    and the other way round; DatabaseError for one that can't be used.
     """
-    block = find_cloud_block(name)
     if to is not None:
-        return _with_credentials(to, name, block)
-    if block is None:
-        return None
-    if not is_bucket_url(block.address):
-        raise UsageError(
-            f"The block {name}, {_TYPES[block.type].title}, does not say where to load into.",
-            "Name a GcsBucket or an S3Bucket, or the dataset, too: --to bigquery://project/dataset.",
-        )
+        return _with_credentials(to, name)
+    document = existing_document(name, _PLACE)
+    if type_of(document) not in _TYPES:
+        return database_of(document)
+    block = _block(document)
     from taxi_ingest.places.lake import lake_in
 
-    return lake_in(block.address, block.login)
+    check_installed()
+    with _telling(block, DatabaseError):
+        return lake_in(block.address, block.login)
 
 
-def _with_credentials(to: str, name: str, block: CloudBlock | None) -> Place:
+def _with_credentials(to: str, name: str) -> Place:
     """BigQuery, opened with what a block has."""
     place = place_at(to)
     if not isinstance(place, BigQuery):
         raise UsageError("Where to? Both --to and --block say it.", "Leave one of them out.")
-    if block is None or block.type not in _WITH_BIGQUERY:
-        raise no_such_block(name, [b.name for b in cloud_blocks() if b.type in _WITH_BIGQUERY], _OF_BIGQUERY)
+    block = _find(name, _BIGQUERY)
     check_installed()
-    try:
-        return replace(place, credentials=_google_credentials(block))
-    except ValueError:
-        # What Google says may repeat the key.
-        raise DatabaseError(f"The key in the block {name} is not whole.", _OVERWRITE) from None
+    with _telling(block, DatabaseError):
+        return replace(place, credentials=_google_credentials(block.data))
 
 
-_WITH_BIGQUERY = ("bigquery-warehouse", "gcp-credentials")
-_OF_BIGQUERY = "BigQueryWarehouse or GcpCredentials block"
-_OVERWRITE = "`taxi-ingest blocks create --overwrite` makes it anew."
+def _find(name: str, use: Use) -> CloudBlock:
+    return _block(existing_document(name, use))
 
 
 # Reading sources with one
 
 
+_SOURCE = Use(
+    tuple(_TYPES),
+    "opens no bucket",
+    "Name one of type gcs-bucket, s3-bucket or gcp-credentials: `taxi-ingest blocks ls` lists all.",
+)
+
+
 def check_source_block(name: str | None) -> None:
     """Raise UsageError for a block that is named, and opens no bucket or is not there."""
     if name:
-        _source_block(name)
+        _find(name, _SOURCE)
 
 
 def with_source_block(settings: Settings, name: str) -> Settings:
     """The same settings, with what a block opens buckets with. Raises UsageError where there is none."""
-    login = _source_block(name).login
+    block = _find(name, _SOURCE)
+    check_installed()
+    with _telling(block, SourceError):
+        login = block.login
     return settings.with_bucket_login(login) if login else settings
-
-
-def _source_block(name: str) -> CloudBlock:
-    block = find_cloud_block(name)
-    if block is None:
-        if named(documents(get_args(BlockType)), name):
-            raise UsageError(f"The block {name} names a database, and opens no bucket.", _OPENING)
-        raise no_such_block(name, [each.name for each in cloud_blocks()], "cloud block")
-    return block
 
 
 @contextmanager
@@ -329,72 +348,61 @@ def source_opened(block: str | None) -> Iterator[None]:
 # Making one
 
 
-def google_key(text: str) -> Data:
-    """The key of a service account, as Google's console gives it. Raises UsageError, and never repeats it."""
-    try:
-        key = json.loads(text)
-        if key["type"] == "service_account" and key["private_key"]:
-            return dict(key)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UsageError(
-        "The key is no key of a service account.", "Take the JSON file that Google's console makes for one."
-    )
-
-
-def amazon_key(text: str) -> tuple[str, str]:
-    """Id and secret of an access key: the CSV of Amazon's console, or a file like ~/.aws/credentials.
-
-    Raises UsageError, and never repeats it.
-    """
-    rows = list(csv.DictReader(text.lstrip("\ufeff").splitlines()))
-    if rows and "Secret access key" in rows[0]:
-        return rows[0]["Access key ID"], rows[0]["Secret access key"]
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(text)
-        profile = parser[parser.sections()[0]]
-        return profile["aws_access_key_id"], profile["aws_secret_access_key"]
-    except (configparser.Error, IndexError, KeyError):
-        raise UsageError(
-            "The key is no access key of Amazon's.",
-            "Take the CSV that its console makes, or a file like ~/.aws/credentials.",
-        ) from None
-
-
 def create_cloud_block(
     type: BlockType,
     name: str,
     bucket: str,
     folder: str,
-    key: str | None,
+    key_file: str | None,
     project: str | None,
     overwrite: bool,
 ) -> CloudBlock:
     """Try what a block is to open, then save it; its key is encrypted by Prefect.
 
-    `key` is the text of a key file; without one the block uses the usual credentials of where it is used.
+    Without a key file (`-` is standard input) the block uses the usual credentials of where it is used.
     Raises UsageError for a name that is taken or a key that is none, and what trying it raises; then nothing
     is saved.
     """
+    check_installed()
     check_name(name)
-    if not overwrite and find_cloud_block(f"{type}/{name}"):
+    if not overwrite and find_document(f"{type}/{name}", ANY):
         raise UsageError(f"There is a block {name} already.", "Choose another --name, or --overwrite it.")
-    data = _data(type, bucket, folder, key, project)
+    data = _data(type, bucket, folder, _key_in(type, key_file) if key_file else None, project)
     block = _block({"name": name, "block_type": {"slug": type}, "data": data})
     block.check()
     _made(type, data).save(name, overwrite=overwrite)
     return block
 
 
-def _data(type: BlockType, bucket: str, folder: str, key: str | None, project: str | None) -> Data:
+def _key_in(type: BlockType, path: str) -> Data:
+    """The key in a file, for a block of this type. Raises UsageError."""
+    read, hint = _KEYS["amazon" if type == "s3-bucket" else "google"]
+    try:
+        return read(path)
+    except UnusableCredentials as error:
+        said = str(error)
+        raise UsageError(f"{said[:1].upper()}{said[1:]}.", hint) from None
+
+
+_KEYS: Mapping[str, tuple[Callable[[str], Data], str]] = {
+    "amazon": (
+        read_amazon_key,
+        "Take the CSV that Amazon's console makes, or a file like ~/.aws/credentials.",
+    ),
+    "google": (
+        read_google_key,
+        "Take the JSON file that Google's console makes for a service account, all of it.",
+    ),
+}
+"""What reads a cloud's key, and which it should be."""
+
+
+def _data(type: BlockType, bucket: str, folder: str, key: Data | None, project: str | None) -> Data:
     """What the block is made of, as its document has it."""
     folder = folder.strip("/") and f"{folder.strip('/')}/"
     if type == "s3-bucket":
-        names = ("aws_access_key_id", "aws_secret_access_key")
-        credentials: Data = dict(zip(names, amazon_key(key), strict=True)) if key else {}
-        return {"bucket_name": bucket, "bucket_folder": folder, "credentials": credentials}
-    google = {"service_account_info": google_key(key) if key else None, "project": project}
+        return {"bucket_name": bucket, "bucket_folder": folder, "credentials": key or {}}
+    google = {"service_account_info": key, "project": project}
     if type == "gcs-bucket":
         return {"bucket": bucket, "bucket_folder": folder, "gcp_credentials": google}
     return {"gcp_credentials": google} if type == "bigquery-warehouse" else google
@@ -418,7 +426,7 @@ def _made(type: BlockType, data: Data) -> Any:
             return getattr(prefect_gcp, _TYPES[type].title)(**data | {"gcp_credentials": google})
     except (GoogleAuthError, ValueError):
         # It may repeat the key.
-        raise SourceError(
+        raise DatabaseError(
             f"Google's library makes no {_TYPES[type].title} of these credentials.",
             "Give a --key-file, or `gcloud auth application-default login` first.",
         ) from None

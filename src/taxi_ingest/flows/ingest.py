@@ -16,9 +16,9 @@ from prefect.runtime import flow_run
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.flows import tasks
 from taxi_ingest.flows.artifacts import Story, leave, of_load
-from taxi_ingest.flows.blocks import check_block, find_block
+from taxi_ingest.flows.blocks import find_block
 from taxi_ingest.flows.caller import caller, settings_in_use
-from taxi_ingest.flows.cloud_blocks import find_place, source_opened
+from taxi_ingest.flows.cloud_blocks import open_block, source_opened
 from taxi_ingest.flows.labels import run_name, tags_of_load
 from taxi_ingest.flows.logs import FOR_ALL
 from taxi_ingest.flows.outcome import Outcome
@@ -37,11 +37,9 @@ def check_target(tables: Iterable[str], how: LoadOptions, sources: Sequence[Sour
     Nothing is connected to, but Prefect where a block is named.
     """
     targets = [parse_target(table) for table in tables]
-    place = find_place(how.block, how.to) if how.block else how.to and place_at(how.to)
-    if place:
+    place = open_block(how.block, how.to) if how.block else how.to and place_at(how.to)
+    if isinstance(place, Place):
         place.check(how, targets, sources)
-    else:
-        check_block(how.block)
 
 
 def _name() -> str:
@@ -215,7 +213,7 @@ def chosen_place(to: str | None, block: str | None) -> Place:
     """
     if chosen := caller().place:
         return chosen
-    place = choose_place(settings_in_use(), to, block, find_block, find_place)
+    place = choose_place(settings_in_use(), to, block, find_block, open_block)
     end_dead_runs(place)
     return place
 

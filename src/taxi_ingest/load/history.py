@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 from taxi_ingest.errors import DataError, UsageError, nearest
 from taxi_ingest.load import migrations
 from taxi_ingest.load.database import Database
-from taxi_ingest.load.table import Target
+from taxi_ingest.load.table import Target, check_place
 from taxi_ingest.settings.job import Names
 from taxi_ingest.sources import Validators
 
@@ -301,8 +301,12 @@ def find_load(database: Database, load_id: int) -> LoadRecord:
 
 
 def look_back(database: Database, target: Target, url: str) -> LookBack:
-    """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet."""
+    """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet.
+
+    Raises DatabaseError where there is no table, and none can be made.
+    """
     with database.connect() as connection, connection.cursor() as cursor:
+        check_place(cursor, target)
         if not exists(cursor):
             return LookBack(None, None)
         return LookBack(find(cursor, target, url), find_table(cursor, target))

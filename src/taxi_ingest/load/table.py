@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.errors import DataError, UsageError
+from taxi_ingest.errors import DatabaseError, DataError, UsageError
 from taxi_ingest.load.database import one
 from taxi_ingest.load.locks import Lock, wait_for_lock
 from taxi_ingest.load.types import POSTGRES, name_of, short_name
@@ -88,6 +88,33 @@ def check_schema(schema: str) -> None:
     if _is_reserved(schema):
         raise UsageError(
             f"{schema!r} is a schema that Postgres or taxi-ingest has for itself.", "Choose another."
+        )
+
+
+_PLACE = """
+SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = space.oid AND relname = %s),
+    has_schema_privilege(space.oid, 'USAGE') AND has_schema_privilege(space.oid, 'CREATE'), current_user
+FROM pg_namespace AS space WHERE nspname = %s
+"""
+"""Whether a table is there, and whether it might be made; no row where there is no such schema."""
+
+
+def check_place(cursor: Cursor, target: Target) -> None:
+    """Raise DatabaseError where a table is not, and can't be made: what is certain before a file is read."""
+    cursor.execute(_PLACE, (target.name, target.schema))
+    found = cursor.fetchone()
+    schema = sql.Identifier(target.schema).as_string(cursor)
+    if found is None:
+        raise DatabaseError(
+            f"There is no schema {target.schema}.",
+            f"Make it first (CREATE SCHEMA {schema}), or name another one.",
+        )
+    exists, may_make, user = found
+    if not (exists or may_make):
+        role = sql.Identifier(user).as_string(cursor)
+        raise DatabaseError(
+            f"{user} may make no table in the schema {target.schema}.",
+            f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}",
         )
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from taxi_ingest.errors import UsageError, nearest, without_login
 from taxi_ingest.load import Database, database_at
-from taxi_ingest.places.databases import choose_database
+from taxi_ingest.places.databases import choose_database, chosen_by_block
 from taxi_ingest.places.place import Place
 from taxi_ingest.places.postgres import Postgres
 from taxi_ingest.settings.environment import Settings
+from taxi_ingest.sources.local import DATA_NAME
 
 _FORMS = (
     "Write postgresql://host/database, bigquery://project/dataset, gs://bucket/prefix, s3://…, az://… or a "
@@ -21,18 +22,18 @@ def choose_place(
     to: str | None,
     block: str | None,
     find_database: Callable[[str], Database | None],
-    find_place: Callable[[str, str | None], Place | None],
+    open_block: Callable[[str, str | None], Place | Database],
 ) -> Place:
-    """The place that an address names, or a block; else the database that `choose_database` chooses.
+    """The place that a block opens, or an address names; else the database that `choose_database` chooses.
 
-    `find_place` is the bucket behind a block, or what it opens of an address; None where there is no such
-    block of these kinds.
+    `open_block` is the database or the bucket that a block names, or what it opens of an address.
     """
-    if block is not None and (place := find_place(block, to)):
-        return place
+    if block is not None:
+        opened = open_block(block, to)
+        return opened if isinstance(opened, Place) else Postgres(chosen_by_block(settings, opened))
     if to is not None:
         return place_at(to)
-    return Postgres(choose_database(settings, block, find_database))
+    return Postgres(choose_database(settings, None, find_database))
 
 
 def place_at(to: str) -> Place:
@@ -50,7 +51,7 @@ def place_at(to: str) -> Place:
     if not separator:
         return _folder(to)
     if scheme.lower() not in _PLACES:
-        raise _no_such_kind(to, scheme.lower())
+        raise _no_such_kind(scheme.lower(), to)
     return _PLACES[scheme.lower()](to)
 
 
@@ -70,23 +71,45 @@ def _postgres(to: str) -> Place:
 
 
 def _folder(to: str) -> Place:
-    """A folder that is written as one: a bare word is rather a slip."""
-    if "/" not in to and not Path(to).is_dir():
-        raise UsageError(
-            f"{to!r} is no address of a place to load into.", f"A folder? Write ./{to}. {_FORMS}"
-        )
-    from taxi_ingest.places.lake import lake_at
-
+    """A folder that is written as one, or is there."""
     path = Path(to.removeprefix("file://"))
+    if not path.is_dir():
+        _check_written(to)
+        _check_no_file(to)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{to} is a file.", "Name a folder for the lake.")
+    from taxi_ingest.places.lake import lake_at
+
     return lake_at(path.absolute())
+
+
+def _check_written(to: str) -> None:
+    """Raise UsageError for a bare word, which is rather a slip, and so is `s3:/taxi`."""
+    scheme, colon, rest = to.partition(":")
+    kind = _kind_of(scheme.lower()) if colon else None
+    if kind and not rest.startswith("//"):
+        hint = f"Did you mean {kind}://{rest.lstrip('/')}?"
+    elif "/" not in to:
+        hint = f"A folder? Write ./{to}. {_FORMS}"
+    else:
+        return
+    raise UsageError(f"{to!r} is no address of a place to load into.", hint)
 
 
 def _bucket(to: str) -> Place:
     from taxi_ingest.places.lake import lake_in
 
+    _check_no_file(to)
     return lake_in(to)
+
+
+def _check_no_file(to: str) -> None:
+    """Raise UsageError for what is called like a file of a table, where a folder or a prefix should be."""
+    folder, _, name = to.rpartition("/")
+    if DATA_NAME.search(name):
+        raise UsageError(
+            f"{to} is called like a file, but a lake is where many are.", f"Did you mean {folder}/?"
+        )
 
 
 def _bigquery(to: str) -> Place:
@@ -109,7 +132,12 @@ _PLACES: Mapping[str, Callable[[str], Place]] = {
 _ALSO_CALLED = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "abfs": "az", "abfss": "az", "bq": "bigquery"}
 
 
-def _no_such_kind(to: str, scheme: str) -> UsageError:
-    meant = _ALSO_CALLED.get(scheme) or nearest(scheme, _PLACES)
-    hint = f"Did you mean {meant}://{to.partition('://')[2]}?" if meant in _PLACES else _FORMS
+def _kind_of(scheme: str) -> str | None:
+    """The scheme that is meant by one, however it is called."""
+    return scheme if scheme in _PLACES else _ALSO_CALLED.get(scheme)
+
+
+def _no_such_kind(scheme: str, to: str) -> UsageError:
+    meant = _kind_of(scheme) or nearest(scheme, _PLACES)
+    hint = f"Did you mean {meant}://{to.partition('://')[2]}?" if meant else _FORMS
     return UsageError(f"Nothing can be loaded into {scheme}://.", hint)

@@ -28,18 +28,23 @@ def choose_database(
     found = find_block(block or DEFAULT_BLOCK)
     if found is None and block is not None:
         raise no_such_block(block)
-    if found is None or stack.is_embedded(settings, found.address):
-        return EmbeddedDatabase(database_at(stack.database_status(settings).address).address, settings)
-    return found
+    return _embedded(settings) if found is None else chosen_by_block(settings, found)
 
 
-def no_such_block(
-    name: str, known: Iterable[str] = (), what: str = "SqlAlchemyConnector block"
-) -> UsageError:
+def chosen_by_block(settings: Settings, database: Database) -> Database:
+    """The database that a block names; the local stack's is one that is started where it is needed."""
+    return _embedded(settings) if stack.is_embedded(settings, database.address) else database
+
+
+def _embedded(settings: Settings) -> "EmbeddedDatabase":
+    return EmbeddedDatabase(database_at(stack.database_status(settings).address).address, settings)
+
+
+def no_such_block(name: str, known: Iterable[str] = ()) -> UsageError:
     """The error for a block that is not there, with that of the known ones that was meant."""
     near = nearest(name, known)
     return UsageError(
-        f"There is no {what} {name}.",
+        f"There is no block {name}.",
         f"Did you mean {near}?"
         if near
         else "`taxi-ingest blocks ls` lists them, `taxi-ingest blocks create` makes one.",

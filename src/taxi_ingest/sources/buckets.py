@@ -98,19 +98,23 @@ def is_bucket_url(text: str) -> bool:
     return found is not None and found["scheme"].lower() in _CLOUDS
 
 
-def parse_bucket_url(text: str) -> BucketAddress:
-    """What a gs://, s3:// or az:// address names. Raises UsageError, and never repeats a login."""
+def parse_bucket_url(text: str, what: str = "key") -> BucketAddress:
+    """What a gs://, s3:// or az:// address names: the `key` of an object, or the `prefix` of many.
+
+    Raises UsageError, and never repeats a login.
+    """
     found = _ADDRESS.fullmatch(text.strip())
     if found is None or not _BUCKET.fullmatch(found["bucket"]):
+        scheme = found["scheme"].lower() if found else "s3"
         raise UsageError(
-            "The address of an object has no proper bucket.",
-            "Write gs://bucket/key, s3://bucket/key or az://container/key; logins don't belong there.",
+            f"The address has no proper bucket behind {scheme}://.",
+            f"Write {scheme}://{_CLOUDS[scheme].bucket}/{what}; logins don't belong there.",
         )
     key = found["key"] or ""
     parts = key.removesuffix("/").split("/") if key else []
     if _UNSAYABLE.search(key) or {"", ".", ".."} & set(parts):
         raise UsageError(
-            f"The key {key!r} has a part that can't be asked for.",
+            f"The {what} {key!r} has a part that can't be asked for.",
             "Check the address: no // in it, no dots alone, no control characters.",
         )
     return BucketAddress(found["scheme"].lower(), found["bucket"], key)
@@ -132,33 +136,34 @@ def open_bucket(
     Without a login for its cloud it has the usual credentials of the environment, also an emulator's
     address. `tries`: how often each request is made where trying again may help.
 
-    Raises UsageError where the extra isn't installed, SourceError for credentials that can't be used. What
-    is done with the store belongs inside `told`.
+    It belongs, as what is done with the store, inside `told`: it raises UnusableCredentials.
     """
-    check_installed()
     from obstore import exceptions, store
 
     cloud = _CLOUDS[address.scheme]
     given = login.options if login and login.scheme == address.scheme else None
-    with told(address, lambda why: SourceError(why.message, why.hint)):
-        how = {"client_options": _CLIENT, "retry_config": {"max_retries": tries - 1}, **cloud.login(given)}
-        try:
-            opened: BucketStore = getattr(store, cloud.store)(address.bucket, **how)
-        except exceptions.BaseError:
-            # Its message may repeat what stands in a key file.
-            raise UnusableCredentials from None
+    how = {"client_options": _CLIENT, "retry_config": {"max_retries": tries - 1}, **cloud.login(given)}
+    try:
+        opened: BucketStore = getattr(store, cloud.store)(address.bucket, **how)
+    except exceptions.BaseError:
+        # Its message may repeat what stands in a key file.
+        raise UnusableCredentials from None
     return opened
 
 
-def keys_below(address: BucketAddress, login: BucketLogin | None = None) -> Iterator[str]:
+def keys_below(
+    address: BucketAddress,
+    login: BucketLogin | None = None,
+    refused: type[TaxiIngestError] = SourceError,
+) -> Iterator[str]:
     """The keys of all objects in a folder of a bucket, and in those below it; asked for as they are needed.
 
-    Raises UsageError where the extra isn't installed, SourceError where the bucket can't be listed.
+    Raises UsageError where the extra isn't installed, `refused` where the bucket can't be listed.
     """
-    store = open_bucket(address, login)
-    import obstore
+    with told(address, lambda why: refused(why.message, why.hint)):
+        store = open_bucket(address, login)
+        import obstore
 
-    with told(address, lambda why: SourceError(why.message, why.hint)):
         for several in obstore.list(store, address.key.rstrip("/") or None):
             yield from (about["path"] for about in several)
 
@@ -168,8 +173,9 @@ def told(address: BucketAddress, error_for: Callable[[BucketFailure], TaxiIngest
     """Raise our own error for what a store raises inside, but for an answer to a condition.
 
     Those are NotModifiedError, PreconditionError and AlreadyExistsError. No message of the store's own is
-    repeated or chained: it may hold a signed address.
+    repeated or chained: it may hold a signed address. Raises UsageError where the extra isn't installed.
     """
+    check_installed()
     from obstore import exceptions
 
     try:

@@ -112,8 +112,8 @@ class Object(Remote):
     def _get(self, options: "GetOptions") -> httpx.Response:
         import obstore
 
-        store = open_bucket(self.address, self.login, tries=1)
         with told(self.address, _error):
+            store = open_bucket(self.address, self.login, tries=1)
             found = obstore.get(store, self.address.key, options=options)
         whole = found.range == (0, found.meta["size"])
         status = httpx.codes.OK if whole else httpx.codes.PARTIAL_CONTENT

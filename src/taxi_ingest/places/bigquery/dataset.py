@@ -145,7 +145,8 @@ def settle(job: "LoadJob", wait: bool) -> None:
 @contextmanager
 def open_dataset(project: str, name: str, credentials: "Credentials | None") -> Iterator[Dataset]:
     """A dataset that is there. What Google's library raises, here and while it is open, is raised as ours."""
-    with told_as_ours(project, name):
+    missing = f"Look at both names in --to; the dataset is made by: bq mk --dataset {project}:{name}"
+    with told_as_ours(f"{project}.{name}", missing):
         from google.cloud.bigquery import Client, DatasetReference
 
         client = Client(project, credentials=credentials or _usual_credentials())

@@ -8,7 +8,7 @@ from taxi_ingest.errors import DatabaseError, TransientDatabaseError, UsageError
 
 INSTALL = "pip install 'taxi-ingest[gcp]'"
 
-_LOGIN = (
+LOGIN = (
     "Log in: gcloud auth application-default login; or name a key file: "
     "GOOGLE_APPLICATION_CREDENTIALS=key.json."
 )
@@ -19,8 +19,11 @@ _RIGHTS = (
 
 
 @contextmanager
-def told_as_ours(project: str, dataset: str) -> Iterator[None]:
-    """Raise what Google's libraries raise as DatabaseError, or as UsageError where they are not installed."""
+def told_as_ours(what: str, missing: str, login: str = LOGIN) -> Iterator[None]:
+    """Raise what Google's libraries raise as DatabaseError, or as UsageError where they are not installed.
+
+    `what` is asked for, `missing` the hint where it is not there, `login` the one where nobody is let in.
+    """
     try:
         yield
     except ImportError as error:
@@ -28,18 +31,18 @@ def told_as_ours(project: str, dataset: str) -> Iterator[None]:
             raise
         raise UsageError("BigQuery takes Google's library, which is not installed.", INSTALL) from None
     except Exception as error:
-        if ours := _as_ours(error, project, dataset):
+        if ours := _as_ours(error, what, missing, login):
             raise ours from error
         raise
 
 
-def _as_ours(error: BaseException, project: str, dataset: str) -> DatabaseError | None:
+def _as_ours(error: BaseException, what: str, missing: str, login: str) -> DatabaseError | None:
     # What was tried again until its time was over tells the last failure.
     error = getattr(error, "cause", None) or error
     for kinds, ours, message, hint in _table():
         if isinstance(error, kinds):
-            names = {"project": project, "dataset": dataset, "reason": _reason_of(error)}
-            return ours(message.format(**names), hint.format(**names))
+            words = {"what": what, "reason": _reason_of(error), "missing": missing, "login": login}
+            return ours(message.format(**words), hint.format(**words))
     return None
 
 
@@ -61,19 +64,19 @@ def _table() -> Sequence[tuple[Any, type[DatabaseError], str, str]]:
         (
             auth.DefaultCredentialsError,
             DatabaseError,
-            "There are no credentials for BigQuery: {reason}.",
-            _LOGIN,
+            "There are no credentials for Google: {reason}.",
+            "{login}",
         ),
         (
             (auth.RefreshError, api.Unauthorized),
             DatabaseError,
             "Google does not take the credentials, which have expired or were revoked: {reason}.",
-            _LOGIN,
+            "{login}",
         ),
         (
             (auth.TransportError, RequestException),
             TransientDatabaseError,
-            "BigQuery can't be reached.",
+            "Google can't be reached.",
             "Look at the network, and at HTTPS_PROXY if there has to be a proxy; then try again.",
         ),
         (
@@ -85,14 +88,14 @@ def _table() -> Sequence[tuple[Any, type[DatabaseError], str, str]]:
         (
             api.Forbidden,
             DatabaseError,
-            "BigQuery denies access to {project}.{dataset}: {reason}.",
+            "BigQuery denies access to {what}: {reason}.",
             _RIGHTS,
         ),
         (
             api.NotFound,
             DatabaseError,
-            "BigQuery can't find {project}.{dataset}, or what was looked for there: {reason}.",
-            "Look at both names in --to; the dataset is made by: bq mk --dataset {project}:{dataset}",
+            "BigQuery can't find {what}, or what was looked for there: {reason}.",
+            "{missing}",
         ),
         (
             (api.GoogleAPIError, auth.GoogleAuthError),

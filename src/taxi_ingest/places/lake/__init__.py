@@ -20,6 +20,6 @@ def lake_in(url: str, login: BucketLogin | None = None) -> Lake:
 
     Raises UsageError for what is no such URL, and where the extra for buckets isn't installed.
     """
-    root = parse_bucket_url(url)
+    root = parse_bucket_url(url, "prefix")
     check_installed()
     return Lake(Bucket(root, login))

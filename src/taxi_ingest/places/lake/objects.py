@@ -171,7 +171,7 @@ class Bucket(Objects):
     def tail(self, key: str, length: int) -> bytes | None:
         """By one request; by two in Azure, which has to be told where the end begins."""
         path = self._key(key)
-        with self._store() as store, suppress(FileNotFoundError):
+        with suppress(_Missing), self._store() as store:
             if self.root.scheme == "az":
                 size = store.head(path)["size"]
                 return bytes(store.get_range(path, start=max(0, size - length), end=size))
@@ -201,11 +201,14 @@ class Bucket(Objects):
 
     @contextmanager
     def _store(self) -> Iterator["BucketStore"]:
-        store = open_bucket(self.root, self.login)
         with told(self.root, _refused):
-            yield store
+            yield open_bucket(self.root, self.login)
+
+
+class _Missing(DatabaseError):
+    """There is no such object, but a bucket."""
 
 
 def _refused(why: BucketFailure) -> DatabaseError:
-    kind = TransientDatabaseError if why.can_pass else DatabaseError
+    kind = TransientDatabaseError if why.can_pass else _Missing if why.is_missing else DatabaseError
     return kind(why.message, why.hint)
