@@ -486,7 +486,7 @@ def test_an_undone_month_is_gone_and_the_ledger_says_so(
 ) -> None:
     path = trips(tmp_path, [row(2)])
     load(warehouse, path)
-    assert warehouse.undo(1).rows_loaded == 1
+    assert warehouse.undo(1).rows == 1
     assert (bigquery.tables[TABLE].partitions, states(warehouse)) == ({}, [(1, "undone")])
     with pytest.raises(DataError, match="undone already"):
         warehouse.undo(1)

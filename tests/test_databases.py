@@ -97,7 +97,7 @@ def test_a_database_that_was_sent_to_another_process_is_loaded_into_from_there(
     work = pickle.dumps((stream, file, parse_target("green"), sent, Job(file.url, "green")))
     done = subprocess.run([sys.executable, "-c", _LOAD], input=work, stdout=subprocess.PIPE, check=True)
     assert (done.stdout, query(database_url, "SELECT count(*) FROM green")) == (b"1\n", [(2,)])
-    assert undo(sent, 1).rows_loaded == 2
+    assert undo(sent, 1).rows == 2
 
 
 def test_so_is_the_local_stacks(settings: Settings, embedded_url: str) -> None:

@@ -39,7 +39,7 @@ def test_an_undone_load_is_gone_and_the_ledger_knows_it(
     two: list[LoadResult], tmp_path: Path, embedded_database: Database, embedded_database_url: str
 ) -> None:
     undone = undo(embedded_database, two[0].record.load_id)
-    assert (undone.source, undone.rows_loaded) == (two[0].record.source, 1)
+    assert (undone.record.source, undone.rows) == (two[0].record.source, 1)
     assert totals(embedded_database_url) == [2]
     assert [load.status for load in list_loads(embedded_database, Filter())] == ["undone", "loaded"]
     assert query(embedded_database_url, "SELECT to_regclass('taxi_ingest.load_1') IS NULL") == [(True,)]
@@ -286,8 +286,9 @@ def test_what_is_detached_is_loaded_anew_and_not_undone(
 ) -> None:
     del two
     execute(embedded_database_url, DETACH)
-    with pytest.raises(DataError, match="dropped or detached the rows of load 1"):
+    with pytest.raises(DataError, match="dropped or detached the rows of load 1") as refused:
         undo(embedded_database, 1)
+    assert "taxi_ingest.load_1" in refused.value.hint
     again = loaded(tmp_path / "yellow_tripdata_2024-01.csv", embedded_database)
     assert (again.status, again.record.load_id) == ("loaded", 3)
     assert statuses(embedded_database) == ["dropped", "loaded", "loaded"]
@@ -333,7 +334,7 @@ def test_a_load_moved_to_another_table_is_undone_there(
         f"{ATTACH.replace('trips', 'other')}",
     )
     assert [str(load.target) for load in list_loads(embedded_database, Filter())] == ["other", "trips"]
-    assert str(undo(embedded_database, 1).target) == "other"
+    assert str(undo(embedded_database, 1).record.target) == "other"
     assert (totals(embedded_database_url, "other"), totals(embedded_database_url)) == ([], [2])
 
 

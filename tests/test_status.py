@@ -19,7 +19,7 @@ from taxi_ingest.load import Database, Target, note_attempt
 from taxi_ingest.sources import Cache, parse_source
 
 SOURCE = "http://127.0.0.1/trip-data/yellow_tripdata_{}.parquet"
-STATES = ["loaded", "short", "revised", "failed", "missing", "unpublished"]
+STATES = ["loaded", "short", "revised", "inconsistent", "failed", "missing", "unpublished"]
 
 
 def month_file(folder: Path, month: str, amount: int = 1) -> Path:
@@ -157,6 +157,7 @@ def test_json_has_every_month_of_each_dataset_and_table(months: Database, embedd
         "load_id": 2,
         "failed_at": None,
         "error": None,
+        "disagreements": [],
     }
     failed = by_month["2020-03"]
     assert (failed["state"], failed["load_id"]) == ("failed", None)

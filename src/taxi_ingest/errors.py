@@ -4,7 +4,12 @@
     ├── UsageError      2  the command line is wrong
     ├── SourceError     3  the source: missing, unreachable, cut short, not what its name says
     ├── DataError       4  the data: an unknown schema, or more rejects than allowed
+<<<<<<< HEAD
     ├── DatabaseError   5  where tables are: unreachable, not there, refused, no right, out of disk
+=======
+    │   └── InconsistentError  table and ledger disagree about whose rows are there
+    ├── DatabaseError   5  the database: unreachable, refused, no right, out of disk
+>>>>>>> ledger
     │   └── TransientDatabaseError  one that can pass: the same again may succeed
     ├── PrefectError    6  Prefect: its API is unreachable or refuses
     └── BusyError      75  another run does the same, and this one was not to wait for it
@@ -53,6 +58,10 @@ class DataError(TaxiIngestError):
     """The data has an unknown schema, or more rejects than allowed: exit code 4."""
 
     exit_code = 4
+
+
+class InconsistentError(DataError):
+    """Table and ledger disagree about whose rows are there, which is told until it is mended: exit code 4."""
 
 
 class DatabaseError(TaxiIngestError):

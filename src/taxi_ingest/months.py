@@ -12,7 +12,7 @@ from typing import Literal, TypeVar, get_args
 
 from taxi_ingest import tlc
 from taxi_ingest.errors import DatabaseError, SourceError, UsageError, without_login
-from taxi_ingest.load import Attempt, LoadRecord, Pace, Target, parse_target
+from taxi_ingest.load import Attempt, Disagreement, LoadRecord, Pace, Target, parse_target
 from taxi_ingest.places import Place, place_at
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.job import BackfillJob, Reprocess
@@ -22,7 +22,7 @@ from taxi_ingest.sources.months import month_address, month_sources
 T = TypeVar("T")
 Result = TypeVar("Result")
 
-State = Literal["loaded", "short", "revised", "failed", "missing", "unpublished"]
+State = Literal["loaded", "short", "revised", "inconsistent", "failed", "missing", "unpublished"]
 
 _LAG_MONTHS = 2
 """TLC publishes a month about two months later
@@ -57,11 +57,18 @@ class Month:
     """Its latest load whose rows are in the table."""
     attempt: Attempt | None = None
     """Its last try, where that failed; also that of loading anew a month that the table has."""
+    disagreements: tuple[Disagreement, ...] = ()
+    """What the table has of it otherwise than the ledger says, for which it is `inconsistent`."""
 
     @property
     def name(self) -> str:
         """`yellow 2024-01`."""
         return f"{self.dataset} {self.month}"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything has become of it."""
+        return bool(self.load or self.attempt or self.disagreements)
 
     @property
     def known_rows(self) -> int | None:
@@ -80,6 +87,8 @@ def compare(place: Place, target: Target, dataset: str, months: Sequence[str], t
     lately = tlc.months_before(today, _LAG_MONTHS)
 
     def state_of(month: str) -> State:
+        if month in known.disagreements:
+            return "inconsistent"
         if load := known.loads.get(month):
             return "short" if load.verdict == "short" else "loaded"
         if month in known.attempts:
@@ -87,7 +96,14 @@ def compare(place: Place, target: Target, dataset: str, months: Sequence[str], t
         return "unpublished" if month > lately else "missing"
 
     return [
-        Month(dataset, month, state_of(month), known.loads.get(month), known.attempts.get(month))
+        Month(
+            dataset,
+            month,
+            state_of(month),
+            known.loads.get(month),
+            known.attempts.get(month),
+            tuple(known.disagreements.get(month, ())),
+        )
         for month in months
     ]
 
@@ -96,7 +112,7 @@ def with_revisions(months: Sequence[Month], settings: Settings) -> list[Month]:
     """The same; those that are loaded, and whose file has surely changed since, are `revised`."""
 
     def looked_at(month: Month) -> Month:
-        if month.load and is_revised(month.load, settings):
+        if month.load and not month.disagreements and is_revised(month.load, settings):
             return replace(month, state="revised")
         return month
 
@@ -164,9 +180,7 @@ def calendars(place: Place, datasets: Sequence[str], table: str | None, today: d
     for dataset in dict.fromkeys(wanted):
         targets = _targets(dataset, table, held)
         every = [_calendar(place, tlc.trips_named(dataset), target, today) for target in targets]
-        begun = [
-            calendar for calendar in every if any(month.load or month.attempt for month in calendar.months)
-        ]
+        begun = [calendar for calendar in every if any(month.is_begun for month in calendar.months)]
         found += begun or (every[:1] if dataset in datasets else [])
     return found
 
@@ -230,12 +244,13 @@ def to_load(months: Sequence[Month], reprocess: Reprocess) -> list[Month]:
 
 
 _REPROCESSED: Mapping[Reprocess, tuple[State, ...]] = {
-    "missing": ("missing", "failed"),
-    "failed": ("failed",),
+    "missing": ("missing", "failed", "inconsistent"),
+    "failed": ("failed", "inconsistent"),
     "revised": ("revised",),
-    "new": ("missing", "failed", "revised"),
-    "all": ("missing", "failed", "loaded", "short", "revised"),
+    "new": ("missing", "failed", "inconsistent", "revised"),
+    "all": ("missing", "failed", "inconsistent", "loaded", "short", "revised"),
 }
+"""What is inconsistent is refused, which says how to mend it: to pass it over would be to call it loaded."""
 
 
 @dataclass(frozen=True)

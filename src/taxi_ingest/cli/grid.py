@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from taxi_ingest.errors import printable
-from taxi_ingest.load import Attempt
+from taxi_ingest.load import Attempt, Disagreement
 from taxi_ingest.months import Calendar, Month, State, calendars, target_of, with_revisions
 from taxi_ingest.places import Place
 from taxi_ingest.settings.environment import Settings
@@ -21,6 +21,7 @@ _SIGNS: Mapping[State, tuple[str, str]] = {
     "loaded": ("#", "green"),
     "short": ("~", "yellow"),
     "revised": ("*", "magenta"),
+    "inconsistent": ("!", "bold red"),
     "failed": ("x", "bold red"),
     "missing": (".", ""),
     "unpublished": ("-", "dim"),
@@ -63,7 +64,13 @@ def _month_as_json(month: Month) -> dict[str, Any]:
         "load_id": load.load_id if load else None,
         "failed_at": attempt.failed_at.isoformat() if attempt else None,
         "error": attempt.message if attempt else None,
+        "disagreements": [disagreement_as_json(each) for each in month.disagreements],
     }
+
+
+def disagreement_as_json(found: Disagreement) -> dict[str, Any]:
+    """What `status --json` and `loads --json` say of it."""
+    return {"load_id": found.load_id, "table": str(found.target), "found": found.found, "hint": found.mend()}
 
 
 def show(calendar: Calendar, where: Sequence[str]) -> None:
@@ -79,15 +86,25 @@ def show(calendar: Calendar, where: Sequence[str]) -> None:
     if others := [year for year in years if year not in shown]:
         console.print(Text(f"nothing of {_ranges(others)}", "dim"))
     console.print(_counts(calendar))
+    for month in calendar.months:
+        show_disagreements(month.disagreements, console, where)
     for month in calendar.failed[:_SHOWN_FAILURES]:
         console.print(_failure(month, console.width))
     if calendar.failed:
         _print_retry(calendar, console, where)
 
 
+def show_disagreements(found: Sequence[Disagreement], console: Console, where: Sequence[str]) -> None:
+    """Say what a table has otherwise than its ledger says, and what helps."""
+    for each in found:
+        console.print(Text(printable(each.found), "bold red"), soft_wrap=True)
+        # Not broken, so that it can be copied.
+        console.print(Text(f"  {printable(each.mend(where))}"), soft_wrap=True)
+
+
 def _begun(years: Mapping[str, Sequence[Month]]) -> list[str]:
     """The years from the first to the last of which a month was loaded or has failed."""
-    begun = [year for year, months in years.items() if any(month.load or month.attempt for month in months)]
+    begun = [year for year, months in years.items() if any(month.is_begun for month in months)]
     return [year for year in years if begun and begun[0] <= year <= begun[-1]]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from taxi_ingest import stack
 from taxi_ingest.cli.grid import retry
 from taxi_ingest.cli.local_api import prefect_may_be_configured
-from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError
+from taxi_ingest.errors import DatabaseError, DataError, PrefectError, TaxiIngestError
 from taxi_ingest.months import Calendar, Month
 from taxi_ingest.settings.environment import Settings
 
@@ -28,7 +28,8 @@ def problems(
     unreachable: TaxiIngestError | None,
     where: Sequence[str],
 ) -> Iterator[Problem]:
-    """What is not well, the worst first: that the database is `unreachable`, Prefect, months that failed.
+    """What is not well, the worst first: that the database is `unreachable`, Prefect, months that failed
+    or of which table and ledger disagree.
 
     `where` are the flags that name the database. Nothing is started.
     """
@@ -39,7 +40,12 @@ def problems(
     except PrefectError as error:
         yield _of(error)
     for calendar in found:
-        yield from (_failed(calendar, month, where) for month in calendar.months if month.attempt)
+        for month in calendar.months:
+            yield from (
+                Problem(each.found, each.mend(where), DataError.exit_code) for each in month.disagreements
+            )
+            if month.attempt and not month.disagreements:
+                yield _failed(calendar, month, where)
 
 
 def summed_up(found: Sequence[Problem]) -> TaxiIngestError:

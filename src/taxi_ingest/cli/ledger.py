@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,11 +12,11 @@ from taxi_ingest.cli import completion, options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import LOOK, OUTPUT, SOURCE, UNDO
 from taxi_ingest.cli.options import DatabaseUrl, Json, PlaceBlock, Quiet, To, choices
-from taxi_ingest.cli.shared import chosen_place, stderr, stdout
+from taxi_ingest.cli.shared import chosen_place, named_place, stderr, stdout
 from taxi_ingest.errors import printable
 
 if TYPE_CHECKING:
-    from taxi_ingest.load import Filter, LoadRecord
+    from taxi_ingest.load import Disagreement, Filter, LoadRecord, Undone
     from taxi_ingest.places import Place
 
 _SHOWN_REJECTS = 50
@@ -100,13 +101,18 @@ def loads(
     one piece.
     """
     with failures_told(json):
+        from taxi_ingest.cli.grid import disagreement_as_json, show_disagreements
         from taxi_ingest.load import Filter, parse_target
         from taxi_ingest.tlc import dataset_named, parse_month
 
         if load_id is not None:
             target = parse_target(table) if table is not None else None
-            record = chosen_place(to, block, database_url, json).find_load(load_id, target)
+            place = chosen_place(to, block, database_url, json)
+            record = place.find_load(load_id, target)
             print_json(_as_json(record)) if json else _print_record(record)
+            if not json:
+                where = named_place(place, to, block, database_url)
+                show_disagreements(_disagreements(place, [record]), stderr(), where)
             return
         wanted = Filter(
             parse_target(table) if table is not None else None,
@@ -118,9 +124,12 @@ def loads(
         place = chosen_place(to, block, database_url, json)
         found = place.list_loads(wanted)
         if json:
-            print_json({"loads": [_as_json(load) for load in found]})
+            disagreements = map(disagreement_as_json, _disagreements(place, found))
+            print_json({"loads": [_as_json(load) for load in found], "disagreements": [*disagreements]})
         elif found:
             _print_table(found)
+            where = named_place(place, to, block, database_url)
+            show_disagreements(_disagreements(place, found), stderr(), where)
         else:
             stderr().print(_none(place, wanted), markup=False)
 
@@ -183,16 +192,32 @@ def undo(
     with failures_told(json, load_id=load_id):
         undone = chosen_place(to, block, database_url, quiet or json).undo(load_id)
         if json:
-            print_json(_as_json(undone) | {"status": "undone"})
+            detached = {str(table): rows for table, rows in undone.detached.items()}
+            told = {"status": "undone", "rows_undone": undone.rows, "detached": detached}
+            print_json(_as_json(undone.record) | told)
         elif not quiet:
-            stdout().print(
-                printable(
-                    f"Undone: the {undone.rows_loaded:,} rows of load {load_id} ({undone.source}) are no "
-                    f"longer in {undone.target}."
-                ),
-                highlight=False,
-                markup=False,
-            )
+            for line in _undone(undone):
+                stdout().print(printable(line), highlight=False, markup=False)
+
+
+def _undone(undone: "Undone") -> Iterator[str]:
+    """What was taken out, and what of the load someone else had taken out before."""
+    load = undone.record
+    counted = f"the {load.rows_loaded:,} rows"
+    which = counted if undone.rows == load.rows_loaded else f"{undone.rows:,} of {counted}"
+    tables = ", ".join(sorted(map(str, undone.tables)))
+    yield f"Undone: {which} of load {load.load_id} ({load.source}) are no longer in {tables}."
+    for table, rows in undone.detached.items():
+        yield f"{table}, which someone has detached, still has {rows:,}: DROP TABLE {table} removes them."
+    gone = load.rows_loaded - undone.rows - sum(undone.detached.values())
+    if gone > 0 and load.status == "dropped":
+        yield f"Someone had dropped or moved the other {gone:,} before."
+
+
+def _disagreements(place: "Place", shown: "Sequence[LoadRecord]") -> "list[Disagreement]":
+    """Which of the loads a table has otherwise than the ledger says."""
+    numbers = {load.load_id for load in shown}
+    return [each for each in place.disagreements() if each.load_id in numbers]
 
 
 def _none(place: "Place", wanted: "Filter") -> str:

@@ -126,7 +126,9 @@ class _Progress:
 
 def noted_by_ledger(outcome: BackfillOutcome) -> bool:
     """Whether the ledger knows of all that is to be loaded again, so that `--reprocess failed` finds it."""
-    return not outcome.count("waiting") and all(failure.exit_code in _NOTED for failure in outcome.failures)
+    return not outcome.count("waiting") and all(
+        failure.is_noted and failure.exit_code in _NOTED for failure in outcome.failures
+    )
 
 
 def summary(outcome: BackfillOutcome, noun: str, again: str | None, views: AtEnd | None) -> Text:

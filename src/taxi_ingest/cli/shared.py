@@ -206,6 +206,15 @@ def running_place(to: str | None, block: str | None, database_url: str | None) -
     return Postgres(database) if database else None
 
 
+def named_place(
+    place: "Place | None", to: str | None, block: str | None, database_url: str | None
+) -> list[str]:
+    """The flags that name the place again, in which a password is not shown; none where none named it."""
+    address = place.address if place else None
+    named = (("--to", to and address), ("--block", block), ("--database-url", database_url and address))
+    return [part for flag, value in named if value for part in (flag, value)]
+
+
 class _Stopped(Exception):
     """Prefect, which may know the block, does not run."""
 

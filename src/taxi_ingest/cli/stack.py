@@ -11,7 +11,7 @@ from taxi_ingest.cli import options
 from taxi_ingest.cli.failures import failures_told, print_json
 from taxi_ingest.cli.help import BEHAVIOUR, LOOK, OUTPUT, STACK
 from taxi_ingest.cli.options import DatabaseUrl, Json, PlaceBlock, Quiet, To
-from taxi_ingest.cli.shared import read_settings, running_place, stderr, stdout
+from taxi_ingest.cli.shared import named_place, read_settings, running_place, stderr, stdout
 from taxi_ingest.errors import DatabaseError, TaxiIngestError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -244,11 +244,11 @@ def status(
     """Say what runs, and what has become of each month.
 
     Also how programs reach the database. It starts nothing. A dataset that has loads has a grid of all its
-    months: loaded, short (rows are missing), revised (since it was loaded; only with --revised), failed,
-    missing, or unpublished.
+    months: loaded, short (rows are missing), revised (since it was loaded; only with --revised), inconsistent
+    (someone has moved its partitions by hand), failed, missing, or unpublished.
 
-    All is well for --check if the database answers (else it exits with 5), Prefect's API as well (6), and of
-    no month the last try failed (its exit code).
+    All is well for --check if the database answers (else it exits with 5), Prefect's API as well (6), no
+    month is inconsistent (4), and of none the last try failed (its exit code).
     """
     with failures_told(json) as known:
         from taxi_ingest.tlc import trips_named
@@ -267,8 +267,7 @@ def status(
                 raise
             found, unreachable = [], error
         address = place.address if place else None
-        named = (("--to", to and address), ("--block", block), ("--database-url", database_url and address))
-        where = [part for flag, value in named if value for part in (flag, value)]
+        where = named_place(place, to, block, database_url)
         if check:
             _check_all(known, place, table, found, unreachable, where)
             if not json:

@@ -6,13 +6,13 @@ Each part knows its own: load/diagnosis.py the database, flows/diagnosis.py Pref
 has set what. Here they stand in the order in which a load needs them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from taxi_ingest import stack
 from taxi_ingest.doctor.finding import Finding, failed, looked_at, note, ok
 from taxi_ingest.doctor.machine import examine_folders, examine_python
-from taxi_ingest.errors import SourceError
-from taxi_ingest.load import Database
+from taxi_ingest.errors import DataError, SourceError
+from taxi_ingest.load import Database, disagreements
 from taxi_ingest.places.databases import EmbeddedDatabase, choose_database
 from taxi_ingest.settings.environment import Settings
 from taxi_ingest.settings.origin import setting_origins, unknown_variables
@@ -38,7 +38,7 @@ def examine(settings: Settings, block: str | None = None, *, by_flag: bool = Fal
     yield from looked_at("folders", lambda: examine_folders(settings))
     yield from looked_at("embedded Postgres", lambda: [_embedded(settings)])
     yield from looked_at("Prefect", lambda: _prefect(settings))
-    yield from looked_at("database", lambda: _database(settings, block))
+    yield from looked_at("database", lambda: _database(settings, block, by_flag))
     yield from looked_at("months", lambda: [_months(settings)])
 
 
@@ -84,7 +84,7 @@ def _prefect(settings: Settings) -> list[Finding]:
     return [ok("Prefect", f"{place}: {found.version}")]
 
 
-def _database(settings: Settings, block: str | None) -> list[Finding]:
+def _database(settings: Settings, block: str | None, by_flag: bool) -> list[Finding]:
     database, chosen_by = _chosen_database(settings, block)
     if isinstance(database, EmbeddedDatabase) and not database.runs:
         return [ok("database", "the embedded Postgres, which is stopped")]
@@ -97,8 +97,17 @@ def _database(settings: Settings, block: str | None) -> list[Finding]:
         note(name, "was left by a load that was ended before it was complete", "The next load removes it.")
         for name in left_parts(database)
     ]
+    where = ["--block", block] if block else ["--database-url", database.address] if by_flag else []
+    ledger = looked_at("ledger", lambda: _ledger(database, where))
     slow = [note(each.name, f"= {each.value}", each.advice) for each in slow_settings(database)]
-    return [connection, *rights, *left, *slow]
+    return [connection, *rights, *left, *ledger, *slow]
+
+
+def _ledger(database: Database, where: Sequence[str]) -> list[Finding]:
+    """What tables have otherwise than the ledger says; `where` are the flags that name the database."""
+    return [
+        failed(str(each.target), DataError(each.found, each.mend(where))) for each in disagreements(database)
+    ]
 
 
 def _chosen_database(settings: Settings, block: str | None) -> tuple[Database, str]:

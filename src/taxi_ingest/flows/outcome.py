@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeGuard
 
-from taxi_ingest.errors import TaxiIngestError, bug
+from taxi_ingest.errors import InconsistentError, TaxiIngestError, bug
 from taxi_ingest.load import LoadResult, Preview, Target
 from taxi_ingest.places import Place
 from taxi_ingest.sources import SourceFile
@@ -136,6 +136,8 @@ class NotLoaded:
     hint: str | None = None
     exit_code: int = 0
     """What `ingest` of this file would have ended with."""
+    is_noted: bool = True
+    """Whether it is a try that a ledger keeps, if it keeps any."""
 
     @classmethod
     def failed(
@@ -143,13 +145,14 @@ class NotLoaded:
     ) -> "NotLoaded":
         """One whose load has ended with an error."""
         known = error if isinstance(error, TaxiIngestError) else bug(error)
-        return cls("failed", table, url, dataset, month, str(known), known.hint, known.exit_code)
+        is_noted = not isinstance(known, InconsistentError)
+        return cls("failed", table, url, dataset, month, str(known), known.hint, known.exit_code, is_noted)
 
     def as_json(self) -> dict[str, Any]:
         """The same object as of a file that was loaded; what there is not is null."""
         empty = {field.name: None for field in fields(Outcome) if field.name != "plan"}
         known = asdict(self)
-        del known["exit_code"]
+        del known["exit_code"], known["is_noted"]
         return {**empty, **known}
 
 

@@ -4,7 +4,8 @@ from taxi_ingest.load.assignment import Assignment, Outlines, assign_zones, load
 from taxi_ingest.load.copy import LoadProgress
 from taxi_ingest.load.coverage import Attempt, Coverage, Pace, coverage, free_bytes, holders, pace
 from taxi_ingest.load.database import Database, database_at
-from taxi_ingest.load.decision import already_loaded
+from taxi_ingest.load.decision import already_loaded, look_back
+from taxi_ingest.load.disagreement import Disagreement, disagreements
 from taxi_ingest.load.history import (
     Filter,
     LoadRecord,
@@ -15,7 +16,6 @@ from taxi_ingest.load.history import (
     committed_runs,
     find_load,
     list_loads,
-    look_back,
     table_hint,
 )
 from taxi_ingest.load.interrupt import cancel_all, listening_for_signals
@@ -24,7 +24,7 @@ from taxi_ingest.load.preview import Preview, preview
 from taxi_ingest.load.rejects import rejects_of, write_rejects
 from taxi_ingest.load.survey import Answers, Surveyed, SurveyedColumn, TaxiZones, ask, survey, taxi_zones
 from taxi_ingest.load.table import Target, parse_target
-from taxi_ingest.load.transaction import LoadResult, load_file, undo
+from taxi_ingest.load.transaction import LoadResult, Undone, load_file, undo
 from taxi_ingest.load.waiting import loading_many
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Attempt",
     "Coverage",
     "Database",
+    "Disagreement",
     "Filter",
     "LoadProgress",
     "LoadRecord",
@@ -47,6 +48,7 @@ __all__ = [
     "TableRecord",
     "Target",
     "TaxiZones",
+    "Undone",
     "Verdict",
     "already_loaded",
     "ask",
@@ -55,6 +57,7 @@ __all__ = [
     "committed_runs",
     "coverage",
     "database_at",
+    "disagreements",
     "find_load",
     "free_bytes",
     "holders",

@@ -1,14 +1,16 @@
 """Which months a table has, how the last try to load one of the others ended, and what loading them takes."""
 
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from psycopg2.extensions import cursor as Cursor
 
-from taxi_ingest.load import history, migrations
+from taxi_ingest.load import disagreement, history, migrations, partition
 from taxi_ingest.load.database import Database, one, parse_address
+from taxi_ingest.load.disagreement import Disagreement
 from taxi_ingest.load.history import LoadRecord
 from taxi_ingest.load.ledger import ATTEMPTS_SINCE
 from taxi_ingest.load.table import Target
@@ -35,16 +37,16 @@ class Coverage:
     """The latest load of each month whose rows are there."""
     attempts: dict[str, Attempt]
     """The last try of each month, where it failed; what was loaded before may be there still."""
+    disagreements: dict[str, list[Disagreement]] = field(default_factory=dict)
+    """Of each month of which the table has other rows than the ledger says."""
 
 
 _LOADED_PARTITIONS = f"""
 SELECT DISTINCT ON (month) {history.COLUMNS} FROM taxi_ingest.loads
 WHERE status = 'loaded' AND dataset = %(dataset)s AND month = ANY (%(months)s) AND load_id IN (
     SELECT parts.load_id
-    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    JOIN taxi_ingest.parts ON _load_id = substring(relname FROM 6)::integer
-    WHERE inhparent = to_regclass(%(target)s) AND NOT inhdetachpending
-      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$'
+    FROM {partition.IN_TABLES} JOIN taxi_ingest.parts USING (_load_id)
+    WHERE inhparent = to_regclass(%(target)s)
     GROUP BY parts.load_id
     HAVING count(*) = (
         SELECT count(*) FROM (SELECT load_id AS whole_id FROM taxi_ingest.parts) AS whole
@@ -79,7 +81,7 @@ WHERE failed_at > ALL (
 """A try that was followed by a load is past, also where that load has been undone since."""
 
 
-_HOLDERS = """
+_HOLDERS = f"""
 WITH RECURSIVE plain AS (
     (SELECT dataset, table_schema, table_name FROM taxi_ingest.loads
     WHERE status = 'loaded' AND is_partition IS NOT TRUE AND month IS NOT NULL AND dataset IS NOT NULL
@@ -95,17 +97,14 @@ SELECT dataset, table_schema, table_name FROM plain
 WHERE (SELECT relkind FROM pg_class
     WHERE oid = to_regclass(format('%I.%I', table_schema, table_name))) = 'r'
 UNION
-SELECT dataset, nspname, parent.relname
-FROM pg_inherits
-JOIN pg_class AS partition ON partition.oid = inhrelid
-JOIN pg_class AS parent ON parent.oid = inhparent
-JOIN pg_namespace ON pg_namespace.oid = parent.relnamespace
-JOIN taxi_ingest.parts ON _load_id = substring(partition.relname FROM 6)::integer
+SELECT dataset, nspname, relname
+FROM {partition.IN_TABLES}
+JOIN taxi_ingest.parts USING (_load_id)
 JOIN taxi_ingest.loads USING (load_id)
-WHERE partition.relnamespace = to_regnamespace('taxi_ingest') AND NOT inhdetachpending
-  AND partition.relname ~ '^load_[0-9]{1,9}$'
-  AND status = 'loaded' AND month IS NOT NULL AND dataset IS NOT NULL
-"""
+JOIN pg_class ON pg_class.oid = inhparent
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE month IS NOT NULL AND dataset IS NOT NULL
+"""  # noqa: S608
 """From the partitions to the ledger; a user's own tables are found by leaps from one to the next."""
 
 
@@ -130,7 +129,9 @@ def coverage(database: Database, target: Target, dataset: str, months: Sequence[
     with database.connect() as connection, connection.cursor() as cursor:
         if not history.exists(cursor):
             return Coverage({}, {})
-        return Coverage(_loads(cursor, values), _attempts(cursor, values))
+        return Coverage(
+            _loads(cursor, values), _attempts(cursor, values), _disagreements(cursor, target, dataset)
+        )
 
 
 def _loads(cursor: Cursor, values: dict[str, object]) -> dict[str, LoadRecord]:
@@ -147,6 +148,14 @@ def _attempts(cursor: Cursor, values: dict[str, object]) -> dict[str, Attempt]:
         return {}
     cursor.execute(_FAILED, values)
     return {attempt.month: attempt for attempt in (Attempt(*row) for row in cursor.fetchall())}
+
+
+def _disagreements(cursor: Cursor, target: Target, dataset: str) -> dict[str, list[Disagreement]]:
+    found = defaultdict(list)
+    for each in disagreement.find(cursor, target):
+        if each.dataset == dataset and each.month:
+            found[each.month].append(each)
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import pyarrow as pa
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError
-from taxi_ingest.load import history, table
+from taxi_ingest.load import disagreement, history, table
+from taxi_ingest.load.database import Database
 from taxi_ingest.load.destination import Destination, choose, is_lookup
-from taxi_ingest.load.history import LoadRecord, TableRecord
+from taxi_ingest.load.history import LoadRecord, LookBack, TableRecord
 from taxi_ingest.load.table import ExistingTable, Target
 from taxi_ingest.load.trust import check_table
 from taxi_ingest.load.types import is_widening, name_of, type_named
@@ -43,13 +44,31 @@ class Decision:
         return "load" if self.replaces is None else "replace"
 
 
+def look_back(database: Database, target: Target, url: str) -> LookBack:
+    """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet.
+
+    Raises InconsistentError where table and ledger disagree about that file, DatabaseError where there is no
+    table, and none can be made.
+    """
+    with database.connect() as connection, connection.cursor() as cursor:
+        table.check_place(cursor, target)
+        if not history.exists(cursor):
+            return LookBack(None, None)
+        known = history.find(cursor, target, url)
+        if known:
+            disagreement.check_none(cursor, target, url, known.sha256, known.dataset, known.month)
+        return LookBack(known, history.find_table(cursor, target))
+
+
 def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job: Job) -> Decision:
     """Look at the table and the ledger, and decide; change nothing.
 
     Raises DataError where the file is refused: it is there already and should not be, its month is there
-    from elsewhere, or the table can't take it.
+    from elsewhere, table and ledger disagree about it, or the table can't take it.
     """
     has_ledger = history.exists(cursor)
+    plan = stream.plan
+    disagreement.check_none(cursor, target, file.url, file.sha256, plan.dataset, plan.month)
     known = history.find(cursor, target, file.url, file.sha256) if has_ledger else None
     record = history.find_table(cursor, target) if has_ledger else None
     existing = table.look_up(cursor, target)
@@ -57,13 +76,11 @@ def decide(cursor: Cursor, stream: Stream, file: SourceFile, target: Target, job
         raise already_loaded(known, target)
     if known and known.sha256 == file.sha256 and job.if_loaded == "skip":
         return Decision(stream, existing, None, known, None, changed=False)
-    if has_ledger and existing and existing.partitioned:
-        _check_whole(cursor, stream, file, target)
     changed = known is not None and known.sha256 != file.sha256
     if known and changed and not job.keep_both:
         _check_not_there(cursor, file, target, known)
     if record:
-        record.check_dataset(stream.plan.dataset, target)
+        record.check_dataset(plan.dataset, target)
     replaces = known.load_id if known else _replaced(cursor, stream, file, target, record, job)
     stream = _fitted(stream, target, existing)
     check_table(cursor, target)
@@ -78,17 +95,6 @@ def already_loaded(previous: LoadRecord, target: Target) -> DataError:
         f"{previous.source} is already in {target}, as load {previous.load_id}.",
         "Leave out --if-loaded fail to skip it, or use --if-loaded replace to load it anew.",
     )
-
-
-def _check_whole(cursor: Cursor, stream: Stream, file: SourceFile, target: Target) -> None:
-    """Refuse a file of which the table has a part of the rows: it would be there one and a half times."""
-    plan = stream.plan
-    if remains := history.find_remains(cursor, target, file.url, file.sha256, plan.dataset, plan.month):
-        raise DataError(
-            f"{target} has a part of load {remains.load_id}, from {remains.source}; someone has detached or "
-            "dropped another.",
-            f"Attach it again, or remove the rest: taxi-ingest undo {remains.load_id}",
-        )
 
 
 def _check_not_there(cursor: Cursor, file: SourceFile, target: Target, known: LoadRecord) -> None:

@@ -139,7 +139,7 @@ class Partition:
         existing = table.look_up(cursor, self.target)
         if existing != self.existing and not self._still_fits(copied, existing):
             raise TableChanged
-        if self.replaces is not None and partition.table_with(cursor, self.replaces) != self.target:
+        if self.replaces is not None and not partition.holds_whole(cursor, self.target, self.replaces):
             # Undone, dropped or detached meanwhile: what is to become of the file is another question now.
             raise TableChanged
         notes = self._define(cursor, existing)

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
+from weakref import WeakSet
 
+from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from taxi_ingest.errors import DataError, UsageError, nearest
 from taxi_ingest.load import migrations
 from taxi_ingest.load.database import Database
-from taxi_ingest.load.table import Target, check_place
+from taxi_ingest.load.table import Target
 from taxi_ingest.settings.job import Names
 from taxi_ingest.sources import Validators
 
@@ -155,22 +157,6 @@ ORDER BY load_id DESC
 LIMIT 1
 """  # noqa: S608
 
-_REMAINS = f"""
-WITH attached AS (
-    SELECT substring(relname FROM 6)::integer AS _load_id
-    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE inhparent = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))
-      AND NOT inhdetachpending
-      AND relnamespace = to_regnamespace('taxi_ingest') AND relname ~ '^load_[0-9]{{1,9}}$')
-SELECT {COLUMNS} FROM taxi_ingest.loads
-WHERE (source = %(source)s OR sha256 = %(sha256)s OR (dataset, month) = (%(dataset)s, %(month)s))
-  AND EXISTS (SELECT FROM taxi_ingest.parts WHERE parts.load_id = loads.load_id
-    AND _load_id IN (SELECT _load_id FROM attached))
-  AND EXISTS (SELECT FROM taxi_ingest.parts WHERE parts.load_id = loads.load_id
-    AND _load_id NOT IN (SELECT _load_id FROM attached))
-ORDER BY load_id LIMIT 1
-"""  # noqa: S608
-
 _NOW = {
     "status": f"CASE WHEN status = 'loaded' AND NOT {_PRESENT} THEN 'dropped' ELSE status END",
     "table_schema": f"""coalesce((
@@ -224,17 +210,28 @@ _READABLE = 2
 _PARTS_SINCE = 7
 _ONE_PART_EACH = "(SELECT load_id AS _load_id, load_id FROM taxi_ingest.loads) AS parts"
 """What stands for `taxi_ingest.parts` in a ledger that has no such table yet."""
+_WITH_PARTS: WeakSet[Connection] = WeakSet()
+"""The connections to a ledger that has it: it never loses it again, so that it is looked up once."""
 
 
 def execute(cursor: Cursor, query: str, values: Any = None) -> None:
     """Execute a query about loads and their parts, in a ledger of any version, which stays as it is."""
-    if migrations.version(cursor) < _PARTS_SINCE:
+    if not _has_parts(cursor):
         query = query.replace("taxi_ingest.parts", _ONE_PART_EACH)
     cursor.execute(query, values)
 
 
+def _has_parts(cursor: Cursor) -> bool:
+    connection = cursor.connection
+    if connection not in _WITH_PARTS and migrations.version(cursor) >= _PARTS_SINCE:
+        _WITH_PARTS.add(connection)
+    return connection in _WITH_PARTS
+
+
 def exists(cursor: Cursor) -> bool:
     """Whether this database has a ledger that can be read; the very first is brought up to date for it."""
+    if _has_parts(cursor):
+        return True
     number = migrations.version(cursor)
     if 0 < number < _READABLE:
         migrations.upgrade(cursor)
@@ -270,16 +267,6 @@ def find_month(cursor: Cursor, target: Target, dataset: str, month: str) -> list
     return [LoadRecord(*row) for row in cursor.fetchall()]
 
 
-def find_remains(
-    cursor: Cursor, target: Target, url: str, sha256: str, dataset: str | None, month: str | None
-) -> LoadRecord | None:
-    """A load of this file or month of which the table has some parts, while someone has taken out others."""
-    values = {"schema": target.schema, "table": target.name, "source": url, "sha256": sha256}
-    execute(cursor, _REMAINS, {**values, "dataset": dataset, "month": month})
-    row = cursor.fetchone()
-    return LoadRecord(*row) if row else None
-
-
 def known_load(cursor: Cursor, load_id: int) -> LoadRecord:
     """A load by its number, as it is now. Raises UsageError for one that there never was."""
     if exists(cursor):
@@ -298,18 +285,6 @@ def find_load(database: Database, load_id: int) -> LoadRecord:
     """A load by its number. Raises UsageError for one that there never was."""
     with database.connect() as connection, connection.cursor() as cursor:
         return known_load(cursor, load_id)
-
-
-def look_back(database: Database, target: Target, url: str) -> LookBack:
-    """What is known of a table and of the file at `url` in it; nothing where there is no ledger yet.
-
-    Raises DatabaseError where there is no table, and none can be made.
-    """
-    with database.connect() as connection, connection.cursor() as cursor:
-        check_place(cursor, target)
-        if not exists(cursor):
-            return LookBack(None, None)
-        return LookBack(find(cursor, target, url), find_table(cursor, target))
 
 
 def list_loads(database: Database, wanted: Filter) -> list[LoadRecord]:

@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from taxi_ingest import tlc
-from taxi_ingest.errors import DatabaseError, DataError, SourceError, TaxiIngestError
+from taxi_ingest.errors import DatabaseError, DataError, InconsistentError, SourceError, TaxiIngestError
 from taxi_ingest.load import migrations
 from taxi_ingest.load.checks import Comparison
 from taxi_ingest.load.copy import Counts
@@ -171,9 +171,9 @@ def note_attempt(
 
     Only what the source, the data or the database are to blame for, and only into a ledger that is there
     and up to date: a failure makes and alters nothing. What can't be written is left, as `error` is what
-    the user must know.
+    the user must know. Where table and ledger disagree is looked up for as long as it lasts, and not noted.
     """
-    if not isinstance(error, SourceError | DataError | DatabaseError):
+    if not isinstance(error, SourceError | DataError | DatabaseError) or isinstance(error, InconsistentError):
         return
     values = {
         "schema": target.schema,

@@ -60,6 +60,19 @@ WHERE status = 'loaded' AND inhparent = to_regclass(%s) AND pg_has_role(relowner
 ORDER BY _load_id
 """
 
+IN_TABLES = """(
+    SELECT inhparent, substring(relname FROM '^load_([0-9]{1,9})$')::integer AS _load_id
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE NOT inhdetachpending AND relnamespace = to_regnamespace('taxi_ingest')) AS in_tables"""
+"""The parts that tables have now, by their numbers (null for other partitions): SQL for who comes from the
+tables to the ledger. By a condition on its name each part would be looked for among all of them."""
+
+DETACHED = """(
+    SELECT _load_id, load_id FROM taxi_ingest.parts
+    JOIN pg_class ON pg_class.oid = to_regclass('taxi_ingest.load_' || _load_id) AND relkind = 'r'
+    WHERE pg_class.oid NOT IN (SELECT inhrelid FROM pg_inherits)) AS detached"""
+"""The parts that are tables by themselves, as someone has detached them, and whose they are."""
+
 _ATTACHED = """
 SELECT _load_id, nspname, relname
 FROM taxi_ingest.parts
@@ -177,6 +190,19 @@ def attached(cursor: Cursor, load_id: int) -> dict[int, Target]:
     return {part_id: Target(schema, name) for part_id, schema, name in cursor.fetchall()}
 
 
+def holds_whole(cursor: Cursor, target: Target, load_id: int) -> bool:
+    """Whether a table has all parts of a load."""
+    cursor.execute("SELECT _load_id FROM taxi_ingest.parts WHERE load_id = %s", (load_id,))
+    whole = {part_id: target for (part_id,) in cursor.fetchall()}
+    return attached(cursor, load_id) == whole
+
+
+def detached(cursor: Cursor, load_id: int) -> list[Target]:
+    """The tables that hold parts of a load and are in no table, as someone has detached them."""
+    cursor.execute(f"SELECT _load_id FROM {DETACHED} WHERE load_id = %s ORDER BY 1", (load_id,))  # noqa: S608
+    return [target_of(part_id) for (part_id,) in cursor.fetchall()]
+
+
 def drop(cursor: Cursor, load_id: int) -> None:
     """Take the rows of a load out of its table."""
     for part_id, target in attached(cursor, load_id).items():
@@ -254,8 +280,8 @@ def create_index(cursor: Cursor, part_id: int, plan: Plan) -> None:
     Without statistics the planner takes a BRIN index to be of no use, and autovacuum comes a minute later or
     never.
     """
-    if column := _pickup(plan):
-        _create_index(cursor, target_of(part_id), _INDEX_NAME.format(part_id), column)
+    if column := plan.pickup:
+        _create_index(cursor, target_of(part_id), _INDEX_NAME.format(part_id), column.name)
 
 
 def _create_index(cursor: Cursor, partition: Target, name: str, column: str) -> None:
@@ -278,7 +304,7 @@ def _create_index(cursor: Cursor, partition: Target, name: str, column: str) -> 
 def without_index(cursor: Cursor, target: Target, plan: Plan) -> list[int]:
     """The parts of a table that lack the index, as earlier versions made none: those of our own that we may
     give one to."""
-    if _pickup(plan) is None:
+    if plan.pickup is None:
         return []
     cursor.execute(_WITHOUT_INDEX, (target.quoted_whole,))
     return [part_id for (part_id,) in cursor.fetchall()]
@@ -320,11 +346,6 @@ def _create_index_alone(connection: Connection, part_id: int, plan: Plan) -> boo
 def _exists(cursor: Cursor, table: str) -> bool:
     cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
     return bool(one(cursor)[0])
-
-
-def _pickup(plan: Plan) -> str | None:
-    """What the table calls the column of the trip's start."""
-    return next((column.name for column in plan.columns if column.snake == "pickup_datetime"), None)
 
 
 def _has_statistics(cursor: Cursor, partition: Target, column: str) -> bool:

@@ -277,6 +277,12 @@ def lock_rows(cursor: Cursor, target: Target) -> None:
     cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(target.sql))
 
 
+def count_rows(cursor: Cursor, target: Target) -> int:
+    """How many rows a table has."""
+    cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(target.sql))
+    return int(one(cursor)[0])
+
+
 def delete_all(cursor: Cursor, target: Target) -> None:
     """Empty a table; readers see the old rows until the commit."""
     cursor.execute(sql.SQL("DELETE FROM {}").format(target.sql))

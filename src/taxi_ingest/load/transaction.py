@@ -1,7 +1,7 @@
 """The one transaction that loads a file, and the one that takes a load's rows out again."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -25,6 +25,9 @@ from taxi_ingest.load.waiting import patiently
 from taxi_ingest.settings.job import Job
 from taxi_ingest.sources import SourceFile
 from taxi_ingest.transform import Misjudged, Stream
+
+_ENDED = ("replaced", "undone")
+"""What the ledger says of loads whose rows are gone, unless someone has attached them again."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,25 @@ def _load(
     return LoadResult(ledger.finish(cursor, load_id, counts, comparison, notes))
 
 
-def undo(database: Database, load_id: int) -> LoadRecord:
-    """Detach and drop a load's partition in one transaction; the ledger keeps the fact.
+@dataclass(frozen=True)
+class Undone:
+    """What was taken out of a table."""
 
-    Returns the load as it was. Raises UsageError for a load that there never was, DataError for one whose
-    rows are gone or can't be told from others.
+    record: LoadRecord
+    """The load, as it was."""
+    rows: int
+    """How many of its rows are gone now."""
+    tables: Collection[Target]
+    """Which had them."""
+    detached: Mapping[Target, int] = field(default_factory=dict)
+    """The tables of its rows that someone had detached before, which stay, and how many each has."""
+
+
+def undo(database: Database, load_id: int) -> Undone:
+    """Detach and drop a load's partitions in one transaction; the ledger keeps the fact.
+
+    What someone else has detached is theirs, and stays. Raises UsageError for a load that there never was,
+    DataError for one whose rows are gone or can't be told from others.
     """
     with database.transaction() as cursor:
         check_ledger(cursor)
@@ -139,24 +156,42 @@ def undo(database: Database, load_id: int) -> LoadRecord:
         return patiently(cursor, lambda: _undo(cursor, load_id))
 
 
-def _undo(cursor: Cursor, load_id: int) -> LoadRecord:
-    table.lock_definition(cursor, history.known_load(cursor, load_id).target)
+def _undo(cursor: Cursor, load_id: int) -> Undone:
+    record = history.known_load(cursor, load_id)
+    holders = {record.target, *partition.attached(cursor, load_id).values()}
+    for holder in sorted(holders, key=str):
+        table.lock_definition(cursor, holder)
     record = history.known_load(cursor, load_id)
     _check_undoable(cursor, record)
+    undone = _undone(cursor, record)
     partition.drop(cursor, load_id)
-    ledger.end(cursor, load_id, "undone")
-    return record
+    if record.status not in _ENDED:
+        ledger.end(cursor, load_id, "undone")
+    return undone
+
+
+def _undone(cursor: Cursor, record: LoadRecord) -> Undone:
+    """What is about to be undone: of a load that is whole it is known without a look at its rows."""
+    present = partition.attached(cursor, record.load_id)
+    if record.status == "loaded":
+        return Undone(record, record.rows_loaded, set(present.values()))
+    return Undone(
+        record,
+        sum(table.count_rows(cursor, partition.target_of(part_id)) for part_id in present),
+        set(present.values()),
+        {part: table.count_rows(cursor, part) for part in partition.detached(cursor, record.load_id)},
+    )
 
 
 def _check_undoable(cursor: Cursor, record: LoadRecord) -> None:
     """Raise DataError unless a table has the load's rows as partitions, or some of them."""
-    if record.status in ("replaced", "undone"):
+    if partition.attached(cursor, record.load_id):
+        return
+    if record.status in _ENDED:
         raise DataError(
             f"Load {record.load_id} is {record.status} already: its rows are not in {record.target}.",
             "`taxi-ingest loads` tells what became of each load.",
         )
-    if partition.attached(cursor, record.load_id):
-        return
     existing = table.look_up(cursor, record.target)
     if existing and not existing.partitioned:
         raise DataError(
@@ -164,7 +199,10 @@ def _check_undoable(cursor: Cursor, record: LoadRecord) -> None:
             "from its others.",
             "Only tables that taxi-ingest makes for trips can be undone; DELETE the rows yourself.",
         )
+    detached = ", ".join(map(str, partition.detached(cursor, record.load_id)))
     raise DataError(
         f"Someone has dropped or detached the rows of load {record.load_id} from {record.target} already.",
-        "To have them again, ingest the file again.",
+        f"They are in {detached}: attach it again, or ingest the file again."
+        if detached
+        else "To have them again, ingest the file again.",
     )

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from taxi_ingest.errors import TaxiIngestError, UsageError
 from taxi_ingest.load import (
     Coverage,
+    Disagreement,
     Filter,
     LoadProgress,
     LoadRecord,
@@ -20,6 +21,7 @@ from taxi_ingest.load import (
     Pace,
     Preview,
     Target,
+    Undone,
 )
 from taxi_ingest.read import Reject
 from taxi_ingest.settings.job import Job, LoadOptions
@@ -72,8 +74,8 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def undo(self, load_id: int) -> LoadRecord:
-        """Take a load's rows out again; returns the load as it was. UsageError where that can't be done."""
+    def undo(self, load_id: int) -> Undone:
+        """Take a load's rows out again; returns what was. UsageError where that can't be done."""
 
     @abstractmethod
     def list_loads(self, wanted: Filter) -> list[LoadRecord]:
@@ -110,6 +112,12 @@ class Place(ABC):
         """Which of these months (`2024-01`) of a dataset a table has, and how the tries of others ended."""
         loads = self.list_loads(Filter(target, dataset, status="loaded"))
         return Coverage({load.month: load for load in loads if load.month and load.month in months}, {})
+
+    def disagreements(self, target: Target | None = None) -> list[Disagreement]:
+        """What a table, or any, has otherwise than its ledger says; nothing where nobody can bring that
+        about."""
+        del target
+        return []
 
     def holders(self) -> list[tuple[str, Target]]:
         """Each dataset of which months were loaded, and a table that holds them."""

@@ -11,6 +11,7 @@ from taxi_ingest.errors import TaxiIngestError
 from taxi_ingest.load import (
     Coverage,
     Database,
+    Disagreement,
     Filter,
     LoadProgress,
     LoadRecord,
@@ -19,6 +20,7 @@ from taxi_ingest.load import (
     Pace,
     Preview,
     Target,
+    Undone,
 )
 from taxi_ingest.places.place import Place, of_table
 from taxi_ingest.read import Reject
@@ -66,7 +68,7 @@ class Postgres(Place):
             on_progress=on_progress,
         )
 
-    def undo(self, load_id: int) -> LoadRecord:
+    def undo(self, load_id: int) -> Undone:
         """Detach and drop the load's partition."""
         return loading.undo(self.database, load_id)
 
@@ -95,6 +97,10 @@ class Postgres(Place):
     def coverage(self, target: Target, dataset: str, months: Sequence[str]) -> Coverage:
         """From the table's partitions to the ledger."""
         return loading.coverage(self.database, target, dataset, months)
+
+    def disagreements(self, target: Target | None = None) -> list[Disagreement]:
+        """Between the partitions and the ledger."""
+        return loading.disagreements(self.database, target)
 
     def holders(self) -> list[tuple[str, Target]]:
         """From all partitions to the ledger."""

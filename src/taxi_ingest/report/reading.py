@@ -16,6 +16,7 @@ from taxi_ingest.load import (
     SurveyedColumn,
     Target,
     ask,
+    disagreements,
     list_loads,
     parse_target,
     survey,
@@ -94,6 +95,7 @@ def make_report(
     """
     surveyed = survey(database, target)
     loads = list_loads(database, Filter(target=target, status="loaded"))
+    wrong = disagreements(database, target)
     known = _dataset_of(surveyed, loads, dataset)
     if months is not None and known is None:
         raise UsageError(f"{target} holds no trips of TLC's, which have months.", "Leave --month out.")
@@ -116,8 +118,8 @@ def make_report(
     return Report(
         target,
         known.name if known else None,
-        tuple(_facts(loads, answers, surveyed, known)),
-        tuple(_notes(surveyed, columns, answers, known)),
+        tuple(_facts([] if wrong else loads, answers, surveyed, known)),
+        (*(f"{each.found} {each.mend()}" for each in wrong), *_notes(surveyed, columns, answers, known)),
         (*_of_rows(answers, shown, known, zones.names if zones else {}), *_of_loads(loads)),
         tuple(compare(Postgres(database), target, known.name, shown, today)) if known and shown else (),
         tuple(loads),

@@ -69,6 +69,11 @@ class Plan:
         return tuple(column for column in self.columns if column.source is not None)
 
     @property
+    def pickup(self) -> PlannedColumn | None:
+        """The column of the trip's start, whatever the table calls it and whether or not the file has it."""
+        return next((column for column in self.columns if column.snake == "pickup_datetime"), None)
+
+    @property
     def schema(self) -> pa.Schema:
         """The names and types of those."""
         return pa.schema([(column.name, column.type) for column in self.loaded])

@@ -28,6 +28,7 @@ from taxi_ingest.load import (
     Preview,
     TableRecord,
     Target,
+    Undone,
 )
 from taxi_ingest.places.bigquery import ledger as ledgers
 from taxi_ingest.places.bigquery.columns import columns_of, columns_with
@@ -116,7 +117,7 @@ class BigQuery(Monthly):
                 ledgers.write_load(dataset, replace(record, finished_at=done.ended), done.job_id)
             )
 
-    def undo(self, load_id: int) -> LoadRecord:
+    def undo(self, load_id: int) -> Undone:
         """Delete the month's partition, which costs nothing, and say so in the ledger."""
         with self._opened() as dataset:
             record = self._find(_loads(dataset), load_id)
@@ -128,7 +129,7 @@ class BigQuery(Monthly):
             dataset.drop(_partition(record))
             dataset.drop(_partition_of_rejects(record))
             ledgers.write_undone(dataset, load_id)
-        return record
+        return Undone(record, record.rows_loaded, [record.target])
 
     def list_loads(self, wanted: Filter) -> list[LoadRecord]:
         """The ledger's, those told apart whose partition somebody has deleted."""

@@ -20,6 +20,7 @@ from taxi_ingest.load import (
     LookBack,
     Preview,
     Target,
+    Undone,
 )
 from taxi_ingest.places.lake.month_file import TAIL_BYTES, footer_bytes, read_record, read_rejects
 from taxi_ingest.places.lake.objects import Draft, Objects
@@ -148,7 +149,7 @@ class Lake(Monthly):
                 if key != own or not record.rows_rejected:
                     self.objects.remove(key)
 
-    def undo(self, load_id: int) -> LoadRecord:
+    def undo(self, load_id: int) -> Undone:
         """Nothing is taken out of a lake."""
         del load_id
         raise UsageError(

@@ -136,10 +136,10 @@ def _written(
 
 def pickup_of(plan: Plan) -> str:
     """The column by which rows are sorted. Raises DataError where a user's step has dropped it."""
-    found = next((column.name for column in plan.loaded if column.snake == "pickup_datetime"), None)
-    if found is None:
+    found = plan.pickup
+    if found is None or found.source is None:
         raise DataError("Without its pickup times a month has no order.", "Leave that column in the step.")
-    return found
+    return found.name
 
 
 def _itself(batch: CanonicalBatch) -> CanonicalBatch:
