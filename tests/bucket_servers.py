@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,16 +26,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from helpers import free_port, until
+from helpers import ROOT, free_port, until
 from taxi_ingest.sources.buckets import open_bucket, parse_bucket_url
 
 
 @contextmanager
 def running(command: list[str], url: str) -> Iterator[None]:
     """A server's process, while it answers at `url`."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, text=True) as process:
         try:
-            until(lambda: answers(url))
+            until(lambda: answers(url), lambda: f"{command} answers nobody", process)
             yield
         finally:
             process.terminate()
@@ -61,15 +63,16 @@ def s3_server() -> Iterator[str]:
 @contextmanager
 def azure_server() -> Iterator[str]:
     """Azurite, in memory, where npm has installed it; the address of its account."""
-    program = shutil.which("azurite-blob")
+    program = shutil.which("azurite-blob", path=os.pathsep.join((_AZURITE, os.environ["PATH"])))
     if program is None:
-        pytest.skip("Azurite, which speaks like Azure, is not installed (npm install -g azurite)")
+        pytest.skip("Azurite, which speaks like Azure, is not installed (make azurite)")
     port = free_port()
-    options = ["--inMemoryPersistence", "--silent", "--blobPort", str(port)]
+    options = ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--blobPort", str(port)]
     with running([program, *options], f"http://127.0.0.1:{port}"):
         yield f"http://127.0.0.1:{port}/{_AZURE_ACCOUNT}"
 
 
+_AZURITE = str(ROOT / "build" / "azurite" / "node_modules" / ".bin")
 _AZURE_ACCOUNT = "devstoreaccount1"
 _AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Those of every emulator of Azure's

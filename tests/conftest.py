@@ -27,6 +27,7 @@ from bucket_servers import (
 )
 from builders import TRIPS, written
 from helpers import (
+    QUICK,
     Cli,
     Publish,
     execute,
@@ -47,7 +48,7 @@ from taxi_ingest.tlc.sample import write_sample
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-_HOME = Path(tempfile.mkdtemp(prefix="ti-"))
+_HOME = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
 _TABLES = _HOME / "prefect.db"
 set_up_environment(_HOME)
 
@@ -90,14 +91,18 @@ def prefect_server(settings: Settings) -> str:
 
 
 @pytest.fixture(scope="session")
-def with_tables(prefect_server: str) -> Callable[[Path], None]:
-    """Give a local stack's home what its Prefect server would first spend seven seconds on: empty tables."""
+def with_tables(prefect_server: str, settings: Settings) -> Callable[[Path], None]:
+    """Give a local stack's home what its Prefect server would first spend nine seconds on.
+
+    Those are empty tables, and the kinds of blocks, with the file that says that they have been entered.
+    """
     del prefect_server
 
     def give(home: Path) -> None:
         for folder in (home, home / "prefect"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copy(_TABLES, home / "prefect" / "prefect.db")
+        for made in (_TABLES, settings.home / "prefect" / "memo_store.toml"):
+            shutil.copy(made, home / "prefect")
 
     return give
 
@@ -238,7 +243,7 @@ def publish(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A folder for a local stack; not pytest's, to which root's sessions close the way for Postgres."""
-    folder = Path(tempfile.mkdtemp(prefix="ti-"))
+    folder = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
+from ports import free_port
 from taxi_ingest.load import Database, LoadProgress, LoadResult, Preview, load_file, parse_target, preview
 from taxi_ingest.load.database import join_dsn
 from taxi_ingest.settings.job import Job, Names
@@ -74,11 +74,6 @@ def set_up_environment(home: Path) -> None:
     _USUAL.update(os.environ)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @contextmanager
 def small_disk(folder: Path, options: str) -> Iterator[Path]:
     """A file system of its own at a folder; the test is skipped where that is not permitted."""
@@ -89,6 +84,17 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def _quick() -> str | None:
+    with suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free > 6 * 2**30:
+            return "/dev/shm"
+    return None
+
+
+QUICK = _quick()
+"""Where servers' folders are: in memory, if there is room, which makes a database in a tenth of the time."""
 
 
 # Processes
@@ -299,7 +305,7 @@ def own_postgres(address: str = "127.0.0.1", clients: str = "127.0.0.1/32") -> I
     ]
     if not found[-1].exists():
         pytest.skip("no Postgres server is installed on this machine")
-    folder = Path(tempfile.mkdtemp(prefix="ti-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="ti-pg-", dir=QUICK))
     give_to_account(folder)
     password = folder / "password"
     password.write_text(PASSWORD)

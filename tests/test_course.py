@@ -18,7 +18,7 @@ import pytest
 
 from bigquery_server import BigQueryServer
 from bucket_servers import GcsServer
-from helpers import PROGRAM, ROOT, SHARED_DATA, Publish, Rows, free_port, loaded, query, run_cli
+from helpers import PROGRAM, QUICK, ROOT, SHARED_DATA, Publish, Rows, free_port, loaded, query, run_cli
 from taxi_ingest import stack, tlc
 from taxi_ingest.load import Database, database_at
 from taxi_ingest.settings.environment import Settings
@@ -177,7 +177,7 @@ def test_each_counted_answer_is_the_sum_of_tlcs_known_rows(question: Question) -
 def test_each_command_and_program_runs(
     mirror: Path, tmp_path: Path, with_tables: Callable[[Path], None]
 ) -> None:
-    home = Path(tempfile.mkdtemp(prefix="ti-"))
+    home = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
     with_tables(home)
     environment = {
         **os.environ,

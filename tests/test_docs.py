@@ -19,7 +19,7 @@ import typer.main
 import taxi_ingest
 from bucket_servers import GcsServer, service_account_key
 from documents import PAGES, REMARK, RUN, SHOWN, Block, Page
-from helpers import PROGRAM, ROOT, execute, free_port, loaded, url_with
+from helpers import PROGRAM, QUICK, ROOT, execute, free_port, loaded, url_with
 from http_server import serve
 from taxi_ingest import stack, tlc
 from taxi_ingest.load import database_at
@@ -215,7 +215,7 @@ def outlines() -> dict[str, object]:
 @contextmanager
 def new_world(mirror: str) -> Iterator[World]:
     """A world with the files that pages name; what it has started is stopped and deleted at the end."""
-    home = Path(tempfile.mkdtemp(prefix="ti-"))
+    home = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
     world = World(home, mirror, free_port(), free_port(), free_port())
     (world.work / "data").mkdir(parents=True)
     for path in (

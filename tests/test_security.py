@@ -21,7 +21,7 @@ import psutil
 import psycopg2
 import pytest
 
-from helpers import PROGRAM, Cli, execute, free_port, query, run_program, run_python, until
+from helpers import PROGRAM, QUICK, Cli, execute, free_port, query, run_program, run_python, until
 from http_server import Server
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError
@@ -332,7 +332,7 @@ def mode_of(path: Path) -> int:
 
 @pytest.mark.parametrize("umask", [0o000, 0o777])
 def test_files_and_folders_are_private_under_any_umask(umask: int) -> None:
-    above = Path(tempfile.mkdtemp(prefix="ti-"))
+    above = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
     settings = Settings(home=above / "made" / "home", prefect_port=free_port())
     before = os.umask(umask)
     try:
@@ -351,7 +351,7 @@ def test_files_and_folders_are_private_under_any_umask(umask: int) -> None:
 @pytest.fixture
 def closed_home() -> Iterator[Settings]:
     """A home in a folder that only its owner may pass, as /root is."""
-    above = Path(tempfile.mkdtemp(prefix="ti-"))
+    above = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
     (above / "share").mkdir(mode=0o700)
     settings = Settings(home=above / "share" / "taxi-ingest", prefect_port=free_port())
     yield settings

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import psycopg2
 import pytest
 
-from helpers import Background, free_port, until, url_with, value
+from helpers import QUICK, Background, free_port, until, url_with, value
 from taxi_ingest import stack
 from taxi_ingest.errors import DatabaseError, PrefectError, TaxiIngestError, UsageError
 from taxi_ingest.settings.environment import Settings
@@ -61,16 +61,17 @@ def environment_of(pid: int | None) -> str:
 @pytest.fixture
 def stack_home() -> Iterator[Path]:
     """An empty home; whatever runs there afterwards is stopped."""
-    home = Path(tempfile.mkdtemp(prefix="ti-"))
+    home = Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK))
     yield home
     stack.stop(settings_for(home))
     shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")
-def stack_settings() -> Iterator[Settings]:
+def stack_settings(with_tables: Callable[[Path], None]) -> Iterator[Settings]:
     """The home that most tests share, with both servers first started from a shell full of secrets."""
-    settings = settings_for(Path(tempfile.mkdtemp(prefix="ti-")))
+    settings = settings_for(Path(tempfile.mkdtemp(prefix="ti-", dir=QUICK)))
+    with_tables(settings.home)
     with pytest.MonkeyPatch.context() as shell:
         for name, value in SECRETS.items():
             shell.setenv(name, value)

@@ -18,7 +18,13 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-_IMPORTED = ("flows.load_new", "flows.deployments", "flows.logs", "flows.pool", "flows.serve", "views")
+_OURS = ("flows.load_new", "flows.deployments", "flows.logs", "flows.pool", "flows.serve", "views")
+_IMPORTED = (
+    *(f"taxi_ingest.{name}" for name in _OURS),
+    # What is imported in the midst of a run.
+    *("fastapi.encoders", "prefect.task_engine", "prefect.utilities.visualization"),
+    *("anyio._core._sockets", "anyio._core._streams", "encodings.idna"),
+)
 """Not `cli`, which looks at its environment as it is imported."""
 _READ_LATE_ALL = ("TAXI_INGEST_", "PYTEST_", "PG")
 _READ_LATE = {
@@ -76,7 +82,7 @@ def _serve(address: str) -> None:
     read_early = _read_early(os.environ), str(Path.cwd())
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for name in _IMPORTED:
-        import_module(f"taxi_ingest.{name}")
+        import_module(name)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()

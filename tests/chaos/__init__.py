@@ -18,6 +18,7 @@ from random import Random
 
 from chaos.faults import ENDS, FAULTS
 from chaos.world import File, Finished, World, world
+from helpers import QUICK
 from taxi_ingest.load import database_at
 from taxi_ingest.load.parts import remove_ownerless
 
@@ -42,7 +43,10 @@ def run(rounds: int, seed: int, lanes: int, on_round: Callable[[Round], None]) -
         numbers.put(number)
 
     def run_lane(_: int) -> list[Round]:
-        with tempfile.TemporaryDirectory(prefix="ti-chaos-") as folder, world(Path(folder)) as place:
+        with (
+            tempfile.TemporaryDirectory(prefix="ti-chaos-", dir=QUICK) as folder,
+            world(Path(folder)) as place,
+        ):
             done = []
             with suppress(Empty):
                 while True:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from chaos import Round, run
 from chaos.faults import FAULTS
-from helpers import set_up_environment
+from helpers import QUICK, set_up_environment
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
             problems.append(done)
             print(f"FAILED: {done.problem}", flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="ti-chaos-") as home:
+    with tempfile.TemporaryDirectory(prefix="ti-chaos-", dir=QUICK) as home:
         set_up_environment(Path(home))
         counts = run(options.rounds, options.seed, options.lanes, tell)
     for fault, count in sorted(counts.items()):
