@@ -36,6 +36,12 @@ class MonthWriter:
 
     def __init__(self, file: IO[bytes], plan: Plan, key: str) -> None:
         self._schema = pa.schema([(column.name, column.type) for column in plan.columns])
+        loaded = {column.name for column in plan.loaded}
+        self._nulls = {
+            field.name: pa.nulls(ROW_GROUP_ROWS, field.type)
+            for field in self._schema
+            if field.name not in loaded
+        }
         times = [field.name for field in self._schema if pa.types.is_timestamp(field.type)]
         self._writer = pq.ParquetWriter(
             pa.PythonFile(file, mode="w"),
@@ -73,7 +79,7 @@ class MonthWriter:
         columns = [
             table.column(field.name).cast(field.type)
             if field.name in table.schema.names
-            else pa.nulls(table.num_rows, field.type)
+            else self._nulls[field.name].slice(0, table.num_rows)
             for field in self._schema
         ]
         return pa.table(columns, schema=self._schema)
