@@ -51,6 +51,8 @@ _USUAL_KEEP_DAYS = 90
 _MOST_EVENT_DAYS = 7
 """For how long Prefect keeps events, of which a run has dozens, unless told."""
 _STOP_SECONDS = 15
+_ANSWER_SECONDS = 2
+"""A server that has just begun is busy for a moment, and runs all the same."""
 _LOCKED_SECONDS = 3
 
 
@@ -100,7 +102,7 @@ class PrefectServer:
     def answers(self) -> bool:
         """Whether it is up by now."""
         found = process(self.pid)
-        return found is not None and listens(found, self.port) and _is_healthy(self.port, timeout_seconds=2)
+        return found is not None and listens(found, self.port) and _is_healthy(self.port)
 
     def wait(self, timeout_seconds: float = 60) -> str:
         """Wait until the server answers, and return its API's URL.
@@ -267,7 +269,7 @@ def _own_status(record: _Record, running: psutil.Process, settings: Settings) ->
         note = "of an older version, without a key; the next run starts it anew"
     elif not listens(running, record.port):
         note = "starting"
-    elif not (answers := _is_healthy(record.port, timeout_seconds=0.2)):
+    elif not (answers := _is_healthy(record.port)):
         note = "does not answer"
     elif record.port != wanted_port:
         note = f"started on port {record.port}; `taxi-ingest down` first, to move it to {wanted_port}"
@@ -292,10 +294,10 @@ def _port_taken(port: int) -> PrefectError:
     )
 
 
-def _is_healthy(port: int, timeout_seconds: float) -> bool:
+def _is_healthy(port: int) -> bool:
     """Whether a server of ours takes requests; this one needs no key."""
     # No urllib: it would ask the proxy that the user's environment names.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", "/api/health")
         return connection.getresponse().status == http.client.OK
