@@ -42,7 +42,7 @@ from taxi_ingest.flows.ingest import ingest, ingest_month
 from taxi_ingest.flows.limit import make_limit
 from taxi_ingest.flows.outcome import NotLoaded, Outcome
 from taxi_ingest.flows.pulse import HEARTBEAT_SECONDS, LOST, Pulse
-from taxi_ingest.flows.runs import end_run
+from taxi_ingest.flows.runs import end_run, end_tasks
 from taxi_ingest.flows.several import Result, carry_out
 from taxi_ingest.load import LoadResult
 from taxi_ingest.months import Month, compare, likely_url, target_of
@@ -235,6 +235,10 @@ class _Workers:
         """What has become of a month; None where it must be submitted again."""
         month, state = self._months[number], run.state if run else None
         if run and state and state.is_completed():
+            for earlier in self._tries[number]:
+                if earlier != run.id:
+                    # Those of which Prefect did not know yet when their run was ended.
+                    end_tasks(self._client, earlier, Crashed(message="Its process was killed."))
             return self._loaded(number, run)
         if state is None or state.is_crashed():
             if run:

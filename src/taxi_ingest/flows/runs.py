@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar, cast
+from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -274,13 +275,18 @@ def end_run(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
     """End all that is below a run, and itself last: who is killed here begins anew at the next time."""
     for below in _unfinished(client, parent_flow_run_id={"any_": [run.id]}):
         end_run(client, below, state)
+    end_tasks(client, run.id, state)
+    client.set_flow_run_state(run.id, state, force=True)
+
+
+def end_tasks(client: SyncPrefectClient, run_id: UUID, state: State[Any]) -> None:
+    """End the tasks of a run that seem to go on. Prefect knows of a task some moments after it has begun."""
     tasks = client.read_task_runs(
-        flow_run_filter=_filter(id={"any_": [run.id]}),
+        flow_run_filter=_filter(id={"any_": [run_id]}),
         task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _UNFINISHED}}}),
     )
     for task in tasks:
         client.set_task_run_state(task.id, state, force=True)
-    client.set_flow_run_state(run.id, state, force=True)
 
 
 def _unfinished(client: SyncPrefectClient, **conditions: object) -> list[FlowRun]:
