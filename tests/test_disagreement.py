@@ -49,16 +49,29 @@ def with_a_part_dropped(folder: Path, database: Database, url: str) -> Path:
     return file
 
 
-def attached_after_undo(folder: Path, database: Database, url: str) -> Path:
+def undone(folder: Path, database: Database, url: str) -> Path:
+    """A part that was detached outlasts the undo of its load."""
     file = torn(folder, database, url)
     undo(database, 1)
+    return file
+
+
+def detached(folder: Path, database: Database, url: str) -> Path:
+    """A file of one row, loaded as load 1, which is detached."""
+    file = trips(folder, [row(1)])
+    loaded(file, database)
+    detach(url, 1)
+    return file
+
+
+def attached_after_undo(folder: Path, database: Database, url: str) -> Path:
+    file = undone(folder, database, url)
     attach(url, 2)
     return file
 
 
 def attached_after_undo_and_a_load(folder: Path, database: Database, url: str) -> Path:
-    file = torn(folder, database, url)
-    undo(database, 1)
+    file = undone(folder, database, url)
     loaded(file, database)
     attach(url, 2)
     return file
@@ -80,18 +93,14 @@ def attached_after_a_replacement(folder: Path, database: Database, url: str) -> 
 
 
 def attached_beside_the_same_file(folder: Path, database: Database, url: str) -> Path:
-    file = trips(folder, [row(1)])
-    loaded(file, database)
-    detach(url, 1)
+    file = detached(folder, database, url)
     loaded(file, database)
     attach(url, 1)
     return file
 
 
 def attached_beside_its_revision(folder: Path, database: Database, url: str) -> Path:
-    file = trips(folder, [row(1)])
-    loaded(file, database)
-    detach(url, 1)
+    file = detached(folder, database, url)
     loaded(file, database)
     trips(folder, [row(2)])
     loaded(file, database)
@@ -100,9 +109,7 @@ def attached_beside_its_revision(folder: Path, database: Database, url: str) -> 
 
 
 def attached_beside_the_same_content(folder: Path, database: Database, url: str) -> Path:
-    file = trips(folder, [row(1)])
-    loaded(file, database)
-    detach(url, 1)
+    file = detached(folder, database, url)
     loaded(elsewhere(folder, [row(1)]), database)
     attach(url, 1)
     return file

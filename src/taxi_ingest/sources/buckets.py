@@ -128,6 +128,11 @@ def check_installed() -> None:
         raise UsageError("gs://, s3:// and az:// need an extra that isn't installed.", INSTALL) from None
 
 
+def options_for(address: BucketAddress, login: BucketLogin | None) -> Options | None:
+    """What a login has for a bucket; None where it is another cloud's."""
+    return login.options if login and login.scheme == address.scheme else None
+
+
 def open_bucket(
     address: BucketAddress, login: BucketLogin | None = None, tries: int = _TRIES
 ) -> "BucketStore":
@@ -140,8 +145,7 @@ def open_bucket(
     """
     from obstore import exceptions, store
 
-    cloud = _CLOUDS[address.scheme]
-    given = login.options if login and login.scheme == address.scheme else None
+    cloud, given = _CLOUDS[address.scheme], options_for(address, login)
     how = {"client_options": _CLIENT, "retry_config": {"max_retries": tries - 1}, **cloud.login(given)}
     try:
         opened: BucketStore = getattr(store, cloud.store)(address.bucket, **how)

@@ -24,6 +24,7 @@ from taxi_ingest.sources.buckets import (
     check_installed,
     keys_below,
     open_bucket,
+    options_for,
     parse_bucket_url,
     told,
 )
@@ -161,7 +162,7 @@ class Object(Remote):
     def _differs_from_google(self, file: Path, version: str | None) -> bool:
         if self.address.scheme != "gs" or version is None:
             return False
-        given = self.login.options if self.login and self.login.scheme == "gs" else None
+        given = options_for(self.address, self.login)
         return differs_from_google(file, self.address.bucket, self.address.key, version, given)
 
 

@@ -77,9 +77,9 @@ class MonthWriter:
 
     def _completed(self, table: pa.Table) -> pa.Table:
         columns = [
-            table.column(field.name).cast(field.type)
-            if field.name in table.schema.names
-            else self._nulls[field.name].slice(0, table.num_rows)
+            self._nulls[field.name].slice(0, table.num_rows)
+            if field.name in self._nulls
+            else table.column(field.name).cast(field.type)
             for field in self._schema
         ]
         return pa.table(columns, schema=self._schema)

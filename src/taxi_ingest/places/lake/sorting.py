@@ -149,6 +149,7 @@ def _order(moments: pa.ChunkedArray) -> pa.Array:
         return pc.sort_indices(moments)
     numbers //= second
     numbers <<= index_bits
+    # Each index plus one, which needs no array of its own.
     scratch[:] = 1
     numbers += np.cumsum(scratch, out=scratch)
     numbers.sort()
